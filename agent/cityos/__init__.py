@@ -1,0 +1,1 @@
+"""The reference city side; nothing on the device imports it."""

@@ -1,0 +1,1 @@
+"""What a person at the door sees and hears."""

@@ -1,0 +1,1 @@
+"""Tracks to Decision: keys, gallery, matcher, calibration, the recognition decision."""

@@ -1,0 +1,1 @@
+"""Decision to Event: place, boarding rules, pseudonyms."""

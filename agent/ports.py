@@ -1,0 +1,129 @@
+"""The doors in the line: what a stage needs from hardware, disk or network, as protocols.
+
+Every adapter lives in ``agent.hw`` (or owns its file, like the journal); every port has a fake in
+the package that behaves like the real part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from agent.values import (
+    Ack,
+    Event,
+    Face,
+    Frame,
+    Image,
+    LinkEvent,
+    Moment,
+    Notice,
+    StoredEvent,
+    Vector,
+)
+
+
+class Camera(Protocol):
+    """A source of frames."""
+
+    def open(self) -> None:
+        """Open the device or file. Raises CameraError with what to do about it."""
+
+    def read(self) -> Frame | None:
+        """The next frame, or None at the end of a file. Raises CameraError when the device is lost.
+
+        Blocks until a frame is there; a live source never blocks longer than a few seconds.
+        """
+
+    def close(self) -> None:
+        """Release the device; safe to call twice."""
+
+
+class FaceDetector(Protocol):
+    def detect(self, image: Image) -> list[Face]:
+        """All faces in *image*, best score first, in its pixel coordinates."""
+
+
+class FaceEmbedder(Protocol):
+    @property
+    def pack(self) -> str:
+        """Name of the model pack; templates of different packs are never compared."""
+
+    def embed(self, image: Image, faces: Sequence[Face]) -> Vector:
+        """Rows of length 1, float32 (len(faces), d), one for each face."""
+
+
+class KeySource(Protocol):
+    """Where secret keys come from. Keys are 32 bytes."""
+
+    def load(self, name: str) -> bytes | None:
+        """The key called *name*, None if there is none. Raises KeySourceError if unusable."""
+
+    def create(self, name: str) -> bytes:
+        """Make and keep a new random key. Raises KeySourceError if it exists or cannot be kept."""
+
+
+class Clock(Protocol):
+    def now(self) -> Moment:
+        """The present moment on every clock this device has."""
+
+    def mono_ms(self) -> int:
+        """CLOCK_MONOTONIC in milliseconds."""
+
+
+class EventLog(Protocol):
+    """The journal as the pipeline sees it."""
+
+    def append(self, event: Event) -> StoredEvent:
+        """Store *event*; it is on the disk when this returns. Raises JournalError."""
+
+    def recent(self, limit: int) -> list[StoredEvent]:
+        """The newest events, newest first, so that a restart still knows who just boarded."""
+
+
+class Outbox(Protocol):
+    """The journal as sync sees it. ``epoch`` is fixed for the life of the database."""
+
+    @property
+    def epoch(self) -> str: ...
+
+    def bounds(self) -> tuple[int, int]:
+        """(first, last) sequence number in the journal; (1, 0) when empty."""
+
+    def pending(self, after: int, limit: int) -> list[StoredEvent]:
+        """Unacknowledged events with seq > *after*, in order, at most *limit*."""
+
+    def confirm(self, ack: Ack) -> int:
+        """Apply what the city says it has; returns how many rows changed. Raises JournalError."""
+
+
+class Lamps(Protocol):
+    """Three lamps and a buzzer at the door."""
+
+    def show(self, notice: Notice) -> None:
+        """Show *notice*; returns at once. Raises FeedbackError."""
+
+    def close(self) -> None: ...
+
+
+class Display(Protocol):
+    """A screen or a terminal."""
+
+    def show(self, notice: Notice, stored: StoredEvent | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Link(Protocol):
+    """One MQTT connection. All calls come from one thread; ``turn`` does the network's work."""
+
+    def open(self) -> None:
+        """Begin to connect. Raises LinkError when that cannot even be tried."""
+
+    def turn(self, seconds: float) -> Iterable[LinkEvent]:
+        """Work on the connection for at most *seconds*; what happened meanwhile, in order."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send with QoS 1. Raises LinkError when not connected."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,328 @@
+"""All settings of a device: one TOML file, read once, every mistake listed before anything opens.
+
+A section is a frozen model; units are in the names. ``load()`` is the only way in. Environment
+variables such as ``KAOPASS_CAMERA__SOURCE`` override single values, for containers and tests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agent.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+Pin = Annotated[int, Field(ge=0, le=27)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Device(Section):
+    """Who this device is."""
+
+    name: str = Field(
+        "kaopass-1", pattern=NAME, description="device name: certificate CN, client id"
+    )
+
+
+class PlaceSettings(Section):
+    """Where the device is and what passing it means."""
+
+    kind: Literal["bus", "hall"] = Field("bus", description="bus door or community hall")
+    name: str = Field("unnamed", min_length=1, max_length=64, description="vehicle or hall")
+    door: str = Field("front", min_length=1, max_length=32, description="which door")
+    direction: Literal["in", "out"] = Field("in", description="boarding/check-in or the way out")
+    repeat_seconds: float = Field(
+        120.0,
+        ge=0,
+        le=3600,
+        description="the same person at the same stop within this is one event",
+    )
+
+
+class CameraSettings(Section):
+    """The camera. Every kind is an adapter in agent/hw."""
+
+    kind: Literal["picamera2", "v4l2", "rtsp", "gstreamer", "file", "folder", "scene"] = Field(
+        "v4l2", description="which adapter"
+    )
+    source: str = Field(
+        "", description="by-path name, address, pipeline, file or folder; empty = the only one"
+    )
+    width_pixels: int = Field(640, ge=160, le=4096, description="asked of a live camera")
+    height_pixels: int = Field(480, ge=120, le=4096, description="asked of a live camera")
+    frames_per_second: float = Field(15.0, gt=0, le=120, description="asked of a live camera")
+    pace: Literal["clock", "fast"] = Field(
+        "clock", description="file sources: by their own clock, or as fast as possible"
+    )
+    loop: bool = Field(False, description="file sources: start again at the end")
+    rotate_degrees: Literal[0, 90, 180, 270] = Field(0, description="turn the picture clockwise")
+    reopen_min_seconds: float = Field(0.5, gt=0, le=60, description="first wait after a loss")
+    reopen_max_seconds: float = Field(30.0, gt=0, le=600, description="longest wait after losses")
+
+
+class Models(Section):
+    """Which networks run, and on what."""
+
+    pack: str = Field("buffalo_s", pattern=NAME, description="pack in models/manifest.toml")
+    licence: Literal["none", "research"] = Field(
+        "none", description='"research" accepts non-commercial research weights'
+    )
+    directory: Path | None = Field(None, description="installed packs; default: under the state")
+    threads: int = Field(2, ge=1, le=64, description="threads ONNX Runtime may use")
+    provider: Literal["cpu", "cuda", "tensorrt"] = Field("cpu", description="execution provider")
+    detector_input_pixels: int = Field(
+        640, ge=128, le=2048, multiple_of=32, description="square detector input; smaller is faster"
+    )
+
+
+class Vision(Section):
+    """Which faces are looked at."""
+
+    min_detection_score: Fraction = Field(0.5, description="detector score below this is no face")
+    min_face_pixels: float = Field(28.0, ge=12, le=2000, description="narrowest face box embedded")
+    min_sharpness: float = Field(
+        12.0, ge=0, description="blurred below this; see agent.vision.quality"
+    )
+    min_brightness: float = Field(25.0, ge=0, le=255, description="mean grey of a face, at least")
+    max_brightness: float = Field(235.0, ge=0, le=255, description="mean grey of a face, at most")
+    max_yaw: Fraction = Field(0.60, description="turned further sideways than this is not embedded")
+    max_faces: int = Field(12, ge=1, le=100, description="most faces embedded in one frame")
+    lost_seconds: float = Field(0.7, gt=0, le=10, description="a track unseen this long has ended")
+
+
+class DecisionSettings(Section):
+    """When a track is somebody."""
+
+    fpir: float = Field(
+        0.001, gt=0, le=0.1, description="promised share of strangers who are taken for somebody"
+    )
+    min_frames: int = Field(3, ge=1, le=30, description="good views needed before a match")
+    max_frames: int = Field(12, ge=1, le=100, description="views a track's evidence is made of")
+    min_margin: Fraction = Field(0.08, description="lead over the runner-up, in cosine")
+    timeout_seconds: float = Field(3.0, gt=0, le=60, description="then 'board as usual' is offered")
+
+    @model_validator(mode="after")
+    def _frames_in_order(self) -> DecisionSettings:
+        if self.max_frames < self.min_frames:
+            raise ValueError(
+                f"max_frames = {self.max_frames} is below min_frames = {self.min_frames}"
+            )
+        return self
+
+
+class Liveness(Section):
+    """Whether a face must be shown to be alive."""
+
+    mode: Literal["off", "on"] = Field("off", description="'on' refuses photographs and screens")
+
+
+class Enrolment(Section):
+    """What it takes to be put into the gallery on this device."""
+
+    min_images: int = Field(3, ge=1, le=50, description="good views needed")
+    max_templates: int = Field(5, ge=1, le=20, description="templates kept of one person")
+
+
+class Keys(Section):
+    """Where the device key comes from."""
+
+    source: Literal["file", "credential"] = Field(
+        "file", description="a 0600 file, or a systemd credential"
+    )
+    directory: Path | None = Field(None, description="key files; default: keys/ in the state")
+
+
+class JournalSettings(Section):
+    """The event journal."""
+
+    on_failure: Literal["refuse", "admit"] = Field(
+        "refuse", description="what the door does while events cannot be written"
+    )
+    keep_days: float = Field(7.0, ge=0, le=3650, description="acknowledged events kept for replay")
+
+
+class Sync(Section):
+    """The way to the city's broker."""
+
+    enabled: bool = Field(True, description="off: the journal only fills")
+    host: str = Field("localhost", min_length=1, description="broker")
+    port: int = Field(8883, ge=1, le=65535, description="broker port")
+    protocol: Literal["5", "3.1.1"] = Field("5", description="MQTT version")
+    tls: bool = Field(True, description="TLS 1.2 or later")
+    ca_file: Path | None = Field(None, description="authority of the broker; default: the system's")
+    certificate_file: Path | None = Field(None, description="this device's certificate")
+    private_key_file: Path | None = Field(None, description="its key")
+    username: str = Field("", description="for brokers without certificates")
+    password: SecretStr = Field(SecretStr(""), description="for brokers without certificates")
+    keepalive_seconds: int = Field(30, ge=5, le=3600, description="MQTT keep-alive")
+    batch_events: int = Field(100, ge=1, le=100, description="most events in a batch")
+    batch_bytes: int = Field(65_536, ge=1024, le=262_144, description="most bytes in a batch")
+    batch_seconds: float = Field(2.0, ge=0, le=60, description="longest wait for a batch to fill")
+    inflight_batches: int = Field(
+        4, ge=1, le=16, description="batches sent and not yet acknowledged"
+    )
+    ack_timeout_seconds: float = Field(30.0, gt=0, le=600, description="then a batch is sent again")
+    retry_min_seconds: float = Field(1.0, gt=0, le=60, description="least reconnect back-off")
+    retry_max_seconds: float = Field(300.0, gt=0, le=3600, description="most reconnect back-off")
+
+
+class FeedbackSettings(Section):
+    """What a person at the door sees and hears."""
+
+    display: Literal["console", "none"] = Field("console", description="screen")
+    language: Literal["ja", "en", "both"] = Field("both", description="language of the words")
+    lamps: Literal["gpio", "none"] = Field("none", description="lamps and buzzer")
+    pin_factory: Literal["lgpio", "rpigpio", "pigpio", "native", "jetson", "mock"] = Field(
+        "lgpio", description="gpiozero pin factory; mock has no hardware"
+    )
+    green_pin: Pin = Field(17, description="BCM number")
+    amber_pin: Pin = Field(27, description="BCM number")
+    red_pin: Pin = Field(22, description="BCM number")
+    buzzer_pin: Pin = Field(18, description="BCM number, PWM")
+    show_seconds: float = Field(2.0, gt=0, le=30, description="how long a result stays lit")
+
+    @model_validator(mode="after")
+    def _pins_differ(self) -> FeedbackSettings:
+        pins = [self.green_pin, self.amber_pin, self.red_pin, self.buzzer_pin]
+        if len(set(pins)) < len(pins):
+            raise ValueError(f"green, amber, red and buzzer pins must differ, got {pins}")
+        return self
+
+
+class State(Section):
+    """Where this device keeps what it must not lose, and its local socket."""
+
+    directory: Path | None = Field(
+        None, description="default: $STATE_DIRECTORY, else ~/.local/share/kaopass"
+    )
+    socket: Path | None = Field(
+        None, description="default: status.sock in $RUNTIME_DIRECTORY, else in the state"
+    )
+
+
+class Settings(BaseSettings):
+    """Everything ``kaopass`` can be told, by section."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="KAOPASS_", env_nested_delimiter="__"
+    )
+
+    device: Device = Device()
+    place: PlaceSettings = PlaceSettings()
+    camera: CameraSettings = CameraSettings()
+    models: Models = Models()
+    vision: Vision = Vision()
+    decision: DecisionSettings = DecisionSettings()
+    liveness: Liveness = Liveness()
+    enrolment: Enrolment = Enrolment()
+    keys: Keys = Keys()
+    journal: JournalSettings = JournalSettings()
+    sync: Sync = Sync()
+    feedback: FeedbackSettings = FeedbackSettings()
+    state: State = State()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file's values; no dotenv, no secrets directory."""
+        del dotenv_settings, file_secret_settings, settings_cls
+        return env_settings, init_settings
+
+    @property
+    def state_directory(self) -> Path:
+        """Where journal, gallery, models and keys are."""
+        if self.state.directory is not None:
+            return self.state.directory.expanduser()
+        # systemd gives a colon-separated list; the first is the unit's own.
+        given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(given) if given else Path.home() / ".local/share/kaopass"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where a running agent answers ``kaopass status``."""
+        if self.state.socket is not None:
+            return self.state.socket.expanduser()
+        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        return (Path(given) if given else self.state_directory) / "status.sock"
+
+    @property
+    def models_directory(self) -> Path:
+        return (self.models.directory or self.state_directory / "models").expanduser()
+
+    @property
+    def keys_directory(self) -> Path:
+        return (self.keys.directory or self.state_directory / "keys").expanduser()
+
+
+def load(path: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None) -> Settings:
+    """Read *path* (defaults alone if None), then apply *overrides* of the command line.
+
+    Raises SettingsError listing every mistake: unknown names with a suggestion, values out of
+    range, and a file that is missing or no TOML.
+    """
+    source = str(path) if path else "settings"
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(source, [f"cannot be read: {error.strerror}"]) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(source, [f"is not TOML: {error}"]) from error
+    for section, given in (overrides or {}).items():
+        known = values.setdefault(section, {})
+        if isinstance(known, dict):
+            known.update(given)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(source, _problems(error)) from error
+
+
+def _problems(error: ValidationError) -> list[str]:
+    found = []
+    for item in error.errors():
+        place = tuple(str(part) for part in item["loc"])
+        key = ".".join(place)
+        if item["type"] == "extra_forbidden":
+            hint = _nearest(place)
+            found.append(
+                f"{key}: there is no such setting" + (f"; did you mean {hint}?" if hint else "")
+            )
+            continue
+        secret = "password" in place
+        value = "" if secret or item["type"] == "missing" else f" = {item['input']!r}"
+        found.append(f"{key}{value}: {item['msg'].removeprefix('Value error, ')}")
+    return found
+
+
+def _nearest(place: tuple[str, ...]) -> str:
+    model: type[BaseModel] = Settings
+    if len(place) > 1:
+        field = Settings.model_fields.get(place[0])
+        if field is None or not isinstance(field.annotation, type):
+            return ""
+        model = field.annotation
+    close = get_close_matches(place[-1], model.model_fields, n=1, cutoff=0.6)
+    return ".".join((*place[:-1], close[0])) if close else ""

@@ -1,0 +1,1 @@
+"""Journal to city and back: messages, the uplink and its supervisor."""

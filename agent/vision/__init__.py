@@ -1,0 +1,1 @@
+"""Frame to Tracks: faces, their quality, and which face continues which."""
