@@ -1,0 +1,154 @@
+"""From pictures or a clip of one person to the templates the gallery keeps.
+
+The same quality gate as at the door judges every view; what is refused is refused with a reason a
+person can act on. Nothing of the pictures is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.errors import ImageError
+from agent.ports import FaceDetector, FaceEmbedder
+from agent.values import Face, Frame, Image, Quality, Vector
+
+# A second face at least this wide, against the largest, makes it unclear who is meant.
+BYSTANDER_SHARE = 0.5
+# Views of one person from different pictures: LFW's genuine pairs reach down to 0.33 at 1%.
+SAME_PERSON = 0.25
+
+ADVICE = {
+    "too_small": "the face is too small: come closer or use a larger picture",
+    "cut_off": "the face is cut off by the edge: centre it",
+    "turned_away": "the face is turned away: look at the camera",
+    "blurred": "the picture is blurred: hold still or focus",
+    "too_dark": "the face is too dark: more light from the front",
+    "too_bright": "the face is too bright: less light",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    embedding: Vector
+    quality: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enrolled:
+    """Templates ready for the gallery: unit rows float32 (n, d), and how they came about."""
+
+    templates: Vector
+    views_seen: int
+    views_used: int
+
+
+class Enroller:
+    """Collects views of one person at a time and chooses the templates."""
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        embedder: FaceEmbedder,
+        judge: Callable[[Image, Face], Quality],
+        *,
+        min_images: int,
+        max_templates: int,
+    ) -> None:
+        self._detector = detector
+        self._embedder = embedder
+        self._judge = judge
+        self._min_images = min_images
+        self._max_templates = max_templates
+
+    def enrol(self, sources: Iterable[tuple[str, Iterable[Frame]]]) -> Enrolled:
+        """Templates from *sources*: (name for messages, frames), all of one person.
+
+        A photograph must show exactly one person, in usable quality; of a clip the usable frames
+        are taken. Raises ImageError naming the source, the reason and what to do.
+        """
+        views: list[_View] = []
+        seen = 0
+        for name, frames in sources:
+            found, looked_at = self._views_of(name, frames)
+            seen += looked_at
+            self._check_same(name, views, found)
+            views += found
+        if len(views) < self._min_images:
+            raise ImageError(
+                f"{len(views)} usable view(s), but enrolment.min_images = {self._min_images}: give "
+                "more pictures of the same person in varied pose, or a short clip"
+            )
+        chosen = _varied(views, self._max_templates)
+        return Enrolled(np.stack([view.embedding for view in chosen]), seen, len(views))
+
+    def _views_of(self, name: str, frames: Iterable[Frame]) -> tuple[list[_View], int]:
+        views: list[_View] = []
+        refused: Counter[str] = Counter()
+        looked_at = 0
+        for frame in frames:
+            looked_at += 1
+            face, reason = self._only_face(frame)
+            if face is None:
+                refused[reason] += 1
+                continue
+            quality = self._judge(frame.image, face)
+            if not quality.usable:
+                refused[ADVICE.get(quality.reason, quality.reason)] += 1
+                continue
+            embedding = self._embedder.embed(frame.image, [face])[0]
+            views.append(_View(embedding, quality.score))
+        if not looked_at:
+            raise ImageError(f"{name}: there is no picture in it; give a photograph or a clip")
+        if not views:
+            raise ImageError(f"{name}: {refused.most_common(1)[0][0]}")
+        self._check_one_person(name, views)
+        return views, looked_at
+
+    def _only_face(self, frame: Frame) -> tuple[Face | None, str]:
+        faces = sorted(self._detector.detect(frame.image), key=lambda face: -face.width)
+        if not faces:
+            return None, "no face was found: use a picture that shows one face from the front"
+        rivals = [f for f in faces[1:] if f.width >= BYSTANDER_SHARE * faces[0].width]
+        if rivals:
+            count = len(rivals) + 1
+            return None, f"{count} faces are in it: use a picture of the one person alone"
+        return faces[0], ""
+
+    def _check_one_person(self, name: str, views: list[_View]) -> None:
+        rows = np.stack([view.embedding for view in views])
+        middle = rows.mean(axis=0)
+        middle /= max(float(np.linalg.norm(middle)), 1e-12)
+        if float((rows @ middle).min()) < SAME_PERSON:
+            raise ImageError(f"{name}: it shows more than one person; give a clip of one alone")
+
+    def _check_same(self, name: str, before: list[_View], new: list[_View]) -> None:
+        if not before:
+            return
+        similarity = (
+            np.stack([v.embedding for v in new]) @ np.stack([v.embedding for v in before]).T
+        )
+        if float(similarity.max()) < SAME_PERSON:
+            raise ImageError(
+                f"{name}: this is not the person of the pictures before it (similarity "
+                f"{float(similarity.max()):.2f}); enrol each person by themselves"
+            )
+
+
+def _varied(views: list[_View], count: int) -> list[_View]:
+    """The best view, then repeatedly the good one least like those chosen (farthest point)."""
+    if len(views) <= count:
+        return views
+    best = max(view.quality for view in views)
+    pool = [view for view in views if view.quality >= 0.5 * best]
+    chosen = [max(pool, key=lambda view: view.quality)]
+    rows = np.stack([view.embedding for view in pool])
+    nearest = rows @ chosen[0].embedding
+    while len(chosen) < min(count, len(pool)):
+        index = int(np.argmin(nearest))
+        chosen.append(pool[index])
+        nearest = np.maximum(nearest, rows @ pool[index].embedding)
+    return chosen

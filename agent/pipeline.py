@@ -1,0 +1,188 @@
+"""The loop at the door: newest frame, decision, event, journal, then the lamp - in that order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from agent.errors import JournalError
+from agent.journey.boarding import BoardingRules
+from agent.ports import Clock, EventLog
+from agent.recognise import Recogniser, Step
+from agent.values import Decision, Event, Frame, Moment, Notice, Outcome, StoredEvent, TrackedFace
+from agent.vision.quality import TOO_SMALL
+
+log = logging.getLogger(__name__)
+
+TURN_SECONDS = 0.25  # longest wait for a frame, so that the loop shows signs of life without one
+
+
+class FrameSource(Protocol):
+    """Where frames come from; ``agent.vision.source`` in a running agent."""
+
+    @property
+    def ended(self) -> bool:
+        """True once a file is over and its last frame was taken."""
+
+    def get(self, timeout: float) -> Frame | None:
+        """The newest frame not yet taken, or None after *timeout* seconds."""
+
+
+class Teller(Protocol):
+    """Tells the person at the door."""
+
+    def show(self, notice: Notice, stored: StoredEvent | None) -> None: ...
+
+
+class Counters(Protocol):
+    """Where the loop keeps its figures and alarms."""
+
+    def count(self, name: str, by: int = 1) -> None: ...
+
+    def alarm(self, name: str, reason: str) -> None: ...
+
+    def clear(self, name: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One track at the door."""
+
+    since_ms: int
+    outcome: Outcome | None = None
+    recorded: str | None = None  # the person whose event is in the journal
+    told: str = ""
+
+
+class Pipeline:
+    """Orders the stages and nothing else. Runs in one thread."""
+
+    def __init__(
+        self,
+        source: FrameSource,
+        recogniser: Recogniser,
+        rules: BoardingRules,
+        journal: EventLog,
+        teller: Teller,
+        clock: Clock,
+        health: Counters,
+        *,
+        nickname: Callable[[str], str],
+        timeout_ms: int,
+        on_journal_failure: Literal["refuse", "admit"],
+        goodbye: bool,
+        between: Callable[[], None] = lambda: None,
+        watch: Callable[[Step], None] = lambda _step: None,
+    ) -> None:
+        """*timeout_ms*: a face in the presentation zone this long without a match is offered the
+        usual way. *goodbye*: this door is the way out. *between* runs between frames in this
+        thread; *watch* sees every step after it was acted on."""
+        self._source = source
+        self._recogniser = recogniser
+        self._rules = rules
+        self._journal = journal
+        self._teller = teller
+        self._clock = clock
+        self._health = health
+        self._nickname = nickname
+        self._timeout_ms = timeout_ms
+        self._on_journal_failure = on_journal_failure
+        self._success = "goodbye" if goodbye else "welcome"
+        self._between = between
+        self._watch = watch
+        self._visits: dict[int, _Visit] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until *stop* is set or a file source is over."""
+        while not stop.is_set() and not self._source.ended:
+            self._between()
+            frame = self._source.get(TURN_SECONDS)
+            if frame is not None:
+                self.take(frame)
+        for decision in self._recogniser.finish():
+            self._act(decision)
+        for track in list(self._visits):
+            self._leave(track)
+
+    def take(self, frame: Frame) -> None:
+        """Run one frame through the line and act on what it brought."""
+        step = self._recogniser.process(frame)
+        self._health.count("frames")
+        for seen in step.tracks.seen:
+            # A bystander far off is not waiting for an answer.
+            if seen.track not in self._visits and seen.quality.reason != TOO_SMALL:
+                self._visits[seen.track] = _Visit(since_ms=frame.t_ms)
+        for decision in step.decisions:
+            self._act(decision)
+        for seen in step.tracks.seen:
+            self._offer_fallback(seen, frame)
+        for track in step.tracks.ended:
+            self._leave(track)
+        self._watch(step)
+
+    def _act(self, decision: Decision) -> None:
+        visit = self._visits.setdefault(decision.track, _Visit(since_ms=decision.t_ms))
+        if visit.recorded is not None and decision.person != visit.recorded:
+            # The event stands, as a paper ticket would; the figure shows how often this happens.
+            self._health.count("contradicted_after_event")
+            visit.recorded = None
+        visit.outcome = decision.outcome
+        if decision.outcome is Outcome.REJECTED:
+            self._health.count(f"rejected_{decision.reason}")
+        if decision.person is not None and visit.recorded is None:
+            self._record(visit, decision.person, decision)
+
+    def _record(self, visit: _Visit, person: str, decision: Decision) -> None:
+        event = self._rules.event_for(person, self._moment(decision.mono_ms))
+        if event is None:
+            visit.recorded = person
+            self._tell(visit, Notice("again", self._nickname(person)), None)
+            return
+        try:
+            stored = self._journal.append(event)
+        except JournalError as error:
+            self._journal_failed(visit, person, error)
+            return
+        self._committed(visit, person, event, stored)
+
+    def _committed(self, visit: _Visit, person: str, event: Event, stored: StoredEvent) -> None:
+        self._health.clear("journal")
+        self._health.count("events")
+        self._rules.committed(event)
+        visit.recorded = person
+        self._tell(visit, Notice(self._success, self._nickname(person)), stored)
+
+    def _journal_failed(self, visit: _Visit, person: str, error: JournalError) -> None:
+        # The visit stays unrecorded: the next look at this track tries the journal again.
+        self._health.count("journal_failures")
+        self._health.alarm("journal", str(error))
+        if self._on_journal_failure == "admit":
+            self._tell(visit, Notice(self._success, self._nickname(person)), None)
+        else:
+            self._tell(visit, Notice("out_of_service"), None)
+
+    def _offer_fallback(self, seen: TrackedFace, frame: Frame) -> None:
+        visit = self._visits.get(seen.track)
+        if visit is None or visit.outcome is Outcome.MATCH or visit.told:
+            return
+        if frame.still or frame.t_ms - visit.since_ms >= self._timeout_ms:
+            self._tell(visit, Notice("fallback"), None)
+
+    def _tell(self, visit: _Visit, notice: Notice, stored: StoredEvent | None) -> None:
+        if stored is None and visit.told == notice.signal:
+            return
+        visit.told = notice.signal
+        self._teller.show(notice, stored)
+
+    def _leave(self, track: int) -> None:
+        visit = self._visits.pop(track, None)
+        if visit is not None and visit.recorded is None and visit.outcome is Outcome.UNKNOWN:
+            self._health.count("strangers")
+
+    def _moment(self, mono_ms: int) -> Moment:
+        """The moment the face was seen, not the moment it was decided on."""
+        now = self._clock.now()
+        return replace(now, mono_ms=mono_ms, wall_ms=now.wall_ms - (now.mono_ms - mono_ms))

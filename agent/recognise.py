@@ -1,0 +1,98 @@
+"""Frame to decisions: detect, track, judge, embed the best views, decide. No disk, no network.
+
+The door (``agent.pipeline``), ``kaopass identify`` and the benchmarks all run this one path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.identity.decision import Decider
+from agent.ports import FaceDetector, FaceEmbedder
+from agent.values import Decision, Frame, TrackedFace, Tracks
+from agent.vision.bestshot import BestShots
+from agent.vision.quality import QualityGate
+from agent.vision.tracking import Tracker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What one frame brought: its tracks, and the decisions made on it."""
+
+    tracks: Tracks
+    decisions: tuple[Decision, ...]
+
+
+class Recogniser:
+    """The vision and identity stages in order. One per camera; not thread-safe."""
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        embedder: FaceEmbedder,
+        gate: QualityGate,
+        decider: Decider,
+        *,
+        lost_ms: int,
+        max_faces: int,
+        max_frames: int,
+    ) -> None:
+        """*lost_ms* ends an unseen track, *max_faces* bounds the embeddings of one frame, and
+        *max_frames* the views a track is decided on."""
+        self._detector = detector
+        self._embedder = embedder
+        self._gate = gate
+        self._decider = decider
+        self._tracker = Tracker(lost_ms)
+        self._shots = BestShots(max_frames)
+        self._max_faces = max_faces
+        self._after_still = False
+
+    def process(self, frame: Frame) -> Step:
+        """Take one frame through all stages. Frames must come in the order of their ``t_ms``."""
+        before: list[Decision] = []
+        if frame.still or self._after_still:
+            # A photograph continues nothing, and nothing continues it.
+            before = self.finish(still=self._after_still)
+        self._after_still = frame.still
+        faces = self._detector.detect(frame.image)
+        numbers, ended = self._tracker.update(faces, frame.t_ms)
+        seen = tuple(
+            TrackedFace(number, face, self._gate.judge(frame.image, face))
+            for number, face in zip(numbers, faces, strict=True)
+        )
+        for item in seen:
+            self._decider.saw(frame, item)
+        decisions = before + self._embed_and_decide(frame, seen)
+        decisions += self._end(ended, still=False)
+        return Step(Tracks(frame, seen, ended), tuple(decisions))
+
+    def finish(self, *, still: bool = False) -> list[Decision]:
+        """The source is over: end every track, and say which were never decided on and why."""
+        return self._end(self._tracker.finish(), still=still or self._after_still)
+
+    def _embed_and_decide(self, frame: Frame, seen: tuple[TrackedFace, ...]) -> list[Decision]:
+        wanted = [s for s in seen if self._shots.wants(s.track, s.quality, frame.t_ms)]
+        if not frame.still and len(wanted) > self._max_faces:
+            # In a crowd the nearest faces are the ones at the door.
+            wanted = sorted(wanted, key=lambda s: -s.face.width)[: self._max_faces]
+        if not wanted:
+            return []
+        probes = self._embedder.embed(frame.image, [s.face for s in wanted])
+        if not np.isfinite(probes).all():
+            keep = [i for i in range(len(wanted)) if np.isfinite(probes[i]).all()]
+            wanted, probes = [wanted[i] for i in keep], probes[keep]
+        for item in wanted:
+            self._shots.took(item.track, item.quality, frame.t_ms)
+        return self._decider.observe(frame, wanted, probes) if wanted else []
+
+    def _end(self, tracks: tuple[int, ...], *, still: bool) -> list[Decision]:
+        last_words = []
+        for track in tracks:
+            self._shots.forget(track)
+            decision = self._decider.end(track, still=still)
+            if decision is not None:
+                last_words.append(decision)
+        return last_words
