@@ -187,7 +187,7 @@ class FeedbackSettings(Section):
     display: Literal["console", "none"] = Field("console", description="screen")
     language: Literal["ja", "en", "both"] = Field("both", description="language of the words")
     lamps: Literal["gpio", "none"] = Field("none", description="lamps and buzzer")
-    pin_factory: Literal["lgpio", "rpigpio", "pigpio", "native", "jetson", "mock"] = Field(
+    pin_factory: Literal["lgpio", "rpigpio", "mock"] = Field(
         "lgpio", description="gpiozero pin factory; mock has no hardware"
     )
     green_pin: Pin = Field(17, description="BCM number")

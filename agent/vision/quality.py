@@ -15,7 +15,7 @@ from agent.values import Face, Image, Quality
 
 CROP_PIXELS = 64  # sharpness and brightness are measured at this size, so they compare across sizes
 FULL_SIZE_PIXELS = 112.0  # the embedder's input: a wider face brings nothing more
-FULL_SHARPNESS = 300.0  # a crisp 112-pixel face; measured on photographs
+FULL_SHARPNESS = 250.0  # the median of photographs; see `sharpness`
 CUT_SHARE = 0.12  # of the box outside the picture
 
 TOO_SMALL = "too_small"
@@ -92,7 +92,10 @@ def sharpness(grey: Image) -> float:
     """Variance of the Laplacian over the variance of the picture, times 1000.
 
     The variance of the Laplacian is Pech-Pacheco et al. 2000; dividing by the contrast keeps a
-    dim but sharp face from being taken for a blurred one.
+    dim but sharp face from being taken for a blurred one. Measured on 120 photographs with faces
+    94 pixels wide, median of this figure and of the cosine to the unblurred embedding, by Gaussian
+    blur: none 249 and 1.00; 2 pixels 56 and 0.89; 3 pixels 32 and 0.75; 4 pixels 22 and 0.62;
+    6 pixels 15 and 0.37.
     """
     laplacian = cv2.Laplacian(grey, cv2.CV_32F)
     return float(laplacian.var() / max(float(grey.var()), 1.0)) * 1000.0

@@ -1,0 +1,110 @@
+"""When a recognised person is an event: once at one stop visit, and under a pseudonym."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from agent.journey.boarding import BoardingRules
+from agent.journey.pseudonym import Pseudonyms
+from agent.values import Event, EventKind, Moment, Place, StoredEvent
+
+START = Moment("boot-a", 1_000_000, 1_790_000_000_000, "ntp", 5)
+FRONT = Place("bus", "bus-7", "front", "stop-1")
+
+
+def key_for(purpose: str) -> bytes:
+    return hashlib.sha256(purpose.encode()).digest()
+
+
+class Bus:
+    """A place that can be moved to another stop."""
+
+    def __init__(self, place: Place = FRONT) -> None:
+        self.here = place
+
+    def __call__(self) -> Place:
+        return self.here
+
+
+def rules(place: Bus, direction: str = "in") -> BoardingRules:
+    return BoardingRules(Pseudonyms(key_for), place, direction=direction, repeat_ms=120_000)
+
+
+def later(seconds: float) -> Moment:
+    return replace(START, mono_ms=START.mono_ms + int(seconds * 1000))
+
+
+def board(door: BoardingRules, person: str, moment: Moment) -> Event | None:
+    event = door.event_for(person, moment)
+    if event is not None:
+        door.committed(event)
+    return event
+
+
+def test_looking_twice_at_one_stop_is_one_boarding() -> None:
+    door = rules(Bus())
+    assert board(door, "r1", START) is not None
+    assert board(door, "r1", later(119.9)) is None
+    assert board(door, "r1", later(120)) is not None
+
+
+def test_another_stop_is_another_boarding() -> None:
+    bus = Bus()
+    door = rules(bus)
+    assert board(door, "r1", START) is not None
+    bus.here = replace(FRONT, stop="stop-2")
+    assert board(door, "r1", later(60)) is not None
+
+
+def test_two_people_at_one_moment_are_two_boardings() -> None:
+    door = rules(Bus())
+    first, second = board(door, "r1", START), board(door, "r2", START)
+    assert first is not None
+    assert second is not None
+    assert first.person != second.person
+
+
+def test_an_event_that_was_not_committed_may_happen_again() -> None:
+    door = rules(Bus())
+    assert door.event_for("r1", START) is not None
+    assert door.event_for("r1", later(1)) is not None
+
+
+def test_after_a_restart_the_journal_still_knows_who_just_boarded() -> None:
+    event = board(rules(Bus()), "r1", START)
+    assert event is not None
+    door = rules(Bus())
+    door.remember([StoredEvent("e", 1, event)], boot="boot-a")
+    assert door.event_for("r1", later(30)) is None
+    rebooted = rules(Bus())
+    rebooted.remember([StoredEvent("e", 1, event)], boot="boot-b")
+    assert rebooted.event_for("r1", later(30)) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "direction", "expected"),
+    [
+        ("bus", "in", EventKind.BOARDING),
+        ("bus", "out", EventKind.ALIGHTING),
+        ("hall", "in", EventKind.CHECK_IN),
+        ("hall", "out", EventKind.CHECK_OUT),
+    ],
+)
+def test_kind_and_direction_name_the_event(kind: str, direction: str, expected: EventKind) -> None:
+    event = board(rules(Bus(replace(FRONT, kind=kind)), direction), "r1", START)
+    assert event is not None
+    assert (event.kind, event.purpose) == (expected, kind)
+
+
+def test_a_pseudonym_is_steady_says_nothing_and_differs_by_purpose_and_key() -> None:
+    names = Pseudonyms(key_for)
+    bus, hall = names.of("resident-42", "bus"), names.of("resident-42", "hall")
+    assert bus == names.of("resident-42", "bus")
+    assert len(bus) == 64
+    assert int(bus, 16) >= 0
+    assert bus != hall
+    assert Pseudonyms(lambda _p: bytes(32)).of("resident-42", "bus") != bus
+    assert "42" not in bus or hashlib.sha256(b"resident-42").hexdigest() != bus
