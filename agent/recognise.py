@@ -52,10 +52,11 @@ class Recogniser:
 
     def process(self, frame: Frame) -> Step:
         """Take one frame through all stages. Frames must come in the order of their ``t_ms``."""
-        before: list[Decision] = []
+        over: tuple[int, ...] = ()
         if frame.still or self._after_still:
             # A photograph continues nothing, and nothing continues it.
-            before = self.finish(still=self._after_still)
+            over = self._tracker.finish()
+        before = self._end(over, still=self._after_still)
         self._after_still = frame.still
         faces = self._detector.detect(frame.image)
         numbers, ended = self._tracker.update(faces, frame.t_ms)
@@ -67,11 +68,11 @@ class Recogniser:
             self._decider.saw(frame, item)
         decisions = before + self._embed_and_decide(frame, seen)
         decisions += self._end(ended, still=False)
-        return Step(Tracks(frame, seen, ended), tuple(decisions))
+        return Step(Tracks(frame, seen, over + ended), tuple(decisions))
 
-    def finish(self, *, still: bool = False) -> list[Decision]:
+    def finish(self) -> list[Decision]:
         """The source is over: end every track, and say which were never decided on and why."""
-        return self._end(self._tracker.finish(), still=still or self._after_still)
+        return self._end(self._tracker.finish(), still=self._after_still)
 
     def _embed_and_decide(self, frame: Frame, seen: tuple[TrackedFace, ...]) -> list[Decision]:
         wanted = [s for s in seen if self._shots.wants(s.track, s.quality, frame.t_ms)]

@@ -1,0 +1,249 @@
+"""The loop at the door: journal first, lamp second, once a visit, never a stranger."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from agent.errors import JournalError
+from agent.identity.decision import Decider, Rule
+from agent.journey.boarding import BoardingRules
+from agent.journey.pseudonym import Pseudonyms
+from agent.pipeline import Pipeline
+from agent.recognise import Recogniser
+from agent.values import (
+    Candidate,
+    Event,
+    Face,
+    Frame,
+    Image,
+    Moment,
+    Notice,
+    Place,
+    StoredEvent,
+    Vector,
+)
+from agent.vision.quality import QualityGate
+
+# The stand-in network: a person is painted into the picture as a patch whose blue value says who.
+ANN, BEN, EVE = 40, 90, 203
+KNOWN = {ANN: "ann", BEN: "ben"}
+
+
+def picture(*people: tuple[int, int]) -> Image:
+    """A frame with one patch a person: (who, left edge)."""
+    image = np.full((240, 320, 3), 120, dtype=np.uint8)
+    image[:, :, 1] = np.random.default_rng(0).integers(0, 255, (240, 320))
+    for who, x in people:
+        image[60:120, x : x + 50, 0] = who
+    return image
+
+
+class PatchDetector:
+    def detect(self, image: Image) -> list[Face]:
+        row = image[90, :, 0].astype(int)
+        faces = []
+        for who in sorted({int(v) for v in row} - {120}):
+            columns = np.flatnonzero(row == who)
+            x = float(columns[0])
+            points = np.array(
+                [(x + 15, 80), (x + 35, 80), (x + 25, 95), (x + 17, 108), (x + 33, 108)], "f4"
+            )
+            faces.append(Face((x, 60.0, x + 50, 120.0), 0.9, points))
+        return faces
+
+
+class PatchEmbedder:
+    pack = "patches"
+
+    def embed(self, image: Image, faces: list[Face]) -> Vector:
+        rows = []
+        for face in faces:
+            row = np.zeros(8, dtype=np.float32)
+            row[int(image[90, int(face.box[0]) + 5, 0]) % 8] = 1.0
+            rows.append(row)
+        return np.stack(rows)
+
+
+class PatchSearch:
+    def search(self, probes: Vector) -> list[Candidate]:
+        rows = {who % 8: name for who, name in KNOWN.items()}
+        return [
+            Candidate(rows[int(p.argmax())], 1.0, 0.0)
+            if int(p.argmax()) in rows
+            else Candidate("ann", 0.0, 0.0)
+            for p in probes
+        ]
+
+
+class Clip:
+    def __init__(self, frames: list[Frame]) -> None:
+        self._frames = frames
+
+    @property
+    def ended(self) -> bool:
+        return not self._frames
+
+    def get(self, timeout: float) -> Frame | None:
+        return self._frames.pop(0)
+
+
+class Clock:
+    def now(self) -> Moment:
+        return Moment("boot", 10_000, 1_790_000_010_000, "ntp", 1)
+
+    def mono_ms(self) -> int:
+        return 10_000
+
+
+class Door:
+    """Everything the loop talks to, in one place and in one order."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.events: list[Event] = []
+        self.counts: Counter[str] = Counter()
+        self.alarms: dict[str, str] = {}
+        self.broken_appends = 0
+
+    def append(self, event: Event) -> StoredEvent:
+        if self.broken_appends:
+            self.broken_appends -= 1
+            raise JournalError("journal: disk full")
+        self.events.append(event)
+        self.happened.append("journalled")
+        return StoredEvent("epoch", len(self.events), event)
+
+    def recent(self, limit: int) -> list[StoredEvent]:
+        return []
+
+    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+        self.happened.append(notice.signal)
+
+    def count(self, name: str, by: int = 1) -> None:
+        self.counts[name] += by
+
+    def alarm(self, name: str, reason: str) -> None:
+        self.alarms[name] = reason
+
+    def clear(self, name: str) -> None:
+        self.alarms.pop(name, None)
+
+
+def clip(*pictures: Image, still: bool = False) -> list[Frame]:
+    return [Frame(p, i, 100 * i, 9_000 + 100 * i, still) for i, p in enumerate(pictures)]
+
+
+def run(
+    door: Door, frames: list[Frame], on_failure: str = "refuse", repeat_ms: int = 120_000
+) -> None:
+    decider = Decider(PatchSearch(), Rule(0.5, 0.05, 3, 8))
+    recogniser = Recogniser(
+        PatchDetector(),
+        PatchEmbedder(),  # type: ignore[arg-type]
+        QualityGate(28, 1, 5, 250, 0.6),
+        decider,
+        lost_ms=250,
+        max_faces=8,
+        max_frames=8,
+    )
+    rules = BoardingRules(
+        Pseudonyms(lambda _purpose: bytes(32)),
+        lambda: Place("bus", "bus-7", "front"),
+        direction="in",
+        repeat_ms=repeat_ms,
+    )
+    Pipeline(
+        Clip(frames),
+        recogniser,
+        rules,
+        door,
+        door,
+        Clock(),
+        door,
+        nickname=lambda _person: "",
+        timeout_ms=1_000,
+        on_journal_failure=on_failure,  # type: ignore[arg-type]
+        goodbye=False,
+    ).run(threading.Event())
+
+
+def test_a_known_person_is_journalled_once_and_welcomed_after_it() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100 + 2 * i)) for i in range(12)]))
+    assert door.happened == ["journalled", "welcome"]
+
+
+def test_the_event_carries_the_moment_the_face_was_seen() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100)) for _ in range(3)]))
+    moment = door.events[0].moment
+    assert moment.mono_ms == 9_200
+    assert moment.wall_ms == 1_790_000_010_000 - 800
+
+
+def test_a_stranger_leaves_no_event_and_is_offered_the_usual_way_in_time() -> None:
+    door = Door()
+    run(door, clip(*[picture((EVE, 100)) for _ in range(15)]))
+    assert door.happened == ["fallback"]
+    assert door.events == []
+    assert door.counts["strangers"] == 1
+
+
+def test_a_stranger_who_only_passes_by_is_told_nothing() -> None:
+    door = Door()
+    run(door, clip(*[picture((EVE, 100)) for _ in range(5)]))
+    assert door.happened == []
+
+
+def test_two_people_at_once_are_two_events() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 20), (BEN, 200)) for _ in range(6)]))
+    assert len({event.person for event in door.events}) == 2
+    assert door.happened.count("welcome") == 2
+
+
+def test_coming_back_at_the_same_stop_is_greeted_but_not_counted_again() -> None:
+    door = Door()
+    gone = [picture() for _ in range(5)]
+    here = [picture((ANN, 100)) for _ in range(5)]
+    run(door, clip(*here, *gone, *here))
+    assert door.happened == ["journalled", "welcome", "again"]
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "signal"), [("refuse", "out_of_service"), ("admit", "welcome")]
+)
+def test_while_the_journal_fails_nobody_is_counted_and_it_is_tried_again(
+    on_failure: str, signal: str
+) -> None:
+    door = Door()
+    door.broken_appends = 2
+    run(door, clip(*[picture((ANN, 100)) for _ in range(8)]), on_failure)
+    assert door.happened[0] == signal
+    assert door.happened[-2:] == ["journalled", "welcome"]
+    assert door.counts["journal_failures"] == 2
+    assert door.alarms == {}
+
+
+def test_an_unwritable_journal_raises_an_alarm_that_stays() -> None:
+    door = Door()
+    door.broken_appends = 99
+    run(door, clip(*[picture((ANN, 100)) for _ in range(8)]))
+    assert "disk full" in door.alarms["journal"]
+    assert door.events == []
+
+
+def test_a_photograph_is_answered_on_the_spot() -> None:
+    door = Door()
+    run(door, clip(picture((ANN, 20), (EVE, 200)), still=True))
+    assert sorted(door.happened) == ["fallback", "journalled", "welcome"]
+
+
+def test_photographs_do_not_continue_one_another() -> None:
+    door = Door()
+    run(door, clip(*[picture((EVE, 100)) for _ in range(4)], still=True))
+    assert door.counts["strangers"] == 4
