@@ -24,11 +24,14 @@ class FrameSource(Protocol):
     """Where frames come from; ``agent.vision.source`` in a running agent."""
 
     @property
-    def ended(self) -> bool:
-        """True once a file is over and its last frame was taken."""
+    def state(self) -> str:
+        """ "ended" once a file is over; a live camera never ends."""
 
-    def get(self, timeout: float) -> Frame | None:
-        """The newest frame not yet taken, or None after *timeout* seconds."""
+    def get(self, timeout_seconds: float) -> Frame | None:
+        """The newest frame not yet taken, or None when there is none in time.
+
+        Raises CameraError when a file cannot be opened or is damaged.
+        """
 
 
 class Teller(Protocol):
@@ -42,9 +45,9 @@ class Counters(Protocol):
 
     def count(self, name: str, by: int = 1) -> None: ...
 
-    def alarm(self, name: str, reason: str) -> None: ...
+    def alarm(self, key: str, text: str) -> None: ...
 
-    def clear(self, name: str) -> None: ...
+    def clear(self, key: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -95,13 +98,24 @@ class Pipeline:
         self._watch = watch
         self._visits: dict[int, _Visit] = {}
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until *stop* is set or a file source is over."""
-        while not stop.is_set() and not self._source.ended:
+    def run(self, stop: threading.Event, *, until_end: bool = True) -> None:
+        """Work until *stop* is set or, with *until_end*, until a file source is over."""
+        while not stop.is_set():
             self._between()
+            # Asked before the frame: once it has ended, nothing can come after the last one.
+            ended = self._source.state == "ended"
             frame = self._source.get(TURN_SECONDS)
             if frame is not None:
                 self.take(frame)
+            elif ended:
+                self._finish()
+                if until_end:
+                    return
+                stop.wait(TURN_SECONDS)
+        self._finish()
+
+    def _finish(self) -> None:
+        """No more frames: everybody at the door has left."""
         for decision in self._recogniser.finish():
             self._act(decision)
         for track in list(self._visits):

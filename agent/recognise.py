@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.identity.decision import Decider
+from agent.identity.decision import Decider, Rule, Search
 from agent.ports import FaceDetector, FaceEmbedder
 from agent.values import Decision, Frame, TrackedFace, Tracks
 from agent.vision.bestshot import BestShots
@@ -49,6 +49,10 @@ class Recogniser:
         self._shots = BestShots(max_frames)
         self._max_faces = max_faces
         self._after_still = False
+
+    def use(self, search: Search, rule: Rule) -> None:
+        """Decide against another gallery from now on; tracks in progress start anew."""
+        self._decider.replace(search, rule)
 
     def process(self, frame: Frame) -> Step:
         """Take one frame through all stages. Frames must come in the order of their ``t_ms``."""

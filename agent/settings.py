@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agent.errors import SettingsError
 
@@ -22,6 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+PREFIX = "KAOPASS_"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Pin = Annotated[int, Field(ge=0, le=27)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -215,12 +215,8 @@ class State(Section):
     )
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Everything ``kaopass`` can be told, by section."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="KAOPASS_", env_nested_delimiter="__"
-    )
 
     device: Device = Device()
     place: PlaceSettings = PlaceSettings()
@@ -235,19 +231,6 @@ class Settings(BaseSettings):
     sync: Sync = Sync()
     feedback: FeedbackSettings = FeedbackSettings()
     state: State = State()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then the file's values; no dotenv, no secrets directory."""
-        del dotenv_settings, file_secret_settings, settings_cls
-        return env_settings, init_settings
 
     @property
     def state_directory(self) -> Path:
@@ -276,7 +259,7 @@ class Settings(BaseSettings):
 
 
 def load(path: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None) -> Settings:
-    """Read *path* (defaults alone if None), then apply *overrides* of the command line.
+    """Read *path* (defaults alone if None); the environment, then *overrides* go before it.
 
     Raises SettingsError listing every mistake: unknown names with a suggestion, values out of
     range, and a file that is missing or no TOML.
@@ -290,14 +273,25 @@ def load(path: Path | None = None, overrides: dict[str, dict[str, Any]] | None =
             raise SettingsError(source, [f"cannot be read: {error.strerror}"]) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(source, [f"is not TOML: {error}"]) from error
-    for section, given in (overrides or {}).items():
-        known = values.setdefault(section, {})
-        if isinstance(known, dict):
-            known.update(given)
+    for source_of_overrides in (_from_environment(), overrides or {}):
+        for section, given in source_of_overrides.items():
+            known = values.setdefault(section, {})
+            if isinstance(known, dict):
+                known.update(given)
     try:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(source, _problems(error)) from error
+
+
+def _from_environment() -> dict[str, dict[str, str]]:
+    """``KAOPASS_CAMERA__SOURCE=x`` as ``{"camera": {"source": "x"}}``."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in os.environ.items():
+        section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
+        if name.startswith(PREFIX) and separator:
+            found.setdefault(section, {})[key] = value
+    return found
 
 
 def _problems(error: ValidationError) -> list[str]:

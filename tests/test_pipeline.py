@@ -84,11 +84,11 @@ class Clip:
         self._frames = frames
 
     @property
-    def ended(self) -> bool:
-        return not self._frames
+    def state(self) -> str:
+        return "running" if self._frames else "ended"
 
-    def get(self, timeout: float) -> Frame | None:
-        return self._frames.pop(0)
+    def get(self, timeout_seconds: float) -> Frame | None:
+        return self._frames.pop(0) if self._frames else None
 
 
 class Clock:
@@ -126,11 +126,11 @@ class Door:
     def count(self, name: str, by: int = 1) -> None:
         self.counts[name] += by
 
-    def alarm(self, name: str, reason: str) -> None:
-        self.alarms[name] = reason
+    def alarm(self, key: str, text: str) -> None:
+        self.alarms[key] = text
 
-    def clear(self, name: str) -> None:
-        self.alarms.pop(name, None)
+    def clear(self, key: str) -> None:
+        self.alarms.pop(key, None)
 
 
 def clip(*pictures: Image, still: bool = False) -> list[Frame]:

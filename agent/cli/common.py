@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from agent.identity.keys import KeyRing
+    from agent.settings import Settings
 
 settings_option = click.option(
     "--settings",
     "settings_file",
     type=click.Path(path_type=Path, dir_okay=False),
+    envvar="KAOPASS_SETTINGS",
+    show_envvar=True,
     help="TOML file with the settings; without it the defaults hold.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
@@ -20,3 +26,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output, written out at once."""
     click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+
+
+def open_ring(settings: Settings) -> KeyRing:
+    """The keys of the device that *settings* describe, as its agent and its commands share them.
+
+    The device key is made on first use, but never where data written under another one lies.
+    Raises KeySourceError.
+    """
+    # Only the commands that need keys pay for these imports.
+    from agent.hw.keysource import key_source
+    from agent.identity.keys import open_keyring
+
+    state = settings.state_directory
+    has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
+    source = key_source(settings.keys.source, settings.keys_directory)
+    return open_keyring(source, may_create=not has_data)

@@ -75,8 +75,7 @@ def yaw_ratio(face: Face) -> float:
     if distance < 1.0:
         return float("inf")
     offset = nose - (left + right) / 2
-    along: float = np.dot(offset, axis).item()
-    return abs(along) / distance**2
+    return abs(float(np.dot(offset, axis))) / distance**2
 
 
 def cut_share(image: Image, face: Face) -> float:
@@ -85,7 +84,7 @@ def cut_share(image: Image, face: Face) -> float:
     x1, y1, x2, y2 = face.box
     inside = max(0.0, min(x2, width) - max(x1, 0.0)) * max(0.0, min(y2, height) - max(y1, 0.0))
     area = max((x2 - x1) * (y2 - y1), 1e-6)
-    return 1.0 - inside / area
+    return float(1.0 - inside / area)
 
 
 def sharpness(grey: Image) -> float:

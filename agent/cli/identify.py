@@ -1,0 +1,200 @@
+"""``kaopass identify``: who is in a clip, a folder or a photograph, decision by decision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.errors import UsageError
+from agent.settings import load
+
+if TYPE_CHECKING:
+    from agent.identity.templates import TemplateSet
+    from agent.parts import Networks
+    from agent.ports import Camera
+    from agent.settings import Settings
+    from agent.values import Decision, Frame
+
+
+@click.command("identify")
+@click.argument("source")
+@click.option(
+    "--gallery",
+    "gallery_directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="State directory with gallery.db and its keys; default: the one of the settings.",
+)
+@click.option(
+    "--enroll",
+    "enrolments",
+    metavar="ID=FILE",
+    multiple=True,
+    help="Enrol ID from a photograph or clip, in memory only; may be given several times.",
+)
+@settings_option
+@click.option(
+    "--liveness",
+    type=click.Choice(["on", "off"]),
+    default="off",
+    show_default=True,
+    help="Refuse photographs and screens.",
+)
+@click.option("--sequence", is_flag=True, help="Take a folder's pictures as frames of one clip.")
+@json_option
+def command(
+    source: str,
+    gallery_directory: Path | None,
+    enrolments: tuple[str, ...],
+    settings_file: Path | None,
+    liveness: str,
+    sequence: bool,
+    as_json: bool,
+) -> None:
+    """Say who is seen in SOURCE: a video, a GIF, a photograph, a folder or a camera.
+
+    Prints every decision and a summary. The models of the settings are used; without a settings
+    file the default pack and its research licence are assumed, for trying things out. Nothing is
+    journalled, and nothing of the pictures is kept.
+    """
+    from agent.parts import (
+        camera_overrides,
+        open_camera,
+        open_networks,
+        recogniser,
+    )
+
+    overrides: dict[str, dict[str, Any]] = {
+        "camera": camera_overrides(source, pace="fast"),
+        "liveness": {"mode": liveness},
+    }
+    if settings_file is None:
+        overrides["models"] = {"licence": "research"}
+    if gallery_directory is not None:
+        overrides["state"] = {"directory": gallery_directory}
+        if enrolments:
+            raise UsageError("give --gallery or --enroll, not both")
+    settings = load(settings_file, overrides)
+    people = [_id_and_file(text) for text in enrolments]
+    # Opened before the networks: a wrong path should be told at once.
+    camera = open_camera(settings.camera, still_folder=not sequence)
+    camera.open()
+    networks = open_networks(settings)
+    if people:
+        templates = _enrolled(settings, networks, people)
+    else:
+        templates = _from_gallery(settings, networks.embedder.pack)
+    watcher = recogniser(settings, networks, templates)
+    report = _Report(as_json)
+    try:
+        for frame in _frames(camera):
+            step = watcher.process(frame)
+            report.saw({seen.track for seen in step.tracks.seen})
+            for decision in step.decisions:
+                report.add(decision)
+    finally:
+        camera.close()
+    for decision in watcher.finish():
+        report.add(decision)
+    report.finish()
+
+
+class _Report:
+    """Prints decisions as they come, and sums them up."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._frames = 0
+        self._tracks: set[int] = set()
+        self._people: Counter[str] = Counter()
+        self._others: Counter[str] = Counter()
+
+    def saw(self, tracks: set[int]) -> None:
+        self._frames += 1
+        self._tracks |= tracks
+
+    def add(self, decision: Decision) -> None:
+        if decision.person is not None:
+            self._people[decision.person] += 1
+        else:
+            self._others[decision.outcome.value] += 1
+        line = {
+            "t_ms": decision.t_ms,
+            "frame": decision.frame,
+            "track": decision.track,
+            "box": [round(side, 1) for side in decision.box],
+            "person": decision.person,
+            "score": round(decision.score, 4),
+            "decision": decision.outcome.value,
+            "reason": decision.reason,
+        }
+        if self._as_json:
+            print_json(line)
+            return
+        who = decision.person or "-"
+        click.echo(
+            f"{decision.t_ms / 1000:7.2f} s  track {decision.track:<3} {decision.outcome.value:8} "
+            f"{who:16} {decision.score:5.2f}  {decision.reason}"
+        )
+
+    def finish(self) -> None:
+        summary = {
+            "frames": self._frames,
+            "tracks": len(self._tracks),
+            "people": dict(self._people),
+            "unknown": self._others["unknown"],
+            "rejected": self._others["rejected"],
+        }
+        if self._as_json:
+            print_json({"summary": summary})
+            return
+        named = ", ".join(f"{who} ({count})" for who, count in self._people.items()) or "nobody"
+        click.echo(
+            f"{self._frames} frames, {len(self._tracks)} tracks; named: {named}; decisions for "
+            f"nobody: {self._others['unknown']}, rejected: {self._others['rejected']}"
+        )
+
+
+def _frames(camera: Camera) -> Iterator[Frame]:
+    while (frame := camera.read()) is not None:
+        yield frame
+
+
+def _id_and_file(text: str) -> tuple[str, str]:
+    person, separator, file = text.partition("=")
+    if not (person and separator and file):
+        raise UsageError(
+            f"--enroll {text}: write it as ID=FILE, for example --enroll anna=anna.jpg"
+        )
+    return person, file
+
+
+def _enrolled(settings: Settings, networks: Networks, people: list[tuple[str, str]]) -> TemplateSet:
+    from agent.identity.templates import TemplateSet
+    from agent.parts import enroller, enrolment_frames
+
+    enrol = enroller(settings, networks, min_images=1)
+    by_person: dict[str, list[str]] = {}
+    for person, file in people:
+        by_person.setdefault(person, []).append(file)
+    return TemplateSet.build(
+        (person, enrol.enrol((file, enrolment_frames(file)) for file in files).templates)
+        for person, files in by_person.items()
+    )
+
+
+def _from_gallery(settings: Settings, pack: str) -> TemplateSet:
+    from agent.identity.gallery import Gallery
+
+    path = settings.state_directory / "gallery.db"
+    if not path.exists():
+        raise UsageError(
+            f"there is no gallery at {path}: give --gallery DIR, or --enroll ID=FILE to compare "
+            "with somebody"
+        )
+    with Gallery(path, open_ring(settings), pack) as gallery:
+        return gallery.load()
