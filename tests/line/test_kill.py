@@ -1,0 +1,70 @@
+"""The agent is killed in mid-boarding, again and again: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+from agent.journal import Journal
+from tests.line.door import DEVICE, Door, city, people_of
+from tests.mosquitto import Mosquitto, until
+
+KILLS = int(os.environ.get("KAOPASS_TEST_KILLS", "50"))
+
+
+def at_city(database: Path) -> list[tuple[str, int, str]]:
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        rows = connection.execute(
+            "SELECT epoch, seq, person FROM event WHERE device = ? ORDER BY epoch, seq", [DEVICE]
+        ).fetchall()
+    connection.close()
+    return rows
+
+
+def in_journal(door: Door) -> list[tuple[str, int, str]]:
+    with Journal(door.state / "journal.db", door.ring.journal_key(), read_only=True) as journal:
+        return [
+            (entry.epoch, entry.seq, entry.event.person)
+            for entry in journal.entries()
+            if entry.event is not None
+        ]
+
+
+def test_killed_fifty_times_while_boarding_the_city_has_each_event_once(tmp_path: Path) -> None:
+    """The ledger is what the agent printed, after the journal had it, up to the moment it died."""
+    seed = random.SystemRandom().randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")  # noqa: T201 - to repeat a failed run
+    passengers = people_of("players.jpg")
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        city(tmp_path, broker) as database,
+        Door(tmp_path / "door", broker.port) as door,
+    ):
+        door.enrol(passengers)
+        clip = door.queue_of()
+        for _ in range(KILLS):
+            door.start(clip)
+            door.wait_for("welcome")
+            time.sleep(chance.uniform(0.0, 0.6))
+            door.kill()
+        killed_at = len(door.ledger)
+        door.start(clip)
+        door.wait_for("welcome")
+        door.stop()
+        # Nobody boards any more: what is left goes out.
+        door.start(door.folder / "empty.png")
+        until(lambda: len(at_city(database)) >= len(in_journal(door)), 30, "the rest to arrive")
+        door.stop()
+        journal, received = in_journal(door), at_city(database)
+    assert killed_at >= KILLS, "every life of the agent should have seen somebody board"
+    assert received == journal
+    epochs = {epoch for epoch, _, _ in journal}
+    assert len(epochs) == 1, "a kill must not damage the journal"
+    assert [seq for _, seq, _ in journal] == list(range(1, len(journal) + 1))
+    known = {(epoch, seq) for epoch, seq, _ in received}
+    assert set(door.ledger) <= known
+    assert len(set(door.ledger)) == len(door.ledger), "an event was announced twice"
