@@ -67,3 +67,7 @@ class FeedbackError(KaopassError):
 
 class CityError(KaopassError):
     """The city side cannot open its database or do what was asked."""
+
+
+class StatusError(KaopassError):
+    """No agent answers on the status socket, or another one already does."""

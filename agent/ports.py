@@ -82,19 +82,41 @@ class EventLog(Protocol):
 
 
 class Outbox(Protocol):
-    """The journal as sync sees it. ``epoch`` is fixed for the life of the database."""
+    """The journal as sync sees it: events by epoch, each unacknowledged until the city has it.
+
+    There is one epoch for the life of a database. After a damaged one was salvaged, events of
+    earlier epochs may wait beside the current one's; they keep their identity.
+    """
 
     @property
-    def epoch(self) -> str: ...
+    def epoch(self) -> str:
+        """The epoch that new events belong to: 32 hex digits."""
 
-    def bounds(self) -> tuple[int, int]:
-        """(first, last) sequence number in the journal; (1, 0) when empty."""
+    def epochs(self) -> list[str]:
+        """Epochs with unacknowledged events, oldest first; the current one is always last."""
 
-    def pending(self, after: int, limit: int) -> list[StoredEvent]:
-        """Unacknowledged events with seq > *after*, in order, at most *limit*."""
+    def bounds(self, epoch: str) -> tuple[int, int]:
+        """(first, last) of *epoch*: the oldest event still kept, the last number handed out.
+
+        first is last + 1 when none is kept: (1, 0) for an epoch without events. Raises
+        JournalError if there is no such epoch.
+        """
+
+    def pending(self, epoch: str, after: int, limit: int) -> list[StoredEvent]:
+        """Unacknowledged events of *epoch* with seq > *after*, in order, at most *limit*."""
 
     def confirm(self, ack: Ack) -> int:
-        """Apply what the city says it has; returns how many rows changed. Raises JournalError."""
+        """Apply what the city says it has; returns how many rows changed.
+
+        Raises MessageError for an ack that cannot be true (an unknown epoch, numbers never handed
+        out), JournalError if the disk fails; nothing has changed then.
+        """
+
+    def replay(self, epoch: str, first: int, last: int) -> int:
+        """Make acknowledged events *first* to *last* pending again; returns how many.
+
+        Raises MessageError if there is no such epoch.
+        """
 
 
 class Lamps(Protocol):

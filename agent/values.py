@@ -178,11 +178,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event with the identity it has everywhere: (device, epoch, seq)."""
+    """An event with the identity it has everywhere: (device, epoch, seq).
+
+    ``corrected_ms`` is the Unix time reckoned afterwards, once the clock was known; None while
+    the moment's own ``wall_ms`` is all there is.
+    """
 
     epoch: str
     seq: int
     event: Event
+    corrected_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +216,7 @@ class Ack:
 class Notice:
     """What a person at the door is told. ``nickname`` is what they chose, never their name."""
 
-    signal: str  # "welcome", "again", "fallback", "out_of_service", "ready"
+    signal: str  # "welcome", "again", "goodbye", "fallback", "out_of_service", "ready"
     nickname: str = ""
 
 

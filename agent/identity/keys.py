@@ -1,0 +1,78 @@
+"""Every secret of a device, derived from its one device key: a separate key for each purpose.
+
+Derivation is HKDF-SHA256 (RFC 5869) with an ``info`` string a purpose, so that no key says
+anything about another. Whoever loses the device key loses gallery and journal with it.
+"""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from agent.errors import KeySourceError
+from agent.ports import KeySource
+
+DEVICE_KEY = "device-key"
+KEY_BYTES = 32
+
+
+class KeyRing:
+    """The keys of one device, 32 bytes each. Its ``repr`` shows none of them."""
+
+    __slots__ = ("_device_key",)
+
+    def __init__(self, device_key: bytes) -> None:
+        """Raises KeySourceError unless *device_key* is 32 bytes."""
+        if len(device_key) != KEY_BYTES:
+            raise KeySourceError(
+                f"the device key is {len(device_key)} bytes long; it must be {KEY_BYTES}"
+            )
+        self._device_key = bytes(device_key)
+
+    def __repr__(self) -> str:
+        return "KeyRing(<secret>)"
+
+    def gallery_wrap_key(self) -> bytes:
+        """Wraps the key of each person in the gallery (AES-256-GCM)."""
+        return self._derive("gallery wrap")
+
+    def gallery_index_key(self) -> bytes:
+        """Turns a resident's id into the reference their rows are found by (HMAC-SHA256)."""
+        return self._derive("gallery index")
+
+    def journal_key(self) -> bytes:
+        """Seals the personal part of journal rows."""
+        return self._derive("journal")
+
+    def pseudonym_key(self, purpose: str) -> bytes:
+        """Turns a resident's id into their pseudonym for *purpose*, e.g. "bus"."""
+        return self._derive(f"pseudonym {purpose}")
+
+    def _derive(self, purpose: str) -> bytes:
+        # No salt: the device key is uniformly random already (RFC 5869, section 3.1).
+        info = f"kaopass/1 {purpose}".encode()
+        return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(self._device_key)
+
+
+def open_keyring(source: KeySource, *, may_create: bool) -> KeyRing:
+    """The keys of this device, from the device key that *source* keeps.
+
+    Without a device key a new one is made if *may_create*: allow it only while nothing has been
+    written under an older one. Raises KeySourceError if there is none and none may be made, or
+    if *source* cannot be used.
+    """
+    key = source.load(DEVICE_KEY)
+    if key is None and may_create:
+        try:
+            key = source.create(DEVICE_KEY)
+        except KeySourceError:
+            key = source.load(DEVICE_KEY)  # another process may have made it just now
+            if key is None:
+                raise
+    if key is None:
+        raise KeySourceError(
+            f"there is no key called {DEVICE_KEY!r} in {source}, but this device already has data"
+            " written under one; put the key back from its backup, or move gallery.db and"
+            " journal.db out of the state directory and enrol everybody again"
+        )
+    return KeyRing(key)

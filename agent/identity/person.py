@@ -1,0 +1,51 @@
+"""Who can be enrolled, as the gallery tells of them: the words allowed, and what a check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.errors import UsageError
+
+PURPOSES = ("bus", "hall")
+MAX_ID_LENGTH = 128
+MAX_NICKNAME_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody enrolled. ``templates`` counts their templates by model pack."""
+
+    id: str
+    nickname: str
+    purposes: tuple[str, ...]
+    created_ms: int
+    templates: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a full check found: how many of each there are, and how many of them do not open."""
+
+    people: int
+    damaged_people: int
+    templates: int
+    damaged_templates: int
+
+    @property
+    def sound(self) -> bool:
+        return not (self.damaged_people or self.damaged_templates)
+
+
+def check_words(person_id: str, nickname: str, purposes: tuple[str, ...]) -> None:
+    """Raises UsageError for an id, a nickname or purposes that the gallery does not take."""
+    if not person_id or len(person_id) > MAX_ID_LENGTH or not person_id.isprintable():
+        raise UsageError(
+            f"id {person_id!r}: must be 1 to {MAX_ID_LENGTH} characters, all of them printable"
+        )
+    if len(nickname) > MAX_NICKNAME_LENGTH or not nickname.isprintable():
+        raise UsageError(
+            f"nickname {nickname!r}: must be at most {MAX_NICKNAME_LENGTH} printable characters"
+        )
+    unknown = [purpose for purpose in purposes if purpose not in PURPOSES]
+    if unknown or not purposes:
+        raise UsageError(f"purposes {list(purposes)}: choose from {', '.join(PURPOSES)}")

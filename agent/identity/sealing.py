@@ -1,0 +1,99 @@
+"""How the gallery's rows are sealed: a random key for each person, wrapped by the device's key.
+
+AES-256-GCM with a random 96-bit nonce in front of each sealed value. The associated data says what
+a value is and whose, so that a row moved to another person or pack does not open.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import unicodedata
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from agent.identity.keys import KEY_BYTES, KeyRing
+
+NONCE_BYTES = 12
+OVERHEAD_BYTES = NONCE_BYTES + 16  # what sealing adds: the nonce and the tag
+PROFILE_BLOCK = 128
+
+
+class Sealer:
+    """Opens and seals what belongs to the gallery of one key ring."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._wrap = AESGCM(ring.gallery_wrap_key())
+        self._index_key = ring.gallery_index_key()
+
+    def ref(self, person_id: str) -> bytes:
+        """What *person_id* is called on disk: HMAC-SHA256 of its composed (NFC) form."""
+        text = unicodedata.normalize("NFC", person_id)
+        return hmac.digest(self._index_key, text.encode(), "sha256")
+
+    def key_check(self) -> bytes:
+        """A value that only opens under the same key ring."""
+        return _seal(self._wrap, b"", b"check")
+
+    def is_key_check(self, sealed: object) -> bool:
+        return _open(self._wrap, sealed, b"check") == b""
+
+    def new_person(self, ref: bytes) -> tuple[PersonSeal, bytes]:
+        """A fresh key for the person at *ref*: what it seals with, and the key wrapped."""
+        key = secrets.token_bytes(KEY_BYTES)
+        return PersonSeal(key, ref), _seal(self._wrap, key, b"key\0" + ref)
+
+    def person(self, ref: bytes, wrapped: object) -> PersonSeal | None:
+        """What the person at *ref* seals with, None if *wrapped* does not open for them."""
+        key = _open(self._wrap, wrapped, b"key\0" + ref)
+        return None if key is None or len(key) != KEY_BYTES else PersonSeal(key, ref)
+
+
+class PersonSeal:
+    """Opens and seals what belongs to one person.
+
+    Keeps the key alone: a ready cipher takes 2 KB, 58 MB for a town, and saves 1.6 us a row.
+    """
+
+    __slots__ = ("_key", "_ref")
+
+    def __init__(self, key: bytes, ref: bytes) -> None:
+        self._key = key
+        self._ref = ref
+
+    def seal_profile(self, profile: bytes) -> bytes:
+        """Seal JSON, filled up with blanks so that its size does not tell how long a name is."""
+        size = -(-len(profile) // PROFILE_BLOCK) * PROFILE_BLOCK
+        return _seal(AESGCM(self._key), profile.ljust(size), b"profile\0" + self._ref)
+
+    def open_profile(self, sealed: object) -> bytes | None:
+        return _open(AESGCM(self._key), sealed, b"profile\0" + self._ref)
+
+    def seal_template(self, pack: str, template: bytes) -> bytes:
+        return _seal(AESGCM(self._key), template, self._template_data(pack))
+
+    def open_template(self, pack: object, sealed: object) -> bytes | None:
+        if not isinstance(pack, str):
+            return None
+        return _open(AESGCM(self._key), sealed, self._template_data(pack))
+
+    def _template_data(self, pack: str) -> bytes:
+        # The reference has a fixed length, so no pack name can be mistaken for part of it.
+        return b"template\0" + self._ref + pack.encode()
+
+
+def _seal(aead: AESGCM, value: bytes, data: bytes) -> bytes:
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + aead.encrypt(nonce, value, data)
+
+
+def _open(aead: AESGCM, sealed: object, data: bytes) -> bytes | None:
+    """What *sealed* holds, None if it was altered, cut, or sealed with another key or data."""
+    # A damaged record may hold a number or nothing where bytes were written.
+    if not isinstance(sealed, bytes) or len(sealed) < OVERHEAD_BYTES:
+        return None
+    try:
+        return aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], data)
+    except InvalidTag:
+        return None

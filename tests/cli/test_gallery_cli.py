@@ -1,0 +1,160 @@
+"""``kaopass gallery``: what it prints, for people and programs, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.__main__ import main
+from agent.cli.common import open_ring
+from agent.errors import KeySourceError
+from agent.identity.gallery import Gallery
+from agent.settings import load
+from tests.identity.people import NOW_MS, PACK, enroll, nickname, person_id, templates
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[state]\ndirectory = "{tmp_path / "state"}"\n', encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def enrolled(settings: Path) -> Path:
+    """Two people enrolled as the agent would."""
+    chosen = load(settings)
+    path = chosen.state_directory / "gallery.db"
+    with Gallery(path, open_ring(chosen), PACK) as gallery:
+        enroll(gallery, 1)
+        gallery.enroll(person_id(2), templates(2), purposes=("hall",), now_ms=NOW_MS)
+    return path
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["gallery", *map(str, arguments)])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_list_shows_everybody(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("list", "--settings", settings) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{person_id(1)}  {nickname(1)}  bus+hall  2026-09-21  3 of {PACK}",
+        f"{person_id(2)}  -  hall  2026-09-21  3 of {PACK}",
+        "2 enrolled",
+    ]
+
+
+def test_list_as_json_is_complete(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("list", "--settings", settings, "--json") == 0
+    people = json.loads(capsys.readouterr().out)
+    assert people[1] == {
+        "id": person_id(2),
+        "nickname": "",
+        "purposes": ["hall"],
+        "created_ms": NOW_MS,
+        "templates": {PACK: 3},
+    }
+
+
+def test_revoke_takes_out_one_person(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("revoke", person_id(1), "--settings", settings, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"revoked": person_id(1)}
+    assert run("list", "--settings", settings) == 0
+    assert "1 enrolled" in capsys.readouterr().out
+
+
+def test_revoking_nobody_is_an_error(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("revoke", "resident-9", "--settings", settings) == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "kaopass: nobody is enrolled as 'resident-9'; see: kaopass gallery list\n"
+    )
+    assert captured.out == ""
+
+
+def test_verify_of_a_sound_gallery_succeeds(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", "--settings", settings) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "people     2, 0 of them damaged",
+        "templates  6, 0 of them damaged",
+    ]
+
+
+def test_verify_says_what_is_damaged_and_fails(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(enrolled)) as raw:
+        raw.execute("UPDATE template SET sealed = zeroblob(2076) WHERE id = 1")
+        raw.commit()
+    assert run("verify", "--settings", settings) == 1
+    assert "6, 1 of them damaged\nenrol again whoever is missing" in capsys.readouterr().out
+
+
+def test_verify_salvages_a_broken_file_and_says_where_it_is(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray(enrolled.read_bytes())
+    content[-16_384:] = bytes(16_384)
+    enrolled.write_bytes(content)
+    assert run("verify", "--settings", settings, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["salvaged_from"] == f"{enrolled}.damaged-1"
+    assert report["people"] == 2
+    assert Path(report["salvaged_from"]).exists()
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("revoke", "a"), ("verify",)])
+def test_no_gallery_is_named_and_none_is_made(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments, "--settings", settings) == 1
+    assert f"there is no gallery at {tmp_path / 'state' / 'gallery.db'}" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_another_key_is_said_plainly(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = enrolled.parent / "keys" / "device-key"
+    key.write_bytes(bytes(32))
+    assert run("list", "--settings", settings) == 1
+    assert "was written under another key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["gallery.db", "journal.db"])
+def test_a_lost_key_is_not_made_anew_over_data(settings: Path, tmp_path: Path, data: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / data).write_bytes(b"")
+    with pytest.raises(KeySourceError, match=rf"no key called 'device-key' in {tmp_path}"):
+        open_ring(load(settings))
+    assert not (tmp_path / "state" / "keys").exists()
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("list", "revoke", "verify"):
+        assert run(name, "--help") == 0
+        assert len(capsys.readouterr().out.splitlines()) > 5
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("list", "revoke", "verify"))
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    assert run("enrol") == 2
