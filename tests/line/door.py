@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -29,12 +30,14 @@ from agent.demo.pictures import picture, read_picture
 from agent.hw.keysource import FileKeySource
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing, open_keyring
+from agent.journal import Journal
 from agent.parts import Networks, open_networks, quality_gate
 from agent.settings import load
 from agent.values import Vector
 from tests.mosquitto import Mosquitto, until
 
 DEVICE = "door-1"
+KAOPASS = (sys.executable, "-m", "agent")
 
 
 @cache
@@ -103,8 +106,10 @@ class Door:
 
     def queue_of(self, name: str = "players.jpg", *, shown: int = 4, gone: int = 3) -> Path:
         """A folder that shows the people of a photograph, then an empty door, as a clip."""
-        clip = self.folder / "clip"
-        clip.mkdir(exist_ok=True)
+        clip = self.folder / f"clip of {name}"
+        if clip.exists():
+            return clip
+        clip.mkdir()
         image = read_picture(name)
         empty = self.folder / "empty.png"
         cv2.imwrite(str(empty), np.full_like(image, 127))
@@ -116,8 +121,16 @@ class Door:
     def start(self, camera: Path, *options: str, env: dict[str, str] | None = None) -> None:
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--settings", str(self.settings)]
-                + ["--camera", str(camera), "--json", *options],
+                [
+                    *KAOPASS,
+                    "run",
+                    "--settings",
+                    self.settings,
+                    "--camera",
+                    camera,
+                    "--json",
+                    *options,
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -188,11 +201,10 @@ class Door:
 def city(folder: Path, broker: Mosquitto) -> Iterator[Path]:
     """`kaopass city serve` as a process of its own; yields its database."""
     database = folder / "city.db"
-    log = folder / "city.log"
+    log, address = folder / "city.log", f"mqtt://127.0.0.1:{broker.port}"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "city", "serve", "--database", str(database)]
-            + ["--broker", f"mqtt://127.0.0.1:{broker.port}"],
+            [*KAOPASS, "city", "serve", "--database", database, "--broker", address],
             stdout=out,
             stderr=out,
         )
@@ -203,3 +215,24 @@ def city(folder: Path, broker: Mosquitto) -> Iterator[Path]:
     finally:
         process.terminate()
         assert process.wait(10) == 0
+
+
+def at_city(database: Path) -> list[tuple[str, int, str]]:
+    """(epoch, seq, person) of every event the city has of this door, in order."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return connection.execute(
+            "SELECT epoch, seq, person FROM event WHERE device = ? ORDER BY epoch, seq", [DEVICE]
+        ).fetchall()
+    finally:
+        connection.close()
+
+
+def in_journal(door: Door) -> list[tuple[str, int, str]]:
+    """The same of what the door's journal holds."""
+    with Journal(door.state / "journal.db", door.ring.journal_key(), read_only=True) as journal:
+        return [
+            (entry.epoch, entry.seq, entry.event.person)
+            for entry in journal.entries()
+            if entry.event is not None
+        ]

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 import time
 from pathlib import Path
 
-from agent.journal import Journal
-from tests.line.door import DEVICE, Door, city, people_of
+from tests.line.door import Door, at_city, city, in_journal, people_of
 from tests.mosquitto import Mosquitto, until
 
 KILLS = int(os.environ.get("KAOPASS_TEST_KILLS", "50"))
-
-
-def at_city(database: Path) -> list[tuple[str, int, str]]:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        rows = connection.execute(
-            "SELECT epoch, seq, person FROM event WHERE device = ? ORDER BY epoch, seq", [DEVICE]
-        ).fetchall()
-    connection.close()
-    return rows
-
-
-def in_journal(door: Door) -> list[tuple[str, int, str]]:
-    with Journal(door.state / "journal.db", door.ring.journal_key(), read_only=True) as journal:
-        return [
-            (entry.epoch, entry.seq, entry.event.person)
-            for entry in journal.entries()
-            if entry.event is not None
-        ]
 
 
 def test_killed_fifty_times_while_boarding_the_city_has_each_event_once(tmp_path: Path) -> None:
