@@ -1,0 +1,256 @@
+"""The camera thread: newest frame only, reopened when lost, files paced and complete."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from agent.errors import CameraError
+from agent.values import Frame
+from agent.vision.source import NewestFrame, Pace
+
+
+def frame(index: int, t_ms: int = 0) -> Frame:
+    return Frame(np.zeros((2, 2, 3), np.uint8), index, t_ms, 0)
+
+
+class Script:
+    """A camera that acts out *steps* at each read: a frame, None for the end, an error, or a call.
+
+    *openings* are what happens at each ``open()``; after the last one it always succeeds.
+    """
+
+    def __init__(
+        self,
+        steps: list[Frame | Exception | Callable[[], object] | None],
+        openings: list[Exception | None] | None = None,
+    ) -> None:
+        self._steps = list(steps)
+        self._openings = list(openings or [])
+        self.opened = self.closed = 0
+
+    def open(self) -> None:
+        self.opened += 1
+        outcome = self._openings.pop(0) if self._openings else None
+        if outcome is not None:
+            raise outcome
+
+    def read(self) -> Frame | None:
+        while True:
+            step = self._steps.pop(0) if self._steps else None
+            if isinstance(step, Exception):
+                raise step
+            if not callable(step):
+                return step
+            step()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@contextmanager
+def running(camera: Script, pace: Pace, **given: float) -> Iterator[NewestFrame]:
+    source = NewestFrame(camera, pace=pace, **given)
+    source.start()
+    try:
+        yield source
+    finally:
+        assert source.stop()
+
+
+def all_of(source: NewestFrame) -> list[int]:
+    indices = []
+    while (got := source.get(2.0)) is not None:
+        indices.append(got.index)
+    return indices
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < limit, "did not happen in 5 s"
+        time.sleep(0.002)
+
+
+# Live
+
+
+def test_only_the_newest_frame_is_kept_and_the_others_are_counted() -> None:
+    gate = threading.Event()
+    camera = Script([frame(n) for n in range(5)] + [gate.wait])
+    with running(camera, "live") as source:
+        until(lambda: source.counters.frames == 5)
+        got = source.get(1.0)
+        assert got is not None
+        assert got.index == 4
+        assert source.counters.dropped == 4
+        assert source.get(0.01) is None
+        assert source.state == "running"
+        gate.set()
+
+
+def test_a_lost_camera_is_opened_again_and_logged_once_each_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = threading.Event()
+    camera = Script(
+        [frame(0), CameraError("unplugged"), frame(1), gate.wait],
+        openings=[None, CameraError("not there"), CameraError("still not there"), None],
+    )
+    with caplog.at_level(logging.INFO), running(camera, "live", reopen_min_seconds=0.01) as source:
+        until(lambda: source.counters.frames == 2)
+        assert source.state == "running"
+        assert source.counters.reopens == 1
+        gate.set()
+    assert camera.opened >= 4
+    messages = [record.getMessage() for record in caplog.records[:2]]
+    assert messages[0] == "camera lost, trying again until it is back: unplugged"
+    assert messages[1] == "camera is back"
+
+
+def test_a_camera_missing_at_the_start_is_waited_for() -> None:
+    gate = threading.Event()
+    camera = Script([frame(0), gate.wait], openings=[CameraError("no camera")] * 3)
+    with running(camera, "live", reopen_min_seconds=0.01) as source:
+        assert source.state in ("opening", "lost", "running")
+        got = source.get(2.0)
+        assert got is not None
+        assert source.state == "running"
+        gate.set()
+
+
+def test_the_wait_doubles_up_to_its_limit() -> None:
+    """Measured by how often a dead camera is tried: 10 + 20 + 40 + 40 + 40 ms, not every 10."""
+    camera = Script([], openings=[CameraError("dead")] * 1000)
+    with running(camera, "live", reopen_min_seconds=0.01, reopen_max_seconds=0.04) as source:
+        time.sleep(0.2)
+        assert source.state == "lost"
+        assert 2 <= camera.opened <= 7
+
+
+def test_a_camera_that_opens_but_stays_dark_is_not_tried_faster_and_faster() -> None:
+    camera = Script([CameraError("no frame")] * 1000)
+    with running(camera, "live", reopen_min_seconds=0.01, reopen_max_seconds=0.5) as source:
+        time.sleep(0.2)
+        assert source.counters.reopens == 0
+        assert camera.opened <= 6
+
+
+def test_a_live_stream_that_ends_is_a_loss() -> None:
+    camera = Script([frame(0), None, frame(1), frame(2)])
+    with running(camera, "live", reopen_min_seconds=0.005) as source:
+        until(lambda: source.counters.frames == 3)
+        assert source.counters.reopens >= 1
+
+
+def test_stopping_during_a_long_wait_is_quick() -> None:
+    camera = Script([], openings=[CameraError("dead")] * 9)
+    source = NewestFrame(camera, pace="live", reopen_min_seconds=60.0, reopen_max_seconds=60.0)
+    source.start()
+    until(lambda: source.state == "lost")
+    began = time.monotonic()
+    assert source.stop()
+    assert time.monotonic() - began < 1.0
+    assert source.state == "ended"
+    assert source.get(0.01) is None
+
+
+def test_a_driver_that_hangs_holds_stop_up_for_two_seconds_at_most() -> None:
+    gate = threading.Event()
+    source = NewestFrame(Script([lambda: gate.wait(10)]), pace="live")
+    source.start()
+    began = time.monotonic()
+    assert not source.stop()
+    assert 1.5 < time.monotonic() - began < 3.0
+    gate.set()
+    assert source.stop()
+
+
+def test_a_defect_in_an_adapter_reaches_the_reader() -> None:
+    """A camera thread that died must not look like a camera that sees nobody."""
+    with running(Script([frame(0), ZeroDivisionError("a defect")]), "live") as source:
+        until(lambda: source.state == "ended")
+        got = source.get(1.0)
+        assert got is not None
+        with pytest.raises(ZeroDivisionError):
+            source.get(1.0)
+
+
+# Files
+
+
+def test_as_fast_as_possible_no_frame_is_dropped_however_slow_the_reader() -> None:
+    camera = Script([frame(n, t_ms=n * 1000) for n in range(20)])
+    with running(camera, "fast") as source:
+        time.sleep(0.05)
+        assert all_of(source) == list(range(20))
+        assert source.state == "ended"
+        assert source.counters.dropped == 0
+    assert camera.closed >= 1
+    assert camera.opened == 1
+
+
+def test_by_the_clock_a_frame_comes_when_its_time_has_come() -> None:
+    camera = Script([frame(0, 5000), frame(1, 5060), frame(2, 5160)])
+    with running(camera, "clock") as source:
+        times = []
+        while (got := source.get(2.0)) is not None:
+            times.append(time.monotonic())
+            assert abs(got.mono_ms - times[-1] * 1000) < 500
+    # Loose, for a busy machine: at once would be 0, by the first frame's own stamp 5 s.
+    assert 0.03 < times[1] - times[0] < 1
+    assert 0.12 < times[2] - times[0] < 1
+
+
+def test_by_the_clock_a_slow_reader_gets_the_newest_and_always_the_last() -> None:
+    camera = Script([frame(n, n * 5) for n in range(20)])
+    with running(camera, "clock") as source:
+        until(lambda: source.state == "ended")
+        assert all_of(source) == [19]
+        assert source.counters.dropped == 19
+
+
+def test_stopping_does_not_wait_for_the_next_frame_of_a_slow_film() -> None:
+    source = NewestFrame(Script([frame(0, 0), frame(1, 60_000)]), pace="clock")
+    source.start()
+    assert source.get(1.0) is not None
+    began = time.monotonic()
+    assert source.stop()
+    assert time.monotonic() - began < 1.0
+
+
+def test_stopping_does_not_wait_for_a_reader_that_left() -> None:
+    source = NewestFrame(Script([frame(0), frame(1), frame(2)]), pace="fast")
+    source.start()
+    until(lambda: source.counters.frames == 1)
+    assert source.stop()
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_for_the_reader() -> None:
+    camera = Script([], openings=[CameraError("no such file")])
+    with running(camera, "fast") as source:
+        with pytest.raises(CameraError, match="no such file"):
+            source.get(1.0)
+        assert source.state == "ended"
+    assert camera.opened == 1
+
+
+@pytest.mark.parametrize("pace", ["fast", "clock"])
+def test_a_damaged_file_gives_its_good_frames_first(pace: Pace) -> None:
+    gate = threading.Event()
+    camera = Script([frame(0), lambda: gate.wait(2), CameraError("cut off")])
+    with running(camera, pace) as source:
+        assert source.get(1.0) is not None
+        gate.set()
+        with pytest.raises(CameraError, match="cut off"):
+            source.get(1.0)
+
+
+def test_a_source_never_started_can_be_stopped() -> None:
+    assert NewestFrame(Script([])).stop()
