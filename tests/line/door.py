@@ -26,8 +26,8 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.demo.pictures import picture, read_picture
 from agent.hw.keysource import FileKeySource
+from agent.hw.photographs import picture, read_picture
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing, open_keyring
 from agent.journal import Journal

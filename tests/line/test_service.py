@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo.pictures import picture
+from agent.hw.photographs import picture
 from tests.mosquitto import until
 
 PROFILES = Path(__file__).parent.parent.parent / "firmware_config/profiles"
