@@ -25,7 +25,7 @@ class FrameSource(Protocol):
 
     @property
     def state(self) -> str:
-        """ "ended" once a file is over; a live camera never ends."""
+        """ "lost" while a live camera is gone, "ended" once a file is over."""
 
     def get(self, timeout_seconds: float) -> Frame | None:
         """The newest frame not yet taken, or None when there is none in time.
@@ -97,22 +97,30 @@ class Pipeline:
         self._between = between
         self._watch = watch
         self._visits: dict[int, _Visit] = {}
+        self._camera_lost = False
 
     def run(self, stop: threading.Event, *, until_end: bool = True) -> None:
         """Work until *stop* is set or, with *until_end*, until a file source is over."""
         while not stop.is_set():
             self._between()
             # Asked before the frame: once it has ended, nothing can come after the last one.
-            ended = self._source.state == "ended"
+            state = self._source.state
+            self._note_camera(lost=state == "lost")
             frame = self._source.get(TURN_SECONDS)
             if frame is not None:
                 self.take(frame)
-            elif ended:
+            elif state == "ended":
                 self._finish()
                 if until_end:
                     return
                 stop.wait(TURN_SECONDS)
         self._finish()
+
+    def _note_camera(self, *, lost: bool) -> None:
+        """Say once that nobody can be seen, and once that they can again."""
+        if lost != self._camera_lost:
+            self._camera_lost = lost
+            self._teller.show(Notice("out_of_service" if lost else "ready"), None)
 
     def _finish(self) -> None:
         """No more frames: everybody at the door has left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -80,12 +81,15 @@ class PatchSearch:
 
 
 class Clip:
-    def __init__(self, frames: list[Frame]) -> None:
+    def __init__(self, frames: list[Frame | None]) -> None:
+        """None stands for a while in which the camera is gone."""
         self._frames = frames
 
     @property
     def state(self) -> str:
-        return "running" if self._frames else "ended"
+        if not self._frames:
+            return "ended"
+        return "lost" if self._frames[0] is None else "running"
 
     def get(self, timeout_seconds: float) -> Frame | None:
         return self._frames.pop(0) if self._frames else None
@@ -138,7 +142,7 @@ def clip(*pictures: Image, still: bool = False) -> list[Frame]:
 
 
 def run(
-    door: Door, frames: list[Frame], on_failure: str = "refuse", repeat_ms: int = 120_000
+    door: Door, frames: Sequence[Frame | None], on_failure: str = "refuse", repeat_ms: int = 120_000
 ) -> None:
     decider = Decider(PatchSearch(), Rule(0.5, 0.05, 3, 8))
     recogniser = Recogniser(
@@ -157,7 +161,7 @@ def run(
         repeat_ms=repeat_ms,
     )
     Pipeline(
-        Clip(frames),
+        Clip(list(frames)),
         recogniser,
         rules,
         door,
@@ -235,6 +239,13 @@ def test_an_unwritable_journal_raises_an_alarm_that_stays() -> None:
     run(door, clip(*[picture((ANN, 100)) for _ in range(8)]))
     assert "disk full" in door.alarms["journal"]
     assert door.events == []
+
+
+def test_a_lost_camera_is_told_once_and_its_return_once() -> None:
+    door = Door()
+    dark = Frame(picture(), 0, 0, 9_000)
+    run(door, [dark, None, None, None, dark, dark])
+    assert door.happened == ["out_of_service", "ready"]
 
 
 def test_a_photograph_is_answered_on_the_spot() -> None:

@@ -60,6 +60,7 @@ class NewestFrame:
         self._stopping = False
         self._failure: Exception | None = None
         self._frames = self._dropped = self._reopens = 0
+        self._trouble = ""
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
 
     @property
@@ -67,6 +68,12 @@ class NewestFrame:
         """What the camera is doing; "ended" is final."""
         with self._changed:
             return self._state
+
+    @property
+    def trouble(self) -> str:
+        """Why a live camera is "lost"; empty while it is not."""
+        with self._changed:
+            return self._trouble if self._state == "lost" else ""
 
     @property
     def counters(self) -> Counters:
@@ -152,13 +159,15 @@ class NewestFrame:
                     lost, back_off = False, self._reopen_min_seconds
                     if not self._hand_over(frame, wait=False):
                         return
-                reason = "the stream ended"
+                reason = "camera: the stream ended"
             except CameraError as error:
                 reason = str(error)
             self._camera.close()
             if not lost:
                 log.warning("camera lost, trying again until it is back: %s", reason)
             lost = True
+            with self._changed:
+                self._trouble = reason
             self._set_state("lost")
             self._sleep(back_off)
             back_off = min(back_off * 2, self._reopen_max_seconds)
