@@ -171,7 +171,7 @@ class Sync(Section):
     password: SecretStr = Field(SecretStr(""), description="for brokers without certificates")
     keepalive_seconds: int = Field(30, ge=5, le=3600, description="MQTT keep-alive")
     batch_events: int = Field(100, ge=1, le=100, description="most events in a batch")
-    batch_bytes: int = Field(65_536, ge=1024, le=262_144, description="most bytes in a batch")
+    batch_bytes: int = Field(65_536, ge=1024, le=65_536, description="most bytes in a batch")
     batch_seconds: float = Field(2.0, ge=0, le=60, description="longest wait for a batch to fill")
     inflight_batches: int = Field(
         4, ge=1, le=16, description="batches sent and not yet acknowledged"

@@ -1,0 +1,88 @@
+"""The city side's only builder: database, intake and link put together from plain values."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from agent.cityos.intake import Intake
+from agent.cityos.service import CityService, subscriptions
+from agent.cityos.store import Store
+from agent.errors import UsageError
+from agent.hw.mqtt import MqttLink
+from agent.hw.tls import Tls, tls_context
+from agent.sync.backoff import Backoff
+from agent.sync.state import SyncState
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_MOST_QUEUED_ACKS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the city's broker is and who we are to it."""
+
+    host: str
+    port: int
+    tls: Tls | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+    protocol: Literal["5", "3.1.1"] = "5"
+
+
+def parse_broker(
+    address: str,
+    *,
+    protocol: Literal["5", "3.1.1"] = "5",
+    ca: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> Broker:
+    """``mqtt://[user:password@]host[:port]`` or ``mqtts://...``. Raises UsageError."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"broker: not an address: {error}") from error
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
+        raise UsageError("broker: give mqtt://host:port, or mqtts://host:port for TLS")
+    secure = parts.scheme == "mqtts"
+    if not secure and (ca or certificate or key):
+        raise UsageError("broker: certificates need an mqtts:// address")
+    return Broker(
+        host=parts.hostname,
+        port=port or _PORTS[parts.scheme],
+        tls=Tls(ca, certificate, key) if secure else None,
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        protocol=protocol,
+    )
+
+
+def build_city(broker: Broker, store: Store, *, share: str = "") -> CityService:
+    """A city worker on *broker* and *store*; workers with one *share* name divide the work.
+
+    Raises LinkError at once for certificate files that cannot be used.
+    """
+    if broker.tls is not None:
+        tls_context(broker.tls)
+    name = f"kaopass-city-{secrets.token_hex(6)}"
+
+    def link() -> MqttLink:
+        return MqttLink(
+            broker.host,
+            broker.port,
+            client_id=name,
+            protocol=broker.protocol,
+            tls=broker.tls,
+            username=broker.username,
+            password=broker.password,
+            subscriptions=subscriptions(share),
+            max_queued_messages=_MOST_QUEUED_ACKS,
+        )
+
+    backoff = Backoff(SyncState(None), min_seconds=0.5, max_seconds=30.0)
+    return CityService(link, Intake(store), backoff)

@@ -1,0 +1,116 @@
+"""From messages to committed events and true acks: what arrived together is committed together.
+
+An event that does not parse is refused by itself; the rest of its batch flows. A batch that does
+not parse at all cannot be answered: it is counted, and its device sends it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.cityos.store import Arrival, Key, Store
+from agent.errors import MessageError
+from agent.sync.messages import (
+    FieldError,
+    ack_topic,
+    decode_state,
+    encode_ack,
+    identity,
+    parse_topic,
+    unpack,
+)
+from agent.sync.wire import decode_event
+from agent.values import Message
+
+log = logging.getLogger(__name__)
+
+_MOST_EPOCHS = 8  # in one batch: a device that was salvaged a few times; more is an attack
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeStatus:
+    """Counted since the start. ``events`` counts repeats too; ``refused`` are messages."""
+
+    events: int = 0
+    rejected_events: int = 0
+    refused_messages: int = 0
+    stale_states: int = 0
+    commits: int = 0
+
+
+class Intake:
+    """Takes what the link received; one thread."""
+
+    def __init__(self, store: Store, wall_ms: Callable[[], int] | None = None) -> None:
+        self._store = store
+        self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
+        self._events = self._rejected = self._refused = self._stale = self._commits = 0
+
+    @property
+    def status(self) -> IntakeStatus:
+        return IntakeStatus(self._events, self._rejected, self._refused, self._stale, self._commits)
+
+    def take(self, messages: Sequence[Message]) -> list[Message]:
+        """Commit *messages* in one transaction and return the acks, to be published now.
+
+        Raises CityError when nothing could be committed: then there is nothing to acknowledge.
+        """
+        now_ms = self._wall_ms()
+        arrivals: dict[Key, Arrival] = {}
+        for message in messages:
+            try:
+                device, kind = parse_topic(message.topic)
+                if kind == "u/ev":
+                    self._sort(device, unpack(message.payload), arrivals)
+                elif kind == "u/st":
+                    self._state(device, message.payload, now_ms)
+                else:
+                    raise MessageError("not a topic the city listens to")
+            except MessageError as error:
+                self._refused += 1
+                if _worth_saying(self._refused):
+                    log.warning(
+                        "message %d refused, on %.80r: %s", self._refused, message.topic, error
+                    )
+        if not arrivals:
+            return []
+        acks = self._store.commit(arrivals, now_ms)
+        self._commits += 1
+        self._events += sum(len(arrival.events) for arrival in arrivals.values())
+        return [Message(ack_topic(device), encode_ack(ack)) for (device, _), ack in acks.items()]
+
+    def _state(self, device: str, payload: bytes, now_ms: int) -> None:
+        if not payload:
+            return  # somebody cleared the retained birth
+        if not self._store.state(device, decode_state(payload), now_ms):
+            self._stale += 1
+
+    def _sort(self, device: str, items: list[Any], arrivals: dict[Key, Arrival]) -> None:
+        named: list[tuple[str, int, Any]] = []
+        for item in items:
+            try:
+                named.append((*identity(item), item))
+            except MessageError as error:
+                self._rejected += 1
+                if _worth_saying(self._rejected):
+                    log.warning("an event of %s has no identity and is dropped: %s", device, error)
+        if len({epoch for epoch, _, _ in named}) > _MOST_EPOCHS:
+            raise MessageError(f"a batch holds events of more than {_MOST_EPOCHS} epochs")
+        for epoch, seq, item in named:
+            arrival = arrivals.setdefault((device, epoch), Arrival())
+            try:
+                arrival.events[seq] = decode_event(item)
+            except FieldError as error:
+                arrival.rejected[seq] = error.code
+                self._rejected += 1
+                if _worth_saying(self._rejected):
+                    log.warning("event %d of %s is refused: %s", seq, device, error)
+
+
+def _worth_saying(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th ...: a flood of nonsense must not become one of log lines."""
+    return count & (count - 1) == 0

@@ -1,0 +1,171 @@
+"""``kaopass city``: run the reference city side, and look at what it holds."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from agent.cli.common import json_option, print_json
+from agent.errors import CityError
+
+if TYPE_CHECKING:
+    from agent.cityos.store import Store
+
+_POLL_SECONDS = 0.2
+
+database_option = click.option(
+    "--database",
+    default="city.db",
+    show_default=True,
+    envvar="KAOPASS_CITY_DATABASE",
+    metavar="URL|PATH",
+    help="A SQLite file, or an SQLAlchemy address such as postgresql+psycopg://host/city.",
+)
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group("city")
+def command() -> None:
+    """The reference city side: commits each event once and acknowledges it."""
+
+
+@command.command("serve")
+@click.option(
+    "--broker",
+    required=True,
+    envvar="KAOPASS_CITY_BROKER",
+    metavar="ADDRESS",
+    help="mqtt://[user:password@]host:port, or mqtts:// for TLS.",
+)
+@database_option
+@click.option("--share", default="", help="Divide the work with the workers of this name.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["5", "3.1.1"]),
+    default="5",
+    show_default=True,
+    help="MQTT version.",
+)
+@click.option("--ca", type=_file, help="Authority of the broker; default: the system's.")
+@click.option("--certificate", type=_file, help="This side's certificate.")
+@click.option("--key", type=_file, help="Its private key.")
+def serve(
+    broker: str,
+    database: str,
+    share: str,
+    protocol: Literal["5", "3.1.1"],
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> None:
+    """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _need_sqlalchemy()
+    from agent.cityos.app import build_city, parse_broker
+
+    found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
+    store = _open(database, create=True)
+    try:
+        service = build_city(found, store, share=share)
+        service.start()
+        announced = False
+        while not stop.wait(_POLL_SECONDS):
+            if service.ready and not announced:
+                announced = True
+                click.echo(f"city side ready: broker {found.host}:{found.port}")
+        service.stop()
+    finally:
+        store.close()
+
+
+@command.command("events")
+@database_option
+@click.option("--device", help="Only those of this device.")
+@click.option("--since", default=0, metavar="SEQ", help="Only those with a greater number.")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@json_option
+def events(database: str, device: str | None, since: int, limit: int, as_json: bool) -> None:
+    """List committed events in the order they came; JSON is one object a line."""
+    store = _open(database, create=False)
+    try:
+        rows = store.events(device, since, limit)
+    finally:
+        store.close()
+    for row in rows:
+        if as_json:
+            print_json(row)
+            continue
+        wall_ms = row["wall_ms"] if row["corrected_ms"] is None else row["corrected_ms"]
+        where = "/".join(part for part in (row["place"], row["door"], row["stop"]) if part)
+        click.echo(
+            f"{row['device']} {row['epoch'][:8]} {row['seq']:>7}  {_time(wall_ms)} "
+            f"{row['clock']:<5}  {row['kind']:<9}  {row['person'][:12]}  {where}"
+        )
+
+
+@command.command("devices")
+@database_option
+@json_option
+def devices(database: str, as_json: bool) -> None:
+    """Every device that ever spoke: whether it is online, and how complete its events are."""
+    store = _open(database, create=False)
+    try:
+        rows = store.devices()
+    finally:
+        store.close()
+    for row in rows:
+        if as_json:
+            print_json(
+                {
+                    "device": row.name,
+                    "online": row.online,
+                    "last_seen_ms": row.last_seen_ms,
+                    "software": row.software,
+                    "connection": row.connection,
+                    "events": row.events,
+                    "rejected": row.rejected,
+                    "gaps": row.gaps,
+                    "epochs": row.epochs,
+                }
+            )
+            continue
+        upto = ", ".join(f"{epoch[:8]} to {end}" for epoch, end in row.epochs.items())
+        click.echo(
+            f"{row.name:<20} {'online' if row.online else 'offline':<7}  "
+            f"seen {_time(row.last_seen_ms)}  {row.events} events, {row.rejected} rejected, "
+            f"{row.gaps} gaps  complete: {upto or 'nothing yet'}"
+        )
+
+
+def _open(database: str, *, create: bool) -> Store:
+    _need_sqlalchemy()
+    from agent.cityos.store import Store
+
+    return Store(database, create=create)
+
+
+def _need_sqlalchemy() -> None:
+    try:
+        import sqlalchemy  # noqa: F401 - only to say what is missing
+    except ImportError as error:
+        raise CityError(
+            "the city side needs SQLAlchemy, which is not installed; "
+            "install it with: pip install 'kaopass[city]'"
+        ) from error
+
+
+def _time(unix_ms: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return f"{unix_ms} ms"  # a clock set to nonsense
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,64 @@
+"""TLS towards a broker: the files, the context, and what went wrong in plain words."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import LinkError
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS 1.2 or later. ``ca`` None: the system's authorities; certificate and key: this side's."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """paho leaves the socket open when the handshake fails; a device that retries would run out."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """A context that checks the broker's name and chain. Raises LinkError naming a bad file."""
+    if (tls.certificate is None) != (tls.key is None):
+        raise LinkError("TLS: certificate and key are needed together, only one is given")
+    file: Path | None = tls.ca
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
+        file = tls.certificate
+        if tls.certificate is not None:
+            context.load_cert_chain(str(tls.certificate), str(tls.key))
+    except OSError as error:  # ssl.SSLError is one
+        raise LinkError(
+            f"TLS: {file} cannot be used: {error.strerror or error}; it must be a readable PEM file"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _ClosingSocket
+    return context
+
+
+def connect_trouble(error: Exception) -> str:
+    """Why connecting failed and what to look at."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; check the CA file and name"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: {error.reason or error}; check port, TLS setting and certificates"
+    if isinstance(error, socket.gaierror):
+        return f"the name cannot be resolved: {error.strerror}; check name and network"
+    if isinstance(error, TimeoutError):
+        return "no answer; check address, network and firewall"
+    if isinstance(error, OSError):
+        return f"cannot connect: {error.strerror or error}; check address and port"
+    return f"cannot connect: {error}"

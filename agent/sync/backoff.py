@@ -1,0 +1,49 @@
+"""How long to wait before connecting again: full jitter, so that a fleet does not come at once.
+
+After n failures in a row the wait is drawn evenly between the least one and the least doubled n
+times, at most the greatest one ("full jitter", M. Brooker, Exponential Backoff and Jitter, AWS
+Architecture Blog, 2015; with a floor, so that it is never 0).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from agent.sync.state import SyncState
+
+_DOUBLINGS = 30  # beyond any sensible ceiling; keeps the power of two small
+
+
+class Backoff:
+    """Waits in seconds; failures are remembered in *state* over restarts."""
+
+    def __init__(
+        self,
+        state: SyncState,
+        *,
+        min_seconds: float = 1.0,
+        max_seconds: float = 300.0,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._state = state
+        self._min_seconds = min_seconds
+        self._max_seconds = max(min_seconds, max_seconds)
+        self._draw = draw
+
+    def failed(self) -> float:
+        """Count a failure; returns the wait it costs."""
+        self._state.set_failures(min(self._state.failures + 1, _DOUBLINGS))
+        return self._wait()
+
+    def at_start(self) -> float:
+        """The wait before the very first connection: 0 unless the last run ended in failures."""
+        return self._wait() if self._state.failures else 0.0
+
+    def succeeded(self) -> None:
+        """Forget the failures."""
+        self._state.set_failures(0)
+
+    def _wait(self) -> float:
+        ceiling = min(self._max_seconds, self._min_seconds * 2.0**self._state.failures)
+        return self._min_seconds + self._draw() * (ceiling - self._min_seconds)

@@ -1,0 +1,285 @@
+"""What crosses the network between a device and the city: topics, batches, acks, births and wills.
+
+Everything received is somebody else's bytes: it parses completely and within bounds, or it is a
+MessageError. Nothing here keeps state or does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from agent.errors import MessageError
+from agent.values import Ack, Nack
+
+MAX_BATCH_EVENTS = 100
+MAX_BATCH_BYTES = 65_536  # of JSON, so a receiver knows how far it ever has to decompress
+COMPRESS_FROM_EVENTS = 10  # below that zlib gains nothing
+MAX_ACK_BYTES = 131_072
+MAX_STATE_BYTES = 16_384
+MAX_RANGES = 2_000  # more than can be in flight, so an ack never has to leave one out
+MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
+
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
+# Control characters and lone surrogates: no database keeps them all, and no text needs them.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class FieldError(MessageError):
+    """One field is wrong. The message never holds its value: it may be a pseudonym."""
+
+    def __init__(self, field: str, why: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {why}")
+
+    @property
+    def code(self) -> str:
+        """The nack code for it, for example "bad_place_name"."""
+        return f"bad_{self.field.replace('.', '_')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The sequence numbers a journal holds of ``epoch``; (1, 0) when none."""
+
+    epoch: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a device says of itself when it connects. ``connection`` counts its attempts."""
+
+    connection: int
+    epoch: str
+    epochs: tuple[Bounds, ...]
+    software: str
+    gallery_version: int = 0
+    gallery_root: str = ""
+    settings_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The device is no longer connected; void if ``connection`` is not its latest."""
+
+    connection: int
+
+
+def events_topic(device: str) -> str:
+    """Batches of events, up."""
+    return f"kp1/{device}/u/ev"
+
+
+def state_topic(device: str) -> str:
+    """Birth and will, up, retained."""
+    return f"kp1/{device}/u/st"
+
+
+def ack_topic(device: str) -> str:
+    """What the city has committed, down."""
+    return f"kp1/{device}/d/ack"
+
+
+def parse_topic(topic: str) -> tuple[str, str]:
+    """(device, the rest) of ``kp1/{device}/...``, for example ("bus-7", "u/ev")."""
+    parts = topic.split("/", 2)
+    if len(parts) != 3 or parts[0] != "kp1" or not _DEVICE.fullmatch(parts[1]):
+        raise MessageError(f"topic {topic[:80]!r} is not kp1/<device>/...")
+    return parts[1], parts[2]
+
+
+def pack(events: Sequence[bytes]) -> bytes:
+    """One batch of events that ``encode_event`` made; zlib from ten events on."""
+    body = b"[" + b",".join(events) + b"]"
+    return zlib.compress(body, 6) if len(events) >= COMPRESS_FROM_EVENTS else body
+
+
+def unpack(payload: bytes) -> list[Any]:
+    """The items of a batch, each still to be checked by ``decode_event``.
+
+    Raises MessageError when it is not a JSON array within the limits.
+    """
+    if not payload:
+        raise MessageError("the batch is empty")
+    body = payload if payload[:1] == b"[" else _inflate(payload)
+    items = _json(body, MAX_BATCH_BYTES, "batch")
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BATCH_EVENTS:
+        raise MessageError(f"a batch is an array of 1 to {MAX_BATCH_EVENTS} events")
+    return items
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(payload, MAX_BATCH_BYTES + 1)
+    except zlib.error as error:
+        raise MessageError(f"the batch is neither JSON nor zlib: {error}") from error
+    if len(body) > MAX_BATCH_BYTES:
+        raise MessageError(f"the batch inflates beyond {MAX_BATCH_BYTES} bytes")
+    if not inflater.eof or inflater.unused_data:
+        raise MessageError("the compressed batch is cut short or has a tail")
+    return body
+
+
+def encode_ack(ack: Ack) -> bytes:
+    """The ack as it is published on the device's ``d/ack``."""
+    return _compact(
+        {
+            "epoch": ack.epoch,
+            "upto": ack.upto,
+            "have": [list(span) for span in ack.have],
+            "nack": [{"seq": nack.seq, "code": nack.code} for nack in ack.nack],
+            "server_time": ack.server_time_ms,
+        }
+    )
+
+
+def decode_ack(payload: bytes) -> Ack:
+    """Raises MessageError unless *payload* is a whole, consistent ack."""
+    value = fields(
+        _json(payload, MAX_ACK_BYTES, "ack"),
+        ("epoch", "upto", "have", "nack", "server_time"),
+        "ack",
+    )
+    have = []
+    for span in array(value["have"], MAX_RANGES, "have"):
+        if not isinstance(span, list) or len(span) != 2:
+            raise MessageError("ack: a range in have is [first, last]")
+        first, last = (integer(end, "have", 1) for end in span)
+        if last < first:
+            raise MessageError(f"ack: range {first}..{last} in have runs backwards")
+        have.append((first, last))
+    nacks = []
+    for item in array(value["nack"], MAX_RANGES, "nack"):
+        nack = fields(item, ("seq", "code"), "nack")
+        nacks.append(Nack(integer(nack["seq"], "nack.seq", 1), name(nack["code"], "code", _CODE)))
+    return Ack(
+        epoch=epoch_name(value["epoch"]),
+        upto=integer(value["upto"], "upto", 0),
+        have=tuple(have),
+        nack=tuple(nacks),
+        server_time_ms=integer(value["server_time"], "server_time", 0),
+    )
+
+
+def encode_birth(birth: Birth) -> bytes:
+    """The birth as it is published, retained, on ``u/st``."""
+    return _compact(
+        {
+            "online": True,
+            "epoch": birth.epoch,
+            "epochs": [
+                {"epoch": bounds.epoch, "first": bounds.first, "last": bounds.last}
+                for bounds in birth.epochs
+            ],
+            "connection": birth.connection,
+            "software": birth.software,
+            "gallery": {"version": birth.gallery_version, "root": birth.gallery_root},
+            "settings_version": birth.settings_version,
+        }
+    )
+
+
+def encode_gone(connection: int) -> bytes:
+    """The last will, and the farewell of an orderly stop."""
+    return _compact({"online": False, "connection": connection})
+
+
+def decode_state(payload: bytes) -> Birth | Gone:
+    """A birth or a will. Raises MessageError when it is neither."""
+    value = _json(payload, MAX_STATE_BYTES, "state")
+    if not isinstance(value, dict) or not isinstance(value.get("online"), bool):
+        raise MessageError("state: online must be true or false")
+    if not value["online"]:
+        return Gone(integer(fields(value, ("online", "connection"), "will")["connection"], "will"))
+    wanted = ("epoch", "epochs", "connection", "software", "gallery", "settings_version")
+    fields(value, ("online", *wanted), "birth")
+    gallery = fields(value["gallery"], ("version", "root"), "gallery")
+    epochs = []
+    for item in array(value["epochs"], 100, "epochs"):
+        held = fields(item, ("epoch", "first", "last"), "epochs")
+        first, last = integer(held["first"], "first", 1), integer(held["last"], "last", 0)
+        if last < first - 1:
+            raise MessageError(f"birth: journal from {first} to {last} runs backwards")
+        epochs.append(Bounds(epoch_name(held["epoch"]), first, last))
+    return Birth(
+        connection=integer(value["connection"], "connection"),
+        epoch=epoch_name(value["epoch"]),
+        epochs=tuple(epochs),
+        software=text(value["software"], "software", 0, 64),
+        gallery_version=integer(gallery["version"], "gallery.version", 0),
+        gallery_root=text(gallery["root"], "gallery.root", 0, 128),
+        settings_version=integer(value["settings_version"], "settings_version", 0),
+    )
+
+
+def identity(item: Any) -> tuple[str, int]:
+    """(epoch, seq) of one item of a batch, however bad the rest of it is. Raises MessageError."""
+    if not isinstance(item, dict):
+        raise FieldError("event", "not an object")
+    return epoch_name(item.get("epoch")), integer(item.get("seq"), "seq", 1)
+
+
+def fields(value: Any, wanted: tuple[str, ...], what: str) -> dict[str, Any]:
+    """*value* as an object with all of *wanted*; more is left for later versions to mean."""
+    if not isinstance(value, dict):
+        raise FieldError(what, "not an object")
+    missing = [key for key in wanted if key not in value]
+    if missing:
+        raise FieldError(what, f"{', '.join(missing)} missing")
+    return cast("dict[str, Any]", value)
+
+
+def array(value: Any, most: int, what: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise FieldError(what, f"not an array of at most {most}")
+    return value
+
+
+def integer(value: Any, what: str, least: int = 0) -> int:
+    # bool is an int to Python but not to the protocol.
+    if type(value) is not int or not least <= value < MAX_INTEGER:
+        raise FieldError(what, f"not an integer from {least} to 2^53")
+    return value
+
+
+def text(value: Any, what: str, least: int, most: int) -> str:
+    if not isinstance(value, str) or not least <= len(value) <= most or _UNPRINTABLE.search(value):
+        raise FieldError(what, f"not a text of {least} to {most} characters")
+    return value
+
+
+def name(value: Any, what: str, pattern: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise FieldError(what, f"does not match {pattern.pattern}")
+    return value
+
+
+def epoch_name(value: Any) -> str:
+    return name(value, "epoch", _EPOCH)
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _json(payload: bytes, most: int, what: str) -> Any:
+    if len(payload) > most:
+        raise MessageError(f"{what}: {len(payload)} bytes, at most {most} are read")
+    try:
+        return json.loads(payload.decode(), parse_constant=_no_constant)
+    # ValueError: no UTF-8, no JSON, a number of thousands of digits; RecursionError: nested deep.
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{what}: not JSON: {type(error).__name__}") from error
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,89 @@
+"""One event as JSON on the wire, and strictly back."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from agent.errors import MessageError
+from agent.sync.messages import MAX_INTEGER, FieldError, fields, identity, integer, name, text
+from agent.values import Event, EventKind, Moment, Place, StoredEvent
+
+CLOCKS = ("gnss", "ntp", "saved", "unset")
+
+_KINDS = {kind.value: kind for kind in EventKind}
+_PERSON = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[a-z0-9_]{1,32}")
+_BOOT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FIELDS = ("kind", "purpose", "person", "place", "boot", "mono_ms", "wall_ms", "clock", "error_ms")
+_PLACE = ("kind", "name", "door", "stop")
+
+
+def encode_event(stored: StoredEvent) -> bytes:
+    """*stored* as one JSON object in UTF-8. Raises MessageError if a text cannot be written."""
+    event, place, moment = stored.event, stored.event.place, stored.event.moment
+    value = {
+        "epoch": stored.epoch,
+        "seq": stored.seq,
+        "kind": event.kind.value,
+        "purpose": event.purpose,
+        "person": event.person,
+        "place": {
+            "kind": place.kind,
+            "name": place.name,
+            "door": place.door,
+            "stop": place.stop,
+        },
+        "boot": moment.boot,
+        "mono_ms": moment.mono_ms,
+        "wall_ms": moment.wall_ms,
+        "clock": moment.clock,
+        "error_ms": moment.error_ms,
+    }
+    if stored.corrected_ms is not None:
+        value["corrected_ms"] = stored.corrected_ms
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise MessageError(f"event {stored.seq}: a text is not Unicode: {error.reason}") from error
+
+
+def decode_event(item: Any) -> StoredEvent:
+    """One item of ``messages.unpack`` as an event. Raises FieldError for the first bad field."""
+    epoch, seq = identity(item)
+    value = fields(item, _FIELDS, "event")
+    kind = _KINDS.get(value["kind"]) if isinstance(value["kind"], str) else None
+    if kind is None:
+        raise FieldError("kind", f"not one of {', '.join(_KINDS)}")
+    if value["clock"] not in CLOCKS:
+        raise FieldError("clock", f"not one of {', '.join(CLOCKS)}")
+    place = fields(value["place"], _PLACE, "place")
+    stop = place["stop"]
+    corrected = value.get("corrected_ms")
+    return StoredEvent(
+        epoch=epoch,
+        seq=seq,
+        event=Event(
+            kind=kind,
+            purpose=name(value["purpose"], "purpose", _WORD),
+            person=name(value["person"], "person", _PERSON),
+            place=Place(
+                kind=name(place["kind"], "place.kind", _WORD),
+                name=text(place["name"], "place.name", 1, 128),
+                door=text(place["door"], "place.door", 1, 64),
+                stop=None if stop is None else text(stop, "place.stop", 1, 128),
+            ),
+            moment=Moment(
+                boot=name(value["boot"], "boot", _BOOT),
+                mono_ms=integer(value["mono_ms"], "mono_ms"),
+                # A clock may be set before 1970; that is a wrong time, not a wrong event.
+                wall_ms=integer(value["wall_ms"], "wall_ms", -MAX_INTEGER),
+                clock=value["clock"],
+                error_ms=integer(value["error_ms"], "error_ms", -1),
+            ),
+        ),
+        corrected_ms=None
+        if corrected is None
+        else integer(corrected, "corrected_ms", -MAX_INTEGER),
+    )

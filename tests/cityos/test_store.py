@@ -1,0 +1,236 @@
+"""The city commits each event once and knows how complete every sequence is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.cityos.schema import address
+from agent.cityos.store import Arrival, Store, spans
+from agent.errors import CityError, UsageError
+from agent.sync.messages import Birth, Bounds, Gone
+from agent.values import Ack, Nack
+from tests.events import EPOCH, OTHER_EPOCH, stored
+
+KEY = ("bus-1", EPOCH)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(str(tmp_path / "city.db"))
+    yield opened
+    opened.close()
+
+
+def arrive(store: Store, *seqs: int, rejected: dict[int, str] | None = None) -> Ack:
+    arrival = Arrival({seq: stored(seq) for seq in seqs}, rejected or {})
+    return store.commit({KEY: arrival}, 1_000)[KEY]
+
+
+def born(connection: int, first: int = 1, last: int = 0, epoch: str = EPOCH) -> Birth:
+    return Birth(connection, epoch, (Bounds(epoch, first, last),), "0.1.0")
+
+
+def upto(store: Store) -> int:
+    return store.devices()[0].epochs[EPOCH]
+
+
+def test_an_event_is_kept_field_by_field(store: Store) -> None:
+    arrive(store, 1)
+    assert store.events() == [
+        {
+            "device": "bus-1",
+            "epoch": EPOCH,
+            "seq": 1,
+            "kind": "boarding",
+            "purpose": "bus",
+            "person": f"{1:064x}",
+            "place_kind": "bus",
+            "place": "パークバス　1号",
+            "door": "front",
+            "stop": "高森三丁目",
+            "boot": "3f1c9e2a-boot",
+            "mono_ms": 1_001,
+            "wall_ms": 1_790_000_000_001,
+            "clock": "ntp",
+            "error_ms": 50,
+            "corrected_ms": None,
+            "received_ms": 1_000,
+        }
+    ]
+
+
+def test_a_repeat_changes_nothing_and_is_acknowledged_again(store: Store) -> None:
+    assert arrive(store, 1, 2, 3) == arrive(store, 1, 2, 3)
+    assert store.event_count() == 3
+
+
+def test_upto_is_the_end_of_the_run_without_holes_and_have_is_what_is_beyond(store: Store) -> None:
+    assert (arrive(store, 1, 2, 5, 6, 9).upto, upto(store)) == (2, 2)
+    ack = arrive(store, 4, 11, 12, 14)
+    assert (ack.upto, ack.have) == (2, ((4, 4), (11, 12), (14, 14)))
+    assert arrive(store, 3).upto == 6
+
+
+def test_a_rejected_event_counts_as_seen_and_is_named_with_its_reason(store: Store) -> None:
+    ack = arrive(store, 1, 3, rejected={2: "bad_kind"})
+    assert (ack.upto, ack.nack) == (3, (Nack(2, "bad_kind"),))
+    assert store.devices()[0].rejected == 1
+
+
+def test_a_nack_is_repeated_because_the_ack_that_carried_it_may_be_lost(store: Store) -> None:
+    arrive(store, 1, 2, rejected={3: "bad_kind"})
+    ack = arrive(store, 4, 5)
+    assert (ack.upto, ack.nack) == (5, (Nack(3, "bad_kind"),))
+
+
+def test_every_event_of_a_wholly_rejected_flight_is_named(store: Store) -> None:
+    """Sixteen batches in one commit: none may be covered by upto and not be named."""
+    ack = arrive(store, rejected=dict.fromkeys(range(1, 1_601), "bad_kind"))
+    assert ack.upto == 1_600
+    assert [nack.seq for nack in ack.nack] == list(range(1, 1_601))
+
+
+def test_an_event_that_was_rejected_once_and_is_good_now_is_kept(store: Store) -> None:
+    arrive(store, 1, rejected={2: "bad_kind"})
+    ack = arrive(store, 2)
+    assert (ack.nack, store.event_count(), store.devices()[0].rejected) == ((), 2, 0)
+
+
+def test_an_event_that_is_there_is_not_rejected_afterwards(store: Store) -> None:
+    arrive(store, 1, 2)
+    ack = arrive(store, rejected={2: "bad_kind"})
+    assert (ack.upto, ack.nack, store.devices()[0].rejected) == (2, (), 0)
+
+
+def test_epochs_and_devices_count_for_themselves(store: Store) -> None:
+    keys = [("bus-1", EPOCH), ("bus-1", OTHER_EPOCH), ("bus-2", EPOCH)]
+    arrivals = {key: Arrival({1: stored(1, epoch=key[1])}) for key in keys}
+    acks = store.commit(arrivals, 1_000)
+    assert [(acks[key].epoch, acks[key].upto) for key in keys] == [(key[1], 1) for key in keys]
+    assert store.event_count() == 3
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.permutations(range(1, 41)), st.sets(st.integers(1, 40)), st.integers(1, 9))
+def test_in_whatever_order_and_pieces_events_come_upto_tells_the_truth(
+    order: list[int], poison: set[int], piece: int
+) -> None:
+    store = Store("sqlite://")  # in memory
+    seen: set[int] = set()
+    for begin in range(0, 40, piece):
+        part = order[begin : begin + piece]
+        seen |= set(part)
+        good = [seq for seq in part if seq not in poison]
+        ack = arrive(store, *good, rejected={s: "bad_kind" for s in part if s in poison})
+        assert ack.upto == next(n for n in range(41) if n + 1 not in seen)
+        assert ack.have == spans(seq for seq in good if seq > ack.upto)
+    assert store.event_count() == 40 - len(poison)
+    store.close()
+
+
+def test_a_journal_that_starts_late_leaves_a_known_gap_and_goes_on(store: Store) -> None:
+    """A new city side meets a device that has let its oldest acknowledged rows go."""
+    store.state("bus-1", born(1, first=501, last=600), 1_000)
+    assert upto(store) == 500
+    assert arrive(store, 501, 502).upto == 502
+    assert store.devices()[0].gaps == 1
+
+
+def test_only_what_is_missing_becomes_a_gap_and_is_noted_once(store: Store) -> None:
+    arrive(store, 1, 2, 5, 6, 10, 11, rejected={4: "bad_kind"})
+    for connection in (1, 2):
+        store.state("bus-1", born(connection, first=9, last=20), 1_000)
+    assert (upto(store), store.devices()[0].gaps) == (8, 2)  # 3, and 7 to 8
+    assert arrive(store, 9).upto == 11
+
+
+def test_a_birth_never_takes_completeness_back(store: Store) -> None:
+    arrive(store, *range(1, 11))
+    store.state("bus-1", born(1, first=4, last=10), 1_000)
+    assert (upto(store), store.devices()[0].gaps) == (10, 0)
+
+
+def test_a_stale_will_is_ignored_and_the_right_one_counts(store: Store) -> None:
+    assert store.state("bus-1", born(5), 1_000)
+    assert not store.state("bus-1", Gone(4), 2_000)
+    assert store.devices()[0].online
+    assert store.state("bus-1", Gone(5), 3_000)
+    device = store.devices()[0]
+    assert (device.online, device.last_seen_ms, device.software) == (False, 1_000, "0.1.0")
+
+
+def test_a_birth_of_an_older_connection_is_ignored_unless_the_journal_is_new(store: Store) -> None:
+    store.state("bus-1", born(5), 1_000)
+    store.state("bus-1", Gone(5), 1_000)
+    assert not store.state("bus-1", born(4), 2_000)
+    assert not store.devices()[0].online
+    assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 3_000)  # a new SD card
+    device = store.devices()[0]
+    assert (device.online, device.connection) == (True, 1)
+
+
+def test_a_repeated_birth_is_no_sign_of_life(store: Store) -> None:
+    store.state("bus-1", born(5), 1_000)
+    store.state("bus-1", born(5), 9_000)  # kept by the broker, for a city side that restarts
+    assert store.devices()[0].last_seen_ms == 1_000
+
+
+def test_events_are_listed_by_device_number_and_newest_limit(store: Store) -> None:
+    arrive(store, *range(1, 21))
+    store.commit({("bus-2", EPOCH): Arrival({1: stored(1)})}, 2_000)
+    listed = [row["seq"] for row in store.events("bus-1", since=5, limit=3)]
+    assert listed == [18, 19, 20]
+    assert [row["device"] for row in store.events(limit=2)] == ["bus-1", "bus-2"]
+
+
+def test_sqlite_syncs_every_commit(store: Store, tmp_path: Path) -> None:
+    with store._engine.connect() as db:
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    first = Store(str(tmp_path / "city.db"))
+    arrive(first, 1, 2)
+    first.close()
+    again = Store(str(tmp_path / "city.db"))
+    assert arrive(again, 3).upto == 3
+    again.close()
+
+
+def test_nothing_is_committed_when_one_part_fails(store: Store, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "city.db") as db:
+        db.execute("DROP TABLE stream")
+    db.close()
+    with pytest.raises(CityError, match="cannot be committed"):
+        arrive(store, 1)
+    assert store.event_count() == 0
+
+
+def test_a_path_that_cannot_be_opened_or_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("this is no database, though it is long enough" * 30)
+    with pytest.raises(CityError, match=r"text\.db"):
+        Store(str(tmp_path / "text.db"))
+    with pytest.raises(CityError, match="cannot be opened"):
+        Store(str(tmp_path / "missing" / "city.db"))
+    with pytest.raises(CityError, match="no such file"):
+        Store(str(tmp_path / "none.db"), create=False)
+
+
+def test_an_address_is_taken_as_it_is_and_a_path_is_a_sqlite_file() -> None:
+    assert address("postgresql+psycopg://u:p@h/city") == "postgresql+psycopg://u:p@h/city"
+    assert address("/var/city.db") == "sqlite:////var/city.db"
+    with pytest.raises(UsageError, match="only sqlite and postgresql"):
+        address("mysql://u:secret@h/city")
+
+
+def test_a_missing_driver_is_said_without_the_password() -> None:
+    with pytest.raises(CityError, match="driver is missing") as caught:
+        Store("postgresql+pg8000://city:secret@localhost/city")
+    assert "secret" not in str(caught.value)

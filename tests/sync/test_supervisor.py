@@ -1,0 +1,239 @@
+"""The sync thread outlives broker, journal and defects, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.errors import JournalError, LinkError
+from agent.sync.backoff import Backoff
+from agent.sync.messages import encode_ack, unpack
+from agent.sync.state import SyncState
+from agent.sync.supervisor import Supervisor
+from agent.sync.uplink import UplinkLimits
+from agent.sync.wire import decode_event
+from agent.values import Ack, LinkDown, LinkEvent, LinkUp, Message
+from tests.mosquitto import until
+from tests.sync.outbox import MemoryOutbox
+
+QUICK = UplinkLimits(batch_seconds=0.0, ack_timeout_seconds=5.0)
+
+
+class CityLink:
+    """A link whose other end commits and acknowledges at once, or fails as it is told."""
+
+    def __init__(self, will: Message, trouble: Callable[[], list[LinkEvent]]) -> None:
+        self.will = will
+        self.published: list[tuple[str, bytes, bool]] = []
+        self.closed = False
+        self._trouble = trouble
+        self._waiting: list[LinkEvent] = []
+        self._pause = threading.Event()
+
+    def open(self) -> None:
+        self._waiting = [LinkUp()]
+
+    def turn(self, seconds: float) -> list[LinkEvent]:
+        events = [*self._trouble(), *self._waiting]
+        self._waiting = []
+        if not events:
+            self._pause.wait(min(seconds, 0.01))
+        return events
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self.published.append((topic, payload, retain))
+        if topic.endswith("/u/ev"):
+            last = decode_event(unpack(payload)[-1])
+            ack = encode_ack(Ack(last.epoch, last.seq, (), (), 0))
+            self._waiting.append(Message("kp1/bus-1/d/ack", ack))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A supervisor with fakes around it; ``troubles`` happen one a turn."""
+
+    def __init__(self, state: SyncState | None = None) -> None:
+        self.outbox = MemoryOutbox()
+        self.links: list[CityLink] = []
+        self.troubles: list[Exception | LinkEvent] = []
+        self.journal_troubles: list[Exception] = []
+        self.state = state or SyncState(None)
+        self.supervisor = Supervisor(
+            "bus-1",
+            "0.1.0",
+            journal=self._journal,
+            link=self._link,
+            state=self.state,
+            backoff=Backoff(self.state, min_seconds=0.01, max_seconds=0.02),
+            limits=QUICK,
+        )
+
+    def _journal(self) -> MemoryOutbox:
+        if self.journal_troubles:
+            raise self.journal_troubles.pop(0)
+        return self.outbox
+
+    def _link(self, will: Message) -> CityLink:
+        self.links.append(CityLink(will, self._trouble))
+        return self.links[-1]
+
+    def _trouble(self) -> list[LinkEvent]:
+        if not self.troubles:
+            return []
+        trouble = self.troubles.pop(0)
+        if isinstance(trouble, Exception):
+            raise trouble
+        return [trouble]
+
+    def drained(self) -> bool:
+        status = self.supervisor.status
+        return status.connected and status.pending == 0 and status.acked >= len(self.outbox.states)
+
+    def __enter__(self) -> Rig:
+        self.supervisor.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.supervisor.stop()
+
+
+def test_events_reach_the_city_and_the_status_says_so() -> None:
+    rig = Rig()
+    rig.outbox.append(250)
+    with rig:
+        until(rig.drained)
+        rig.outbox.append(3)
+        until(rig.drained)
+    status = rig.supervisor.status
+    assert (status.acked, status.quarantined, status.restarts) == (253, 0, 0)
+    assert status.last_ack_mono_ms is not None
+    assert (status.connected, status.reason) == (False, "stopped")
+
+
+def test_birth_and_will_carry_one_connection_number_that_counts_up(tmp_path: Path) -> None:
+    state = SyncState(tmp_path / "sync.json")
+    rig = Rig(state)
+    with rig:
+        until(lambda: rig.supervisor.status.connected)
+        rig.troubles.append(LinkDown("cut"))
+        until(lambda: rig.supervisor.status.reconnects == 1)
+    births = []
+    for link in rig.links:
+        topic, payload, retain = link.published[0]
+        assert (topic, retain, link.will.topic) == ("kp1/bus-1/u/st", True, topic)
+        birth, will = json.loads(payload), json.loads(link.will.payload)
+        assert will == {"online": False, "connection": birth["connection"]}
+        births.append(birth)
+    assert [birth["connection"] for birth in births] == [1, 2]
+    assert births[0] == {
+        "online": True,
+        "epoch": rig.outbox.epoch,
+        "epochs": [{"epoch": rig.outbox.epoch, "first": 1, "last": 0}],
+        "connection": 1,
+        "software": "0.1.0",
+        "gallery": {"version": 0, "root": ""},
+        "settings_version": 0,
+    }
+    assert SyncState(tmp_path / "sync.json").next_connection() == 3
+
+
+def test_an_orderly_stop_says_goodbye_because_the_broker_then_drops_the_will() -> None:
+    rig = Rig()
+    with rig:
+        until(lambda: rig.supervisor.status.connected)
+    topic, payload, retain = rig.links[-1].published[-1]
+    assert (topic, json.loads(payload)["online"], retain) == ("kp1/bus-1/u/st", False, True)
+    assert rig.links[-1].closed
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [LinkDown("cut"), LinkError("gone"), ValueError("a defect"), JournalError("disk full")],
+    ids=lambda trouble: type(trouble).__name__,
+)
+def test_whatever_ends_a_connection_the_events_still_arrive(trouble: Exception | LinkEvent) -> None:
+    rig = Rig()
+    rig.outbox.append(120)
+    rig.troubles = [trouble, trouble, trouble]
+    with rig:
+        until(rig.drained)
+        assert len(rig.links) == 4
+        assert all(link.closed for link in rig.links[:3])
+
+
+def test_a_defect_is_logged_whole_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    rig.troubles = [ZeroDivisionError("defect")]
+    with rig:
+        until(lambda: rig.supervisor.status.connected)
+    assert rig.supervisor.status.restarts == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_journal_that_cannot_be_opened_is_tried_again() -> None:
+    rig = Rig()
+    rig.outbox.append(5)
+    rig.journal_troubles = [JournalError("disk full"), OSError("worse")]
+    with rig:
+        until(rig.drained)
+    assert rig.supervisor.status.restarts == 1
+
+
+def test_a_loss_is_logged_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    rig.troubles = [LinkDown("no route")] * 5
+    with caplog.at_level(logging.INFO), rig:
+        until(lambda: rig.supervisor.status.connected)
+    assert [record.getMessage() for record in caplog.records] == [
+        "sync is down: no route",
+        "connected to the city again",
+    ]
+
+
+def test_while_it_is_down_the_status_says_why_and_how_much_waits() -> None:
+    rig = Rig()
+    rig.outbox.append(17)
+    rig.troubles = [LinkDown("refused: not authorized")] * 1_000
+    with rig:
+        until(lambda: rig.supervisor.status.pending == 17)
+        status = rig.supervisor.status
+        assert (status.connected, status.reason) == (False, "refused: not authorized")
+
+
+def test_a_message_on_another_topic_changes_nothing() -> None:
+    rig = Rig()
+    rig.outbox.append(2)
+    rig.troubles = [Message("kp1/bus-1/d/other", b"?"), Message("kp1/bus-1/d/ack", b"?")]
+    with rig:
+        until(rig.drained)
+    assert rig.supervisor.status.rejected_messages == 1
+
+
+def test_an_ack_ends_the_patience_and_a_mere_connection_does_not() -> None:
+    rig = Rig()
+    rig.state.set_failures(3)
+    with rig:
+        until(lambda: rig.supervisor.status.connected)
+        assert rig.state.failures == 3
+        rig.outbox.append()
+        until(rig.drained)
+        assert rig.state.failures == 0
+
+
+def test_it_stops_within_a_waiting_time_and_starts_only_once() -> None:
+    rig = Rig()
+    rig.troubles = [LinkDown("no route")] * 1_000
+    with rig, pytest.raises(RuntimeError, match="already"):
+        rig.supervisor.start()
+    assert rig.supervisor.status.reason == "stopped"
+
+
+def test_stopping_what_was_never_started_is_nothing() -> None:
+    assert Rig().supervisor.stop()
