@@ -101,7 +101,7 @@ class Agent:
         """Open every part, the ones most likely to be misconfigured first. Raises KaopassError."""
         settings = self._settings
         self._networks = open_networks(settings)
-        camera = self._camera or open_camera(settings.camera)
+        camera = self._camera or open_camera(settings.camera, self._networks.detector)
         settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._open_status()
         self._gallery = Gallery(
@@ -270,8 +270,9 @@ class Agent:
         }
 
     def _camera_alarms(self) -> list[str]:
-        lost = self.source.state == "lost"
-        return ["camera: gone, being opened again; check its cable"] if lost else []
+        trouble = self.source.trouble
+        # The drivers' messages begin with "camera" themselves.
+        return [f"{trouble} (it is tried again until it is back)"] if trouble else []
 
     def _lamp_opener(self) -> Callable[[], Lamps] | None:
         feedback = self._settings.feedback

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import ModelError, SettingsError
+from agent.errors import ModelError, SettingsError, UsageError
 from agent.hw.file import FileCamera
 from agent.hw.folder import FolderCamera
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
@@ -71,12 +71,14 @@ def open_networks(settings: Settings) -> Networks:
     )
 
 
-def open_camera(camera: CameraSettings, *, still_folder: bool = False) -> Camera:
-    """The adapter the settings name, not yet opened. With *still_folder* the pictures of a folder
-    are photographs, each by itself.
+def open_camera(
+    camera: CameraSettings, detector: FaceDetector | None = None, *, still_folder: bool = False
+) -> Camera:
+    """The adapter the settings name, not yet opened. The scene finds its passengers by *detector*.
+
+    With *still_folder* the pictures of a folder are photographs, each by itself.
     """
     rate, turn = camera.frames_per_second, camera.rotate_degrees
-    width, height = camera.width_pixels, camera.height_pixels
     path = Path(camera.source).expanduser()
     if camera.kind in NEEDS_SOURCE and not camera.source:
         raise SettingsError(
@@ -92,8 +94,17 @@ def open_camera(camera: CameraSettings, *, still_folder: bool = False) -> Camera
             loop=camera.loop,
             rotate_degrees=turn,
         )
+    if camera.kind == "scene":
+        return _scene(camera, detector)
     if camera.kind == "rtsp":
         return RtspCamera(camera.source, rotate_degrees=turn)
+    return _live_camera(camera)
+
+
+def _live_camera(camera: CameraSettings) -> Camera:
+    """A camera on this board, by the driver the settings name."""
+    rate, turn = camera.frames_per_second, camera.rotate_degrees
+    width, height = camera.width_pixels, camera.height_pixels
     if camera.kind == "v4l2":
         return V4l2Camera(
             camera.source,
@@ -120,6 +131,22 @@ def open_camera(camera: CameraSettings, *, still_folder: bool = False) -> Camera
         height_pixels=height,
         frames_per_second=rate,
         rotate_degrees=turn,
+    )
+
+
+def _scene(camera: CameraSettings, detector: FaceDetector | None) -> Camera:
+    from agent.hw.photographs import passengers  # noqa: PLC0415 - only for demonstrations
+    from agent.hw.scene import SceneCamera  # noqa: PLC0415
+
+    if detector is None:
+        raise UsageError('camera.kind = "scene" is for `kaopass run` and `kaopass demo` only')
+    return SceneCamera(
+        lambda: passengers(detector),
+        width_pixels=camera.width_pixels,
+        height_pixels=camera.height_pixels,
+        frames_per_second=camera.frames_per_second,
+        pace=camera.pace,
+        rounds=0 if camera.loop else 1,
     )
 
 

@@ -1,0 +1,85 @@
+"""The demo's brokers, both for real: a message through each, and nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Literal
+
+import pytest
+from paho.mqtt import client as mqtt
+
+from agent.demo.broker import Broker, mosquitto
+
+KINDS = [
+    pytest.param(
+        "mosquitto", marks=pytest.mark.skipif(mosquitto() is None, reason="no Mosquitto here")
+    ),
+    "embedded",
+]
+Kind = Literal["mosquitto", "embedded"]
+
+
+def connected(broker: Broker) -> tuple[mqtt.Client, list[bytes], threading.Event]:
+    version = mqtt.MQTTProtocolVersion.MQTTv5
+    if broker.protocol == "3.1.1":
+        version = mqtt.MQTTProtocolVersion.MQTTv311
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=version)
+    listening = threading.Event()
+    got: list[bytes] = []
+    client.on_connect = lambda *_: client.subscribe("kp1/+/u/ev", qos=1)
+    client.on_subscribe = lambda *_: listening.set()
+    client.on_message = lambda _client, _data, message: got.append(message.payload)
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    assert listening.wait(5)
+    return client, got, listening
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> None:
+    with Broker(kind) as broker:
+        client, got, _ = connected(broker)
+        sent = [b"%d" % number for number in range(20)]
+        for payload in sent:
+            client.publish("kp1/dev/u/ev", payload, qos=1).wait_for_publish(5)
+        arrived = threading.Event()
+        for _ in range(100):
+            if len(got) == len(sent):
+                break
+            arrived.wait(0.02)
+        assert got == sent
+        client.disconnect()
+        client.loop_stop()
+    with (
+        pytest.raises(ConnectionRefusedError),
+        socket.create_connection((broker.host, broker.port)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
+    before = set(threading.enumerate())
+    with Broker(kind) as broker:
+        client, _, _ = connected(broker)
+        left = threading.Event()
+        client.on_disconnect = lambda *_: left.set()
+    assert left.wait(5)
+    client.loop_stop()
+    assert not [t for t in set(threading.enumerate()) - before if t.name == "demo-broker"]
+
+
+def test_two_run_beside_each_other_on_their_own_ports() -> None:
+    with Broker("embedded") as one, Broker("embedded") as other:
+        assert one.port != other.port
+        for broker in (one, other):
+            client, _, _ = connected(broker)
+            client.disconnect()
+            client.loop_stop()
+
+
+def test_by_itself_it_takes_mosquitto_where_there_is_one() -> None:
+    with Broker() as broker:
+        assert broker.name == ("mosquitto" if mosquitto() else "amqtt")
+        assert broker.protocol == ("5" if mosquitto() else "3.1.1")
