@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.errors import UsageError
+
 if TYPE_CHECKING:
     from agent.identity.keys import KeyRing
     from agent.settings import Settings
@@ -26,6 +28,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output, written out at once."""
     click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+
+
+def id_and_file(text: str) -> tuple[str, str]:
+    """``anna=anna.jpg`` as id and file. Raises UsageError."""
+    person, separator, file = text.partition("=")
+    if not (person and separator and file):
+        raise UsageError(
+            f"--enroll {text}: write it as ID=FILE, for example --enroll anna=anna.jpg"
+        )
+    return person, file
 
 
 def open_ring(settings: Settings) -> KeyRing:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import id_and_file, json_option, print_json
 from agent.errors import UsageError
 
 
@@ -58,7 +58,7 @@ def command(enrolments: tuple[str, ...], as_json: bool, **given: Any) -> None:
         ) from error
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    people = tuple(_id_and_file(text) for text in enrolments)
+    people = tuple(id_and_file(text) for text in enrolments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -78,12 +78,3 @@ def command(enrolments: tuple[str, ...], as_json: bool, **given: Any) -> None:
         f"events: {summary.events_committed} committed, {summary.events_at_city} at the city; "
         f"{summary.seconds} s"
     )
-
-
-def _id_and_file(text: str) -> tuple[str, str]:
-    person, separator, file = text.partition("=")
-    if not (person and separator and file):
-        raise UsageError(
-            f"--enroll {text}: write it as ID=FILE, for example --enroll anna=anna.jpg"
-        )
-    return person, file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.cli.common import id_and_file, json_option, open_ring, print_json, settings_option
 from agent.errors import UsageError
 from agent.settings import load
 
@@ -79,7 +79,7 @@ def command(
         if enrolments:
             raise UsageError("give --gallery or --enroll, not both")
     settings = load(settings_file, overrides)
-    people = [_id_and_file(text) for text in enrolments]
+    people = [id_and_file(text) for text in enrolments]
     # Opened before the networks: a wrong path should be told at once.
     camera = open_camera(settings.camera, still_folder=not sequence)
     camera.open()
@@ -162,15 +162,6 @@ class _Report:
 def _frames(camera: Camera) -> Iterator[Frame]:
     while (frame := camera.read()) is not None:
         yield frame
-
-
-def _id_and_file(text: str) -> tuple[str, str]:
-    person, separator, file = text.partition("=")
-    if not (person and separator and file):
-        raise UsageError(
-            f"--enroll {text}: write it as ID=FILE, for example --enroll anna=anna.jpg"
-        )
-    return person, file
 
 
 def _enrolled(settings: Settings, networks: Networks, people: list[tuple[str, str]]) -> TemplateSet:

@@ -160,6 +160,8 @@ def _settings(options: Options, folder: Path, broker: Broker | None = None) -> S
     pace = "fast" if options.headless else "clock"
     camera: dict[str, Any] = camera_overrides(options.source or "scene")
     camera |= {"pace": pace, "loop": not options.headless}
+    if options.headless:
+        camera["frames_per_second"] = 10.0  # nobody watches: fewer frames show the same
     sync: dict[str, Any] = {"enabled": broker is not None, "tls": False, "batch_seconds": 0.2}
     if broker is not None:
         sync |= {"host": broker.host, "port": broker.port, "protocol": broker.protocol}
