@@ -44,7 +44,10 @@ def encodings(row: Vector) -> dict[str, bytes]:
 def findings(folder: Path, rows: list[Vector], words: list[str]) -> list[str]:
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # written anew and renamed meanwhile; its new name is in the list as well
         found += [f"{kind} in {path.name}" for kind, magic in PICTURES.items() if magic in content]
         for row in rows:
             found += [
