@@ -45,7 +45,9 @@ def dom(url: str, profile: Path) -> str:
 def test_a_browser_shows_what_the_door_says(tmp_path: Path) -> None:
     state = DemoState(show_seconds=60)
     state.show_frame(np.full((48, 64, 3), 120, np.uint8), [])
-    state.set_table([Row("demo-bus-1", 7, "boarding", "デモバス", 1_790_000_000_000, "4bec528c" * 8)])
+    state.set_table(
+        [Row("demo-bus-1", 7, "boarding", "デモバス", 1_790_000_000_000, "4bec528c" * 8)]
+    )
     with Page(state) as page:
         before = dom(page.url, tmp_path / "one")
         state.show(Notice("welcome", "さくら"), None)
