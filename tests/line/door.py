@@ -102,7 +102,8 @@ class Door:
     def enrol(self, people: dict[str, Vector], nickname: str = "") -> None:
         with Gallery(self.state / "gallery.db", self.ring, networks().embedder.pack) as gallery:
             for person, templates in people.items():
-                gallery.enroll(person, templates, nickname, now_ms=1_790_000_000_000)
+                rotated = gallery.protection.apply(templates)
+                gallery.enroll(person, rotated, nickname, now_ms=1_790_000_000_000)
 
     def queue_of(self, name: str = "players.jpg", *, shown: int = 4, gone: int = 3) -> Path:
         """A folder that shows the people of a photograph, then an empty door, as a clip."""
@@ -153,7 +154,7 @@ class Door:
                     self.ledger.append((notice["epoch"], notice["seq"]))
                 notices.put(notice)
 
-    def wait_for(self, signal_name: str, seconds: float = 30.0) -> None:
+    def wait_for(self, signal_name: str, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -178,7 +179,7 @@ class Door:
         assert self.process is not None
         begun = time.monotonic()
         self.process.terminate()
-        code = self.process.wait(10)
+        code = self.process.wait(30)
         assert code == 0, f"exit code {code}\n{self.log()}"
         self._listener.join(10)
         return time.monotonic() - begun

@@ -41,7 +41,7 @@ def kaopass(*arguments: object, state: Path, **settings: str) -> subprocess.Comp
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
