@@ -35,6 +35,7 @@ def test_boardings_while_the_broker_is_away_arrive_when_it_is_back(
         mosquitto.start()
         door.stop()
         door.start(door.folder / "empty.png")
+        door.wait_for("ready")
         until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "the rest")
         door.stop()
         assert at_city(database) == in_journal(door)
@@ -53,6 +54,7 @@ def test_boardings_while_the_city_side_is_away_arrive_when_it_is_back(
         with city(tmp_path, mosquitto):
             door.stop()
             door.start(door.folder / "empty.png")
+            door.wait_for("ready")
             until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "the rest")
         door.stop()
         assert at_city(database) == in_journal(door)
