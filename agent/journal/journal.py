@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.errors import JournalError, MessageError
-from agent.journal import retention
+from agent.journal import replays, retention
 from agent.journal.acks import check_ack
 from agent.journal.database import Database, sidecars
 from agent.journal.entries import BootReport, Entry, Gap, Stats
@@ -211,13 +211,32 @@ class Journal:
         Raises MessageError if there is no such epoch.
         """
         with self._db.write():
-            if epoch not in self._epochs():
-                raise MessageError(f"replay of epoch {epoch!r}, which this journal does not have")
-            return self._db.execute(
-                "UPDATE event SET state = 'pending', acked_ms = NULL, kept_from_ms = NULL"
-                " WHERE state = 'acked' AND epoch = ? AND seq BETWEEN ? AND ?",
-                (_epoch_bytes(epoch), min(first, MAX_SEQ), min(last, MAX_SEQ)),
-            ).rowcount
+            return replays.replay(self._db, self._known(epoch), first, last)
+
+    def requeue(self, epoch: str, first: int, last: int) -> int:
+        """Make quarantined events *first* to *last* pending again; returns how many.
+
+        Damaged rows stay. Raises MessageError if there is no such epoch.
+        """
+        with self._db.write():
+            return replays.requeue(self._db, self._known(epoch), first, last)
+
+    def absent(self, epoch: str, first: int, last: int) -> list[tuple[int, int, str]]:
+        """(first, last, code) of what of *first* to *last* will never be sent, in order.
+
+        Beyond the last number handed out nothing is absent. Raises MessageError if there is no
+        such epoch.
+        """
+        known = self._known(epoch)
+        return replays.absent(self._db, known, first, min(last, self.bounds(epoch)[1]))
+
+    def held(self) -> list[str]:
+        """Every epoch this journal knows, oldest first; the current one is last."""
+        return self._epochs()
+
+    def offsets(self) -> list[tuple[str, int]]:
+        """(boot, Unix less monotonic ms) of boots whose clock was found after events came."""
+        return replays.offsets(self._db)
 
     # Upkeep.
 
@@ -228,11 +247,13 @@ class Journal:
         """
         if now.clock not in KNOWN_CLOCKS:
             return 0
+        of_unknown_time = "boot = ? AND clock NOT IN ('gnss', 'ntp') AND corrected_ms IS NULL"
         with self._db.write():
+            if not self._db.value(f"SELECT 1 FROM event WHERE {of_unknown_time}", (now.boot,)):  # noqa: S608
+                return 0
             return self._db.execute(
-                "UPDATE event SET corrected_ms = ? + mono_ms WHERE boot = ?"
-                " AND clock NOT IN ('gnss', 'ntp') AND corrected_ms IS NULL",
-                (now.wall_ms - now.mono_ms, now.boot),
+                f"UPDATE event SET corrected_ms = ? + mono_ms WHERE {of_unknown_time}",  # noqa: S608
+                (replays.keep_offset(self._db, now), now.boot),
             ).rowcount
 
     def prune(self, now: Moment) -> int:
@@ -295,6 +316,12 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _known(self, epoch: str) -> bytes:
+        """*epoch* as stored. Raises MessageError if this journal does not have it."""
+        if epoch not in self._epochs():
+            raise MessageError(f"epoch {epoch!r} was asked for, which this journal does not have")
+        return _epoch_bytes(epoch)
 
     def _epochs(self) -> list[str]:
         rows = self._db.rows("SELECT lower(hex(epoch)) FROM epoch ORDER BY number")

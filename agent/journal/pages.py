@@ -43,6 +43,23 @@ def table_rows(path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
             number += 1
 
 
+def every_row(path: Path) -> Iterator[tuple[Any, ...]]:
+    """Columns of every row in *path* and in every frame of its log, superseded ones as well."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        with log.open("rb") as file:
+            for page, _, at in list(_frames(file)):
+                file.seek(at)
+                for _, row in _leaf_rows(file.read(PAGE_BYTES), _start(page)):
+                    yield row
+    with path.open("rb") as file:
+        number = 1
+        while content := file.read(PAGE_BYTES):
+            for _, row in _leaf_rows(content, _start(number)):
+                yield row
+            number += 1
+
+
 def _start(page: int) -> int:
     """Where the b-tree begins on page number *page*: the first one opens with the file's header."""
     return FIRST_PAGE_HEADER_BYTES if page == 1 else 0
@@ -55,7 +72,8 @@ def lost_commits(log: Path) -> int:
     damage, because each transaction is synced before the next begins. Raises ValueError when not
     even the log's header is sound. Takes about 0.1 s for a log of the usual 4 MB.
     """
-    if not log.exists() or log.stat().st_size == 0:
+    # SQLite syncs a new header before the first frame: alone, it may be torn and loses nothing.
+    if not log.exists() or log.stat().st_size <= WAL_HEADER.size:
         return 0
     with log.open("rb") as file:
         header = _log_header(file)

@@ -147,7 +147,7 @@ def _salvage(path: Path, sealer: Sealer, damage: str, at_ms: int) -> BootReport:
 def _events(path: Path, sealer: Sealer, found: _Found) -> Iterator[tuple[Any, ...]]:
     """(rowid, columns) of all events whose seal opens; everything else goes into *found*."""
     for rowid, row in table_rows(path):
-        if _is(row, EVENT_ROW):
+        if is_row(row, EVENT_ROW):
             _, epoch, seq, boot, mono_ms, wall_ms, clock, error_ms, *rest, sealed = row
             corrected_ms, state, *acked = rest
             moment = Moment(boot, mono_ms, wall_ms, clock, error_ms)
@@ -160,19 +160,20 @@ def _events(path: Path, sealer: Sealer, found: _Found) -> Iterator[tuple[Any, ..
             yield rowid, *row[1:8], corrected_ms, state, *acked, sealed
             last, upto = found.epochs.get(epoch, (0, 0))
             found.epochs[epoch] = (max(last, seq), upto)
-        elif _is(row, EPOCH_ROW) and len(row[1]) == EPOCH_BYTES:
+        elif is_row(row, EPOCH_ROW) and len(row[1]) == EPOCH_BYTES:
             last, upto = found.epochs.get(row[1], (0, 0))
             found.epochs[row[1]] = (max(last, row[2]), max(upto, row[3]))
             found.order[row[1]] = rowid
-        elif _is(row, GAP_ROW):
+        elif is_row(row, GAP_ROW):
             epoch, first, last, reason, gap_ms = row
             known = found.gaps.get((epoch, first, reason), (0, 0))
             found.gaps[epoch, first, reason] = max(known, (last, gap_ms))
-        elif _is(row, META_ROW) and row[0] == "key_check":
+        elif is_row(row, META_ROW) and row[0] == "key_check":
             found.key_check = found.key_check or row[1]
 
 
-def _is(row: tuple[Any, ...], types: tuple[Any, ...]) -> bool:
+def is_row(row: tuple[Any, ...], types: tuple[Any, ...]) -> bool:
+    """Whether *row* has the columns of *types*, EVENT_ROW for one."""
     return len(row) == len(types) and all(map(isinstance, row, types))
 
 

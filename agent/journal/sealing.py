@@ -53,6 +53,18 @@ class Sealer:
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._aes.encrypt(nonce, text, _identity(epoch, seq, event.moment))
 
+    def resealed(
+        self, epoch: str, seq: int, moment: Moment, sealed: bytes, other: Sealer
+    ) -> bytes | None:
+        """What is *sealed* here, as *other* seals it; None when it does not open."""
+        data = _identity(epoch, seq, moment)
+        try:
+            text = self._aes.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], data)
+        except (InvalidTag, ValueError):
+            return None
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + other._aes.encrypt(nonce, text, data)
+
     def unseal(self, epoch: str, seq: int, moment: Moment, sealed: bytes) -> Event | None:
         """The event behind *sealed*; None when row, body or key are not those it was sealed with.
 

@@ -203,6 +203,19 @@ def test_a_torn_last_commit_begins_a_new_epoch(tmp_path: Path) -> None:
         assert journal.epochs() == [old_epoch, journal.epoch]
 
 
+def test_a_log_that_a_power_cut_left_with_a_torn_header_alone_is_not_damage(
+    sound: Path,
+) -> None:
+    """Its header is synced before anything is written behind it, so nothing was promised yet."""
+    log = sound.with_name("journal.db-wal")
+    for length in (12, 32):
+        log.write_bytes(bytes(length))
+        journal, report = Journal.open_checked(sound, KEY, now=moment())
+        with journal:
+            assert report == BootReport()
+            assert journal.stats().last > 0
+
+
 def test_a_hole_in_the_log_is_damage_and_its_synced_events_are_saved(tmp_path: Path) -> None:
     """SQLite would silently forget every commit behind the first bad frame."""
     path = crashed_log(tmp_path)

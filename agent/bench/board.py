@@ -1,0 +1,74 @@
+"""What the benchmarks share: the scene in memory, percentiles, and the board they ran on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.hw.photographs import passengers
+from agent.hw.scene import SceneCamera
+from agent.ports import FaceDetector
+from agent.settings import Settings, load
+from agent.values import Frame
+
+PEOPLE = 25_324  # Izumi Park Town, January 2022
+SCENE_SECONDS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The machine a figure belongs to; ``load`` is the 1-minute load average at the start."""
+
+    cores: int
+    memory_mb: int
+    load: float
+
+
+def this_board() -> Board:
+    """The processor cores this process may use, the memory, and what else is running."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cores = len(os.sched_getaffinity(0))
+    return Board(cores, pages // 2**20, round(os.getloadavg()[0], 1))
+
+
+def bench_settings(file: Path | None, **overrides: dict[str, Any]) -> Settings:
+    """The settings a benchmark runs with; without a file the default pack's licence is accepted.
+
+    Liveness is off where it is not told otherwise: the passengers are photographs.
+    """
+    given = dict(overrides)
+    if file is None:
+        given.setdefault("models", {}).setdefault("licence", "research")
+    given.setdefault("liveness", {"mode": "off"})
+    return load(file, given)
+
+
+def scene_frames(settings: Settings, detector: FaceDetector, seconds: float) -> list[Frame]:
+    """The first *seconds* of the scene at the door, drawn in advance; 0.9 MB a frame at 640x480."""
+    camera = settings.camera
+    scene = SceneCamera(
+        lambda: passengers(detector),
+        width_pixels=camera.width_pixels,
+        height_pixels=camera.height_pixels,
+        frames_per_second=camera.frames_per_second,
+        pace="fast",
+    )
+    scene.open()
+    frames: list[Frame] = []
+    while len(frames) < seconds * camera.frames_per_second:
+        frame = scene.read()
+        if frame is None:
+            break
+        frames.append(frame)
+    scene.close()
+    return frames
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that *share* percent of *values* do not exceed; NaN of none."""
+    return float(np.percentile(values, share)) if len(values) else float("nan")

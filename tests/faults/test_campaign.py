@@ -1,0 +1,89 @@
+"""The short campaign: a whole town under every kind of fault, and both weaknesses found."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.faults.campaign import campaign
+from tests.faults.disk import build_library
+from tests.faults.drivers import KINDS
+from tests.faults.processes import Processes
+from tests.faults.round import run_round
+
+SECONDS = 8.0
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    folder = tmp_path_factory.mktemp("library")
+    with Processes(build_library(folder), folder / "log") as running:
+        yield running
+
+
+def test_under_every_kind_of_fault_nothing_is_lost_and_nothing_doubled(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """A fresh seed each time; a failure names the one that repeats it."""
+    seed = secrets.randbelow(2**31)
+    outcome = run_round(tmp_path / "town", processes, seed, SECONDS, haste=3.0)
+    failed = f"scripts/campaign --seed {seed} --rounds 1"
+    assert (outcome.lost, outcome.duplicated, outcome.problems) == ([], [], []), failed
+    assert outcome.events > 200
+    done = outcome.by_kind
+    assert done["sigkill"] >= 10
+    assert done["power_cut"] >= 10
+    for group in ("clock", "broker", "net", "city"):
+        assert sum(n for kind, n in done.items() if kind.startswith(group)) >= 5, group
+
+
+def test_with_synchronous_normal_power_cuts_lose_events(
+    processes: Processes, tmp_path: Path
+) -> None:
+    outcome = run_round(
+        tmp_path / "town", processes, 1, 3.0, kinds=["power_cut"], weaken="normal-sync", devices=2
+    )
+    assert outcome.by_kind["power_cut"] > 0
+    assert outcome.lost
+
+
+def test_with_acks_before_the_commit_a_killed_city_side_loses_events(
+    processes: Processes, tmp_path: Path
+) -> None:
+    outcome = run_round(
+        tmp_path / "town",
+        processes,
+        1,
+        4.0,
+        kinds=["city_before_commit"],
+        haste=2.0,
+        weaken="ack-before-commit",
+        devices=1,
+    )
+    assert outcome.by_kind["city_before_commit"] > 0
+    assert outcome.lost
+
+
+def test_the_command_ends_with_one_line_for_programs_and_says_how_to_repeat_each_round() -> None:
+    result = CliRunner().invoke(
+        campaign,
+        ["--seconds", "4", "--seed", "77", "--devices", "1", "--only", "sigkill,net", "--json"],
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["faults"] == sum(summary["by_kind"].values()) > 0
+    assert set(summary["by_kind"]) <= {kind for kind in KINDS if kind[:3] in ("sig", "net")}
+    assert (summary["lost"], summary["duplicated"], summary["seeds_failed"]) == (0, 0, [])
+    assert summary["events"] > 0
+    assert "round seed 77:" in result.stderr
+
+
+def test_a_kind_that_does_not_exist_is_named() -> None:
+    result = CliRunner().invoke(campaign, ["--only", "meteorite"])
+    assert result.exit_code == 2
+    assert "meteorite" in result.stderr
