@@ -12,10 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.cityos.store import Arrival, Key, Store
+from agent.cityos.arrivals import Arrival
+from agent.cityos.sequence import Key
+from agent.cityos.store import Store
 from agent.errors import MessageError
+from agent.sync.commands import command_topic, decode_result, encode_replay
 from agent.sync.messages import (
+    Birth,
     FieldError,
+    Gone,
     ack_topic,
     decode_state,
     encode_ack,
@@ -23,7 +28,7 @@ from agent.sync.messages import (
     parse_topic,
     unpack,
 )
-from agent.sync.wire import decode_event
+from agent.sync.wire import Lost, decode_item
 from agent.values import Message
 
 log = logging.getLogger(__name__)
@@ -33,13 +38,17 @@ _MOST_EPOCHS = 8  # in one batch: a device that was salvaged a few times; more i
 
 @dataclass(frozen=True, slots=True)
 class IntakeStatus:
-    """Counted since the start. ``events`` counts repeats too; ``refused`` are messages."""
+    """Counted since the start. ``events`` counts repeats too; ``refused`` are messages.
+
+    ``asked`` counts replays asked of devices.
+    """
 
     events: int = 0
     rejected_events: int = 0
     refused_messages: int = 0
     stale_states: int = 0
     commits: int = 0
+    asked: int = 0
 
 
 class Intake:
@@ -49,10 +58,13 @@ class Intake:
         self._store = store
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
         self._events = self._rejected = self._refused = self._stale = self._commits = 0
+        self._asked = 0
 
     @property
     def status(self) -> IntakeStatus:
-        return IntakeStatus(self._events, self._rejected, self._refused, self._stale, self._commits)
+        return IntakeStatus(
+            self._events, self._rejected, self._refused, self._stale, self._commits, self._asked
+        )
 
     def take(self, messages: Sequence[Message]) -> list[Message]:
         """Commit *messages* in one transaction and return the acks, to be published now.
@@ -61,13 +73,17 @@ class Intake:
         """
         now_ms = self._wall_ms()
         arrivals: dict[Key, Arrival] = {}
+        states: list[tuple[str, Birth | Gone]] = []
         for message in messages:
             try:
                 device, kind = parse_topic(message.topic)
                 if kind == "u/ev":
                     self._sort(device, unpack(message.payload), arrivals)
                 elif kind == "u/st":
-                    self._state(device, message.payload, now_ms)
+                    if message.payload:  # else somebody cleared the retained birth
+                        states.append((device, decode_state(message.payload)))
+                elif kind == "u/res":
+                    self._store.result(device, decode_result(message.payload))
                 else:
                     raise MessageError("not a topic the city listens to")
             except MessageError as error:
@@ -76,6 +92,7 @@ class Intake:
                     log.warning(
                         "message %d refused, on %.80r: %s", self._refused, message.topic, error
                     )
+        self._stale += self._store.states(states, now_ms).count(False)
         if not arrivals:
             return []
         acks = self._store.commit(arrivals, now_ms)
@@ -83,11 +100,13 @@ class Intake:
         self._events += sum(len(arrival.events) for arrival in arrivals.values())
         return [Message(ack_topic(device), encode_ack(ack)) for (device, _), ack in acks.items()]
 
-    def _state(self, device: str, payload: bytes, now_ms: int) -> None:
-        if not payload:
-            return  # somebody cleared the retained birth
-        if not self._store.state(device, decode_state(payload), now_ms):
-            self._stale += 1
+    def due(self) -> list[Message]:
+        """The commands by which devices are asked for what is missing, to be published now."""
+        asked = self._store.due(self._wall_ms())
+        self._asked += len(asked)
+        if asked:
+            log.info("%d ranges of events are asked for again", len(asked))
+        return [Message(command_topic(device), encode_replay(replay)) for device, replay in asked]
 
     def _sort(self, device: str, items: list[Any], arrivals: dict[Key, Arrival]) -> None:
         named: list[tuple[str, int, Any]] = []
@@ -103,7 +122,11 @@ class Intake:
         for epoch, seq, item in named:
             arrival = arrivals.setdefault((device, epoch), Arrival())
             try:
-                arrival.events[seq] = decode_event(item)
+                found = decode_item(item)
+                if isinstance(found, Lost):
+                    arrival.lost.append(found)
+                else:
+                    arrival.events[seq] = found
             except FieldError as error:
                 arrival.rejected[seq] = error.code
                 self._rejected += 1

@@ -1,27 +1,10 @@
-"""The city's tables, one definition for SQLite and PostgreSQL, and how each is opened."""
+"""The city's tables, one definition for SQLite and PostgreSQL; ``migrations`` makes them so."""
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Engine,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    make_url,
-)
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
-
-from agent.errors import CityError, UsageError
+from sqlalchemy import BigInteger, Boolean, Column, MetaData, String, Table
 
 METADATA = MetaData()
 
@@ -36,6 +19,10 @@ def _number(name: str, *, key: bool = False, nullable: bool = False) -> Column[A
 
 def _text(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, String, nullable=nullable)
+
+
+def _flag(name: str) -> Column[Any]:
+    return Column(name, Boolean, nullable=False)
 
 
 EVENT = Table(
@@ -69,9 +56,21 @@ REJECTED = Table(
     _text("code"),
     _number("received_ms"),
 )
-# Up to where each sequence is complete: every number is an event, rejected, or a known gap.
-STREAM = Table("stream", METADATA, _key("device"), _key("epoch"), _number("upto"))
-# Numbers the device said, in a birth, that it no longer holds.
+# One sequence. Up to ``upto`` every number is an event, rejected, or a known gap; ``last`` is the
+# greatest number heard of; up to ``floor`` events were deleted after their time, so a repeat of
+# one is no news. While something is missing, ``waiting_ms`` says since when there was no progress.
+STREAM = Table(
+    "stream",
+    METADATA,
+    _key("device"),
+    _key("epoch"),
+    _number("upto"),
+    _number("last"),
+    _number("floor"),
+    _number("waiting_ms", nullable=True),
+    _flag("born"),
+)
+# Numbers the device said it will never send, and why.
 GAP = Table(
     "gap",
     METADATA,
@@ -80,61 +79,37 @@ GAP = Table(
     _number("first", key=True),
     _number("last"),
     _number("noted_ms"),
+    _text("reason"),
 )
+# ``aside`` says why nothing more is taken from a device; empty when it is in order. ``returns``
+# counts births that went back to a journal it had left.
 DEVICE = Table(
     "device",
     METADATA,
     _key("name"),
-    Column("online", Boolean, nullable=False),
+    _flag("online"),
     _number("connection"),
     _text("birth"),
     _number("last_seen_ms"),
+    _text("aside"),
+    _number("returns"),
 )
-
-
-def address(database: str) -> str:
-    """An SQLAlchemy address: *database* itself if it is one, else it is the path of a SQLite file.
-
-    Raises UsageError for an address of another kind of database.
-    """
-    if "://" not in database:
-        return f"sqlite:///{Path(database).expanduser().absolute()}"
-    scheme = database.split("://", 1)[0]
-    if scheme.split("+")[0] not in ("sqlite", "postgresql"):
-        raise UsageError(f"database {scheme}://...: only sqlite and postgresql are supported")
-    return database
-
-
-def open_engine(database: str, *, create: bool) -> Engine:
-    """Open *database* (an address or a path) and make its tables when *create*.
-
-    Raises CityError when it cannot be opened, or does not exist and may not be created.
-    """
-    try:
-        url = make_url(address(database))
-        shown = url.render_as_string(hide_password=True)
-        if url.get_backend_name() == "sqlite":
-            if not create and url.database and not Path(url.database).is_file():
-                raise CityError(f"database {url.database}: no such file; run 'kaopass city serve'")
-            engine = create_engine(url)
-            event.listen(engine, "connect", _durable)
-        else:
-            engine = create_engine(url, pool_pre_ping=True)
-        if create:
-            METADATA.create_all(engine)
-        else:
-            engine.connect().close()
-    except ImportError as error:
-        raise CityError(f"database {shown}: its driver is missing: {error}") from error
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        shown = database.rpartition("@")[2]  # an address may hold a password before it
-        raise CityError(f"database {shown}: cannot be opened: {error}") from error
-    return engine
-
-
-def _durable(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 10000")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose a commit that was acknowledged
-    cursor.close()
+# Unix less monotonic time of a boot, for events whose clock was unknown when they were stored.
+CLOCK = Table("clock", METADATA, _key("device"), _key("boot"), _number("offset_ms"))
+# Replays a person asked for, until the device has answered.
+ASK = Table(
+    "ask",
+    METADATA,
+    _key("id"),
+    _text("device"),
+    _text("epoch"),
+    _number("first"),
+    _number("last"),
+    _flag("refused"),
+    _number("made_ms"),
+    _number("sent_ms", nullable=True),
+    _number("sends"),
+    _text("state"),
+    _number("count", nullable=True),
+)
+UNKNOWN_CLOCKS = ("saved", "unset")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
-from agent.cityos.intake import Intake
+from agent.cityos.intake import Intake, IntakeStatus
 from agent.errors import CityError, LinkError
 from agent.ports import Link
 from agent.sync.backoff import Backoff
@@ -15,12 +16,13 @@ from agent.values import LinkDown, LinkUp, Message
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.2
+ASK_SECONDS = 2.0  # how often what is missing is looked for
 
 
-def subscriptions(share: str = "") -> tuple[str, str]:
+def subscriptions(share: str = "") -> tuple[str, ...]:
     """What one worker listens to; workers of one *share* divide the batches among them."""
     prefix = f"$share/{share}/" if share else ""
-    return f"{prefix}kp1/+/u/ev", "kp1/+/u/st"
+    return f"{prefix}kp1/+/u/ev", f"{prefix}kp1/+/u/res", "kp1/+/u/st"
 
 
 class CityService:
@@ -34,11 +36,17 @@ class CityService:
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
         self._trouble = ""
+        self._next_ask = 0.0
 
     @property
     def ready(self) -> bool:
         """Whether it is connected and listening."""
         return self._ready.is_set()
+
+    @property
+    def status(self) -> IntakeStatus:
+        """What was counted since the start; safe from any thread."""
+        return self._intake.status
 
     @property
     def trouble(self) -> str:
@@ -103,6 +111,10 @@ class CityService:
                 return ended
             for ack in acks:
                 link.publish(ack.topic, ack.payload)
+            if self.ready and time.monotonic() >= self._next_ask:
+                self._next_ask = time.monotonic() + ASK_SECONDS
+                for command in self._intake.due():
+                    link.publish(command.topic, command.payload)
         return "stopped"
 
     def _up(self) -> None:

@@ -1,50 +1,38 @@
-"""The city's events: each committed once, whatever arrives how often, and how complete they are."""
+"""The city's events: each committed once, whatever arrives how often, and how complete they are.
+
+Any number of workers, each with a store of its own, may work on one database. Whoever works on a
+device holds its row until the commit (PostgreSQL), or writes alone (SQLite).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Row, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.cityos.schema import DEVICE, EVENT, GAP, REJECTED, STREAM, open_engine
+from agent.cityos import arrivals as arriving
+from agent.cityos import asks, health, upkeep
+from agent.cityos.arrivals import Arrival
+from agent.cityos.database import insert_for, open_engine, writing
+from agent.cityos.health import DeviceRow, Pulse
+from agent.cityos.schema import DEVICE, EVENT, STREAM
+from agent.cityos.sequence import Key, note_gaps, of, run_on, spans
 from agent.errors import CityError
-from agent.sync.messages import MAX_RANGES, Birth, Gone
-from agent.values import Ack, Nack, StoredEvent
+from agent.sync.commands import Replay, Result
+from agent.sync.messages import Birth, Gone
+from agent.values import Ack
 
-# A device has at most 16 batches of 100 in flight (settings), so an ack that was lost cannot have
-# refused anything further back than that. Repeating it makes a lost nack harmless.
-_RECENT = 2_000
-_STEP = 1_000
+__all__ = ["Arrival", "DeviceRow", "Key", "Store", "spans"]
 
-Key = tuple[str, str]  # device, epoch
-
-
-@dataclass(slots=True)
-class Arrival:
-    """What came in of one (device, epoch), to be committed together."""
-
-    events: dict[int, StoredEvent] = field(default_factory=dict)
-    rejected: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
-    """A device at a glance. ``epochs`` maps each epoch to where it is complete up to."""
-
-    name: str
-    online: bool
-    connection: int
-    software: str
-    last_seen_ms: int
-    epochs: dict[str, int]
-    events: int
-    rejected: int
-    gaps: int
+# A device goes back to a journal it had left only if two devices use one name, or somebody swaps
+# cards to and fro. Several workers hear one birth, so a single return proves nothing.
+_RETURNS = 3
+_ASIDE_CONFLICT = "the same number came with other content: is its journal a copy of another's?"
+_ASIDE_RETURNS = "two journals take turns under this name: are there two devices of one name?"
 
 
 class Store:
@@ -53,24 +41,28 @@ class Store:
     def __init__(self, database: str, *, create: bool = True) -> None:
         """Open *database*: a path of a SQLite file, or an SQLAlchemy address."""
         self._engine: Engine = open_engine(database, create=create)
-        self._insert: Any = (
-            postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        )
+        self._writes = writing(self._engine)
+        self._insert = insert_for(self._engine)
 
     def commit(self, arrivals: dict[Key, Arrival], now_ms: int) -> dict[Key, Ack]:
         """Commit everything in one transaction; the acks are true once this has returned."""
-        try:
-            with self._engine.begin() as db:
-                # In one order, so that two workers cannot lock each other out.
-                acks = {
-                    key: self._arrive(db, key, arrivals[key], now_ms) for key in sorted(arrivals)
-                }
-                for device in sorted({device for device, _ in arrivals}):
-                    self._known(db, device, now_ms)
-                    seen = update(DEVICE).where(DEVICE.c.name == device)
-                    db.execute(seen.values(last_seen_ms=now_ms))
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: events cannot be committed: {error}") from error
+        acks: dict[Key, Ack] = {}
+        with self._write("events cannot be committed") as db:
+            # In one order, so that two workers cannot lock each other out.
+            aside = self._hold(db, {device for device, _ in arrivals}, now_ms)
+            for key in sorted(arrivals):
+                came = arrivals[key]
+                stream = arriving.lock_stream(db, self._insert, key)
+                other, same = arriving.conflicts(db, key, came, stream)
+                if other and not aside[key[0]]:
+                    aside[key[0]] = _ASIDE_CONFLICT
+                    self._set_device(db, key[0], aside=_ASIDE_CONFLICT)
+                if aside[key[0]]:
+                    acks[key] = arriving.refuse_all(key, other, now_ms)
+                else:
+                    acks[key] = arriving.arrive(db, self._insert, key, came, stream, same, now_ms)
+            seen = update(DEVICE).where(DEVICE.c.name.in_(aside))
+            db.execute(seen.values(last_seen_ms=now_ms))
         return acks
 
     def state(self, device: str, state: Birth | Gone, now_ms: int) -> bool:
@@ -78,30 +70,36 @@ class Store:
 
         A device whose counter starts anew with a new journal is believed.
         """
-        try:
-            with self._engine.begin() as db:
-                self._known(db, device, now_ms)
-                row = db.execute(select(DEVICE).where(DEVICE.c.name == device)).one()
-                changes: dict[str, Any] = {"connection": state.connection}
-                if isinstance(state, Gone):
-                    if state.connection < row.connection:
-                        return False
-                    changes["online"] = False
-                else:
-                    same_journal = json.loads(row.birth).get("epoch") == state.epoch
-                    if state.connection < row.connection and same_journal:
-                        return False
-                    changes["online"] = True
-                    changes["birth"] = json.dumps(_birth_record(state), ensure_ascii=False)
-                    if state.connection != row.connection:
-                        # Else the broker repeats what it kept: nobody was seen just now.
-                        changes["last_seen_ms"] = now_ms
-                    for bounds in state.epochs:
-                        self._starts_at(db, (device, bounds.epoch), bounds.first, now_ms)
-                db.execute(update(DEVICE).where(DEVICE.c.name == device).values(changes))
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: a device's state cannot be noted: {error}") from error
-        return True
+        return self.states([(device, state)], now_ms)[0]
+
+    def states(self, told: Sequence[tuple[str, Birth | Gone]], now_ms: int) -> list[bool]:
+        """The same for many in one transaction: a whole fleet may come back at once."""
+        if not told:
+            return []
+        with self._write("devices' states cannot be noted") as db:
+            self._hold(db, {device for device, _ in told}, now_ms)
+            # In one order of devices, so that two workers cannot lock each other out.
+            order = sorted(range(len(told)), key=lambda at: told[at][0])
+            fresh = {at: self._state(db, *told[at], now_ms) for at in order}
+        return [fresh[at] for at in range(len(told))]
+
+    def due(self, now_ms: int) -> list[tuple[str, Replay]]:
+        """(device, command) for all that is missing without progress, or that a person asked for.
+
+        What is returned is noted as asked; another worker does not get it too.
+        """
+        with self._write("replays cannot be noted") as db:
+            return asks.due(db, now_ms)
+
+    def ask(self, replay: Replay, device: str, now_ms: int) -> None:
+        """Have *device* asked for *replay* until it answers. Raises CityError if it is unknown."""
+        with self._write("the replay cannot be noted") as db:
+            asks.ask(db, self._insert, replay, device, now_ms)
+
+    def result(self, device: str, result: Result) -> None:
+        """Note what became of a replay that a person asked for; others are not waited for."""
+        with self._write("a result cannot be noted") as db:
+            asks.answered(db, device, result)
 
     def events(
         self, device: str | None = None, since: int = 0, limit: int = 100
@@ -113,212 +111,141 @@ class Store:
         newest_first = wanted.order_by(
             EVENT.c.received_ms.desc(), EVENT.c.device, EVENT.c.epoch, EVENT.c.seq.desc()
         ).limit(limit)
-        return [dict(row._mapping) for row in reversed(self._read(newest_first))]
+        with self._read() as db:
+            return [dict(row._mapping) for row in reversed(db.execute(newest_first).all())]
 
     def event_count(self) -> int:
         """How many events there are."""
-        return int(self._read(select(func.count()).select_from(EVENT))[0][0])
+        with self._read() as db:
+            return int(db.execute(select(func.count()).select_from(EVENT)).scalar_one())
 
     def devices(self) -> list[DeviceRow]:
         """Every device that ever spoke, by name."""
-        events, rejected, gaps = (self._count_by_device(t) for t in (EVENT, REJECTED, GAP))
-        epochs: dict[str, dict[str, int]] = {}
-        for row in self._read(select(STREAM).order_by(STREAM.c.epoch)):
-            epochs.setdefault(row.device, {})[row.epoch] = row.upto
-        return [
-            DeviceRow(
-                name=row.name,
-                online=row.online,
-                connection=row.connection,
-                software=json.loads(row.birth).get("software", ""),
-                last_seen_ms=row.last_seen_ms,
-                epochs=epochs.get(row.name, {}),
-                events=events.get(row.name, 0),
-                rejected=rejected.get(row.name, 0),
-                gaps=gaps.get(row.name, 0),
+        with self._read() as db:
+            return health.devices(db)
+
+    def pulses(self) -> list[Pulse]:
+        """The same without counts of events: quick."""
+        with self._read() as db:
+            return health.pulses(db)
+
+    def quarantine(self, device: str | None = None) -> list[dict[str, Any]]:
+        """Refused events, and devices set aside (``seq`` is None then), by device."""
+        with self._read() as db:
+            return upkeep.quarantine(db, device)
+
+    def release(self, device: str, seq: int | None, now_ms: int) -> tuple[bool, int]:
+        """Take *device* in again, and have its refused events (or only *seq*) offered again.
+
+        Returns whether it was set aside, and how many events are asked for. Raises CityError if
+        there is no such device.
+        """
+        with self._write("nothing can be released") as db:
+            return upkeep.release(db, self._insert, device, seq, now_ms)
+
+    def drop(self, device: str, seq: int | None, now_ms: int) -> int:
+        """Give up refused events of *device* (or only *seq*) for good; how many."""
+        with self._write("nothing can be dropped") as db:
+            return upkeep.drop(db, self._insert, device, seq, now_ms)
+
+    def prune(self, keep_days: float, now_ms: int) -> int:
+        """Delete events received more than *keep_days* ago; how many. Each device's at once."""
+        with self._read() as db:
+            wanted = select(STREAM.c.device, STREAM.c.epoch).order_by(
+                STREAM.c.device, STREAM.c.epoch
             )
-            for row in self._read(select(DEVICE).order_by(DEVICE.c.name))
-        ]
+            keys = [(row.device, row.epoch) for row in db.execute(wanted).all()]
+        gone = 0
+        for key in keys:
+            with self._write("events cannot be pruned") as db:
+                gone += upkeep.prune(db, key, now_ms - round(keep_days * 86_400_000))
+        return gone
+
+    def backup(self, target: str) -> None:
+        """Copy a SQLite database to the new file *target* while it is worked on."""
+        upkeep.backup(self._engine, target)
 
     def close(self) -> None:
         """Close every connection; safe to call twice."""
         self._engine.dispose()
 
-    def _read(self, statement: Any) -> Sequence[Row[Any]]:
+    @contextmanager
+    def _write(self, trouble: str) -> Iterator[Connection]:
+        try:
+            with self._writes.begin() as db:
+                yield db
+        except SQLAlchemyError as error:
+            raise CityError(f"city database: {trouble}: {error}") from error
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
         try:
             with self._engine.connect() as db:
-                return db.execute(statement).all()
+                yield db
         except SQLAlchemyError as error:
             raise CityError(f"city database: cannot be read: {error}") from error
 
-    def _count_by_device(self, table: Table) -> dict[str, int]:
-        rows = self._read(select(table.c.device, func.count()).group_by(table.c.device))
-        return {str(device): int(count) for device, count in map(tuple, rows)}
-
-    def _arrive(self, db: Connection, key: Key, arrival: Arrival, now_ms: int) -> Ack:
-        upto = self._upto(db, key)
-        lowest = min([*arrival.events, *arrival.rejected])
-        refused = self._refused(db, key, min(lowest, upto) - _RECENT)
-        if arrival.events:
-            rows = [_event_row(key[0], stored, now_ms) for stored in arrival.events.values()]
-            db.execute(self._insert(EVENT).on_conflict_do_nothing(), rows)
-        # What was refused once and is good now (a newer city side) is no longer refused.
-        healed = refused.keys() & arrival.events.keys()
-        if healed:
-            db.execute(delete(REJECTED).where(*_of(REJECTED, key), REJECTED.c.seq.in_(healed)))
-        fresh = self._reject(db, key, arrival, now_ms)
-        refused = {seq: code for seq, code in refused.items() if seq not in healed} | fresh
-        new_upto = self._advance(db, key, upto, arrival.events.keys() | fresh.keys())
-        if new_upto != upto:
-            db.execute(update(STREAM).where(*_of(STREAM, key)).values(upto=new_upto))
-        return Ack(
-            epoch=key[1],
-            upto=new_upto,
-            have=spans(seq for seq in arrival.events if seq > new_upto),
-            nack=tuple(Nack(seq, refused[seq]) for seq in sorted(refused)[-MAX_RANGES:]),
-            server_time_ms=now_ms,
+    def _hold(self, db: Connection, names: Iterable[str], now_ms: int) -> dict[str, str]:
+        """Hold the rows of these devices until the commit; why each is set aside, if it is."""
+        wanted = sorted(names)
+        held = (
+            select(DEVICE.c.name, DEVICE.c.aside)
+            .where(DEVICE.c.name.in_(wanted))
+            .order_by(DEVICE.c.name)
+            .with_for_update()
         )
-
-    def _reject(self, db: Connection, key: Key, arrival: Arrival, now_ms: int) -> dict[int, str]:
-        """Record what is refused, except where a good event of that number is already there."""
-        fresh = {seq: code for seq, code in arrival.rejected.items() if seq not in arrival.events}
-        if fresh:
-            good = select(EVENT.c.seq).where(*_of(EVENT, key), EVENT.c.seq.in_(fresh))
-            for (seq,) in db.execute(good).all():
-                del fresh[seq]
-        if fresh:
-            rows = [
-                {"device": key[0], "epoch": key[1], "seq": seq, "code": code, "received_ms": now_ms}
-                for seq, code in fresh.items()
-            ]
-            db.execute(self._insert(REJECTED).on_conflict_do_nothing(), rows)
-        return fresh
-
-    def _upto(self, db: Connection, key: Key) -> int:
-        """Where the sequence is complete up to; locks it until the end of the transaction."""
-        row = {"device": key[0], "epoch": key[1], "upto": 0}
-        db.execute(self._insert(STREAM).on_conflict_do_nothing(), row)
-        wanted = select(STREAM.c.upto).where(*_of(STREAM, key)).with_for_update()
-        return int(db.execute(wanted).scalar_one())
-
-    def _refused(self, db: Connection, key: Key, after: int) -> dict[int, str]:
-        wanted = (
-            select(REJECTED.c.seq, REJECTED.c.code)
-            .where(*_of(REJECTED, key), REJECTED.c.seq > after)
-            .order_by(REJECTED.c.seq.desc())
-            .limit(_RECENT)
-        )
-        return {row.seq: row.code for row in db.execute(wanted).all()}
-
-    def _advance(self, db: Connection, key: Key, upto: int, fresh: Iterable[int]) -> int:
-        """The end of the run that starts at upto + 1. Only *fresh* numbers can have begun one."""
-        new = set(fresh)
-        start = upto
-        while upto + 1 in new:
-            upto += 1
-        if upto == start:
-            return start
-        return self._run_on(db, key, upto)
-
-    def _run_on(self, db: Connection, key: Key, upto: int) -> int:
-        """Follow what is in the tables beyond *upto* as far as there is no hole."""
-        while True:
-            ahead = _numbers(key, upto).limit(_STEP)
-            begun = upto
-            for (seq,) in db.execute(ahead).all():
-                if seq != upto + 1:
-                    return upto
-                upto = seq
-            if upto - begun < _STEP:
-                return upto
-
-    def _starts_at(self, db: Connection, key: Key, first: int, now_ms: int) -> None:
-        """The device holds nothing below *first*: what is missing there is a gap, noted once."""
-        upto = self._upto(db, key)
-        if first - 1 <= upto:
-            return
-        there = _numbers(key, upto, first)
-        missing_from = upto + 1
-        gaps = []
-        for seq in [*(row[0] for row in db.execute(there).all()), first]:
-            if seq > missing_from:
-                gaps.append((missing_from, seq - 1))
-            missing_from = seq + 1
-        for gap_first, gap_last in gaps:
-            row = {
-                "device": key[0],
-                "epoch": key[1],
-                "first": gap_first,
-                "last": gap_last,
-                "noted_ms": now_ms,
+        found = db.execute(held).all()
+        if len(found) < len(wanted):
+            first = {
+                **{"online": True, "connection": 0, "birth": "{}", "last_seen_ms": now_ms},
+                **{"aside": "", "returns": 0},
             }
-            db.execute(self._insert(GAP).on_conflict_do_nothing(), row)
-        new_upto = self._run_on(db, key, first - 1)
-        db.execute(update(STREAM).where(*_of(STREAM, key)).values(upto=new_upto))
+            rows = [{"name": name, **first} for name in wanted]
+            db.execute(self._insert(DEVICE).on_conflict_do_nothing(), rows)
+            found = db.execute(held).all()
+        return {row.name: row.aside for row in found}
 
-    def _known(self, db: Connection, device: str, now_ms: int) -> None:
-        row = {
-            "name": device,
+    def _set_device(self, db: Connection, device: str, **changes: Any) -> None:
+        db.execute(update(DEVICE).where(DEVICE.c.name == device).values(changes))
+
+    def _state(self, db: Connection, device: str, state: Birth | Gone, now_ms: int) -> bool:
+        row = db.execute(select(DEVICE).where(DEVICE.c.name == device)).one()
+        if isinstance(state, Gone):
+            if state.connection < row.connection:
+                return False
+            self._set_device(db, device, connection=state.connection, online=False)
+            return True
+        same_journal = json.loads(row.birth).get("epoch") == state.epoch
+        if state.connection < row.connection and same_journal:
+            return False
+        self._born(db, row, state, now_ms)
+        return True
+
+    def _born(self, db: Connection, row: Row[Any], birth: Birth, now_ms: int) -> None:
+        device = row.name
+        changes: dict[str, Any] = {
+            "connection": birth.connection,
             "online": True,
-            "connection": 0,
-            "birth": "{}",
-            "last_seen_ms": now_ms,
+            "birth": json.dumps(health.birth_record(birth), ensure_ascii=False),
         }
-        db.execute(self._insert(DEVICE).on_conflict_do_nothing(), row)
-
-
-def spans(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """*numbers* as inclusive ranges, in order."""
-    found: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return tuple(found)
-
-
-def _of(table: Table, key: Key) -> tuple[Any, Any]:
-    return table.c.device == key[0], table.c.epoch == key[1]
-
-
-def _numbers(key: Key, after: int, before: int | None = None) -> Any:
-    """Numbers the city has an answer for, beyond *after*, in order."""
-    parts = []
-    for table in (EVENT, REJECTED):
-        part = select(table.c.seq).where(*_of(table, key), table.c.seq > after)
-        parts.append(part if before is None else part.where(table.c.seq < before))
-    return parts[0].union(parts[1]).order_by("seq")
-
-
-def _birth_record(birth: Birth) -> dict[str, Any]:
-    return {
-        "epoch": birth.epoch,
-        "epochs": [[bounds.epoch, bounds.first, bounds.last] for bounds in birth.epochs],
-        "software": birth.software,
-        "gallery": {"version": birth.gallery_version, "root": birth.gallery_root},
-        "settings_version": birth.settings_version,
-    }
-
-
-def _event_row(device: str, stored: StoredEvent, now_ms: int) -> dict[str, Any]:
-    event, place, moment = stored.event, stored.event.place, stored.event.moment
-    return {
-        "device": device,
-        "epoch": stored.epoch,
-        "seq": stored.seq,
-        "kind": event.kind.value,
-        "purpose": event.purpose,
-        "person": event.person,
-        "place_kind": place.kind,
-        "place": place.name,
-        "door": place.door,
-        "stop": place.stop,
-        "boot": moment.boot,
-        "mono_ms": moment.mono_ms,
-        "wall_ms": moment.wall_ms,
-        "clock": moment.clock,
-        "error_ms": moment.error_ms,
-        "corrected_ms": stored.corrected_ms,
-        "received_ms": now_ms,
-    }
+        if birth.connection != row.connection:
+            # Else the broker repeats what it kept: nobody was seen just now.
+            changes["last_seen_ms"] = now_ms
+        for bounds in birth.epochs:
+            key = (device, bounds.epoch)
+            stream = arriving.lock_stream(db, self._insert, key)
+            upto = stream.upto
+            if bounds.first - 1 > upto:
+                # The device holds nothing below: what is missing there will never come.
+                note_gaps(db, self._insert, key, upto + 1, bounds.first - 1, "gone", now_ms)
+                upto = run_on(db, key, bounds.first - 1)
+            arriving.set_stream(db, key, stream, upto, max(stream.last, bounds.last), now_ms)
+            if bounds.epoch != birth.epoch:
+                continue
+            if stream.born and json.loads(row.birth).get("epoch") not in (None, birth.epoch):
+                changes["returns"] = row.returns + 1
+                if row.returns + 1 >= _RETURNS and not row.aside:
+                    changes["aside"] = _ASIDE_RETURNS
+            db.execute(update(STREAM).where(*of(STREAM, key)).values(born=True))
+        arriving.correct(db, self._insert, device, birth.clocks)
+        self._set_device(db, device, **changes)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.cli.common import json_option, open_ring, print_json, settings_option, written
 from agent.errors import JournalError, UsageError
 from agent.settings import load
 from agent.values import EventKind
@@ -47,7 +45,7 @@ persons_option = click.option(
 def command() -> None:
     """Look at the events this device has recorded.
 
-    Reads beside a running agent without disturbing it, and changes nothing.
+    Works beside a running agent without disturbing it; all but ``requeue`` change nothing.
     """
 
 
@@ -125,7 +123,7 @@ def export(
     if last is not None and last < first:
         raise UsageError(f"--last {last} is before --first {first}")
     write: Callable[..., int] = write_csv if form == "csv" else write_json_lines
-    with _opened(settings_file) as journal, _written(output) as out:
+    with _opened(settings_file) as journal, written(output) as out:
         entries = journal.entries(first=first, last=last, states=states, kinds=kinds)
         count = write(entries, out, show_persons=show_persons)
     if str(output) != "-":
@@ -155,8 +153,28 @@ def stats(settings_file: Path | None, as_json: bool) -> None:
         click.echo(f"gap          {gap.epoch} {gap.first} to {gap.last}: {gap.reason}")
 
 
+@command.command()
+@settings_option
+@click.option("--epoch", help="The journal's epoch meant; default: the present one.")
+@click.option("--first", type=click.IntRange(min=1), default=1, help="From this number on.")
+@click.option("--last", type=click.IntRange(min=1), help="Up to this number; default: the newest.")
+def requeue(settings_file: Path | None, epoch: str | None, first: int, last: int | None) -> None:
+    """Offer quarantined events to the city once more.
+
+    A running agent sends them within a second. What the city still refuses comes back into
+    quarantine; damaged events stay there.
+    """
+    with _opened(settings_file, read_only=False) as journal:
+        name = epoch or journal.epoch
+        if name not in journal.held():
+            raise UsageError(f"--epoch {name}: this journal has {', '.join(journal.held())}")
+        end = journal.bounds(name)[1] if last is None else last
+        count = journal.requeue(name, first, end)
+    click.echo(f"{count} events wait for the city again")
+
+
 @contextmanager
-def _opened(settings_file: Path | None) -> Iterator[Journal]:
+def _opened(settings_file: Path | None, *, read_only: bool = True) -> Iterator[Journal]:
     from agent.journal import Journal
 
     settings = load(settings_file)
@@ -164,26 +182,8 @@ def _opened(settings_file: Path | None) -> Iterator[Journal]:
     if not path.exists():
         # Said before the keys are opened: without a journal there need not be any.
         raise JournalError(f"there is no journal at {path} yet: 'kaopass run' makes it")
-    with Journal(path, open_ring(settings).journal_key(), read_only=True) as journal:
+    with Journal(path, open_ring(settings).journal_key(), read_only=read_only) as journal:
         yield journal
-
-
-@contextmanager
-def _written(output: Path) -> Iterator[TextIO]:
-    """*output* open for writing; a file appears under its name only when it is complete."""
-    if str(output) == "-":
-        yield sys.stdout
-        return
-    draft = output.with_name(f".{output.name}.part")
-    try:
-        descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with open(descriptor, "w", encoding="utf-8", newline="") as out:  # noqa: PTH123 - by descriptor
-            yield out
-        draft.replace(output)
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _line(record: dict[str, Any]) -> str:

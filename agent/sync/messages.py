@@ -22,11 +22,14 @@ COMPRESS_FROM_EVENTS = 10  # below that zlib gains nothing
 MAX_ACK_BYTES = 131_072
 MAX_STATE_BYTES = 16_384
 MAX_RANGES = 2_000  # more than can be in flight, so an ack never has to leave one out
+MAX_EPOCHS = 100  # in a birth; one more for every salvage of a journal
+MAX_CLOCKS = 32  # boots whose clock was found late, in a birth
 MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CODE = re.compile(r"[a-z0-9_]{1,64}")
+CODE = re.compile(r"[a-z0-9_]{1,64}")
+BOOT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Control characters and lone surrogates: no database keeps them all, and no text needs them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -54,8 +57,22 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Offset:
+    """In ``boot``, Unix time is monotonic time plus ``offset_ms``: found after events were sent."""
+
+    boot: str
+    offset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Birth:
-    """What a device says of itself when it connects. ``connection`` counts its attempts."""
+    """What a device says of itself when it connects, and again when part of it changed.
+
+    ``connection`` counts its attempts. ``epochs`` is everything the journal still holds, so the
+    city sees what it lacks. ``clocks`` lets it add the corrected time to events that were acked
+    before their boot's clock was known: being retained and complete in itself, it may be lost,
+    repeated or late without harm.
+    """
 
     connection: int
     epoch: str
@@ -64,6 +81,7 @@ class Birth:
     gallery_version: int = 0
     gallery_root: str = ""
     settings_version: int = 0
+    clocks: tuple[Offset, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +128,7 @@ def unpack(payload: bytes) -> list[Any]:
     if not payload:
         raise MessageError("the batch is empty")
     body = payload if payload[:1] == b"[" else _inflate(payload)
-    items = _json(body, MAX_BATCH_BYTES, "batch")
+    items = parse(body, MAX_BATCH_BYTES, "batch")
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_BATCH_EVENTS:
         raise MessageError(f"a batch is an array of 1 to {MAX_BATCH_EVENTS} events")
     return items
@@ -131,7 +149,7 @@ def _inflate(payload: bytes) -> bytes:
 
 def encode_ack(ack: Ack) -> bytes:
     """The ack as it is published on the device's ``d/ack``."""
-    return _compact(
+    return compact(
         {
             "epoch": ack.epoch,
             "upto": ack.upto,
@@ -145,7 +163,7 @@ def encode_ack(ack: Ack) -> bytes:
 def decode_ack(payload: bytes) -> Ack:
     """Raises MessageError unless *payload* is a whole, consistent ack."""
     value = fields(
-        _json(payload, MAX_ACK_BYTES, "ack"),
+        parse(payload, MAX_ACK_BYTES, "ack"),
         ("epoch", "upto", "have", "nack", "server_time"),
         "ack",
     )
@@ -160,7 +178,7 @@ def decode_ack(payload: bytes) -> Ack:
     nacks = []
     for item in array(value["nack"], MAX_RANGES, "nack"):
         nack = fields(item, ("seq", "code"), "nack")
-        nacks.append(Nack(integer(nack["seq"], "nack.seq", 1), name(nack["code"], "code", _CODE)))
+        nacks.append(Nack(integer(nack["seq"], "nack.seq", 1), name(nack["code"], "code", CODE)))
     return Ack(
         epoch=epoch_name(value["epoch"]),
         upto=integer(value["upto"], "upto", 0),
@@ -172,7 +190,7 @@ def decode_ack(payload: bytes) -> Ack:
 
 def encode_birth(birth: Birth) -> bytes:
     """The birth as it is published, retained, on ``u/st``."""
-    return _compact(
+    return compact(
         {
             "online": True,
             "epoch": birth.epoch,
@@ -184,18 +202,21 @@ def encode_birth(birth: Birth) -> bytes:
             "software": birth.software,
             "gallery": {"version": birth.gallery_version, "root": birth.gallery_root},
             "settings_version": birth.settings_version,
+            "clocks": [
+                {"boot": clock.boot, "offset_ms": clock.offset_ms} for clock in birth.clocks
+            ],
         }
     )
 
 
 def encode_gone(connection: int) -> bytes:
     """The last will, and the farewell of an orderly stop."""
-    return _compact({"online": False, "connection": connection})
+    return compact({"online": False, "connection": connection})
 
 
 def decode_state(payload: bytes) -> Birth | Gone:
     """A birth or a will. Raises MessageError when it is neither."""
-    value = _json(payload, MAX_STATE_BYTES, "state")
+    value = parse(payload, MAX_STATE_BYTES, "state")
     if not isinstance(value, dict) or not isinstance(value.get("online"), bool):
         raise MessageError("state: online must be true or false")
     if not value["online"]:
@@ -204,12 +225,17 @@ def decode_state(payload: bytes) -> Birth | Gone:
     fields(value, ("online", *wanted), "birth")
     gallery = fields(value["gallery"], ("version", "root"), "gallery")
     epochs = []
-    for item in array(value["epochs"], 100, "epochs"):
+    for item in array(value["epochs"], MAX_EPOCHS, "epochs"):
         held = fields(item, ("epoch", "first", "last"), "epochs")
         first, last = integer(held["first"], "first", 1), integer(held["last"], "last", 0)
         if last < first - 1:
             raise MessageError(f"birth: journal from {first} to {last} runs backwards")
         epochs.append(Bounds(epoch_name(held["epoch"]), first, last))
+    clocks = []
+    for item in array(value.get("clocks", []), MAX_CLOCKS, "clocks"):
+        clock = fields(item, ("boot", "offset_ms"), "clocks")
+        offset_ms = integer(clock["offset_ms"], "offset_ms", -MAX_INTEGER)
+        clocks.append(Offset(name(clock["boot"], "boot", BOOT), offset_ms))
     return Birth(
         connection=integer(value["connection"], "connection"),
         epoch=epoch_name(value["epoch"]),
@@ -218,6 +244,7 @@ def decode_state(payload: bytes) -> Birth | Gone:
         gallery_version=integer(gallery["version"], "gallery.version", 0),
         gallery_root=text(gallery["root"], "gallery.root", 0, 128),
         settings_version=integer(value["settings_version"], "settings_version", 0),
+        clocks=tuple(clocks),
     )
 
 
@@ -267,11 +294,13 @@ def epoch_name(value: Any) -> str:
     return name(value, "epoch", _EPOCH)
 
 
-def _compact(value: Any) -> bytes:
+def compact(value: Any) -> bytes:
+    """*value* as JSON without spaces, in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _json(payload: bytes, most: int, what: str) -> Any:
+def parse(payload: bytes, most: int, what: str) -> Any:
+    """*payload* as JSON of at most *most* bytes. Raises MessageError."""
     if len(payload) > most:
         raise MessageError(f"{what}: {len(payload)} bytes, at most {most} are read")
     try:

@@ -14,11 +14,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.errors import KaopassError, LinkError
+from agent.errors import KaopassError, LinkError, MessageError
 from agent.ports import Link, Outbox
 from agent.sync.backoff import Backoff
+from agent.sync.commands import (
+    Executed,
+    command_topic,
+    decode_command,
+    encode_result,
+    result_topic,
+)
 from agent.sync.messages import (
     Birth,
+    Offset,
     ack_topic,
     encode_birth,
     encode_gone,
@@ -37,6 +45,9 @@ LinkFactory = Callable[[Message], Link]  # given the will
 TURN_SECONDS = 0.1  # also how late an append or a stop is noticed
 _STABLE_MS = 60_000  # a connection that held this long was no accident
 _COUNT_MS = 500  # how often the journal is asked how much waits
+# How often the retained birth is renewed while events come: from it a city side that was restored
+# from a backup learns what it lacks, even if the device has nothing new to send.
+BIRTH_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,8 @@ class SyncStatus:
 
     ``pending`` is an upper bound of the events not acknowledged, ``in_flight`` counts batches,
     ``last_ack_mono_ms`` is None before the first ack. ``reason`` says why it is not connected.
-    ``restarts`` counts defects survived: it should stay 0.
+    ``restarts`` counts defects survived: it should stay 0. ``commands`` were carried out,
+    ``replayed`` events were sent again because the city asked.
     """
 
     connected: bool = False
@@ -58,6 +70,8 @@ class SyncStatus:
     reconnects: int = 0
     reason: str = "not started"
     restarts: int = 0
+    commands: int = 0
+    replayed: int = 0
 
 
 def _mono_ms() -> int:
@@ -77,6 +91,7 @@ class Supervisor:
         state: SyncState,
         backoff: Backoff,
         limits: UplinkLimits = UplinkLimits(),  # noqa: B008 - frozen
+        birth_seconds: float = BIRTH_SECONDS,
     ) -> None:
         self._device = device
         self._software = software
@@ -93,6 +108,10 @@ class Supervisor:
         self._link: Link | None = None
         self._connections = 0
         self._counted_ms = -_COUNT_MS
+        self._birth_ms = round(birth_seconds * 1000)
+        self._executed = Executed(state.commands, state.keep_command)
+        self._born_as: Birth | None = None
+        self._born_ms = 0
 
     @property
     def status(self) -> SyncStatus:
@@ -168,10 +187,13 @@ class Supervisor:
                     event.payload, _mono_ms()
                 ):
                     self._backoff.succeeded()  # the whole way works
+                elif event.topic == command_topic(self._device):
+                    self._command(link, uplink, event.payload)
             if up_since_ms is not None:
                 now_ms = _mono_ms()
                 uplink.turn(now_ms)
                 self._count(uplink, now_ms)
+                self._renew_birth(link, uplink, connection, now_ms)
                 if now_ms - up_since_ms >= _STABLE_MS:
                     self._backoff.succeeded()
         if up_since_ms is not None:
@@ -182,19 +204,54 @@ class Supervisor:
 
     def _born(self, link: Link, uplink: Uplink, connection: int) -> None:
         uplink.connected()
-        bounds = uplink.bounds()
-        birth = Birth(connection, bounds[-1].epoch, bounds, self._software)
-        link.publish(state_topic(self._device), encode_birth(birth), retain=True)
+        self._publish_birth(link, self._birth(uplink, connection))
         if self._trouble:
             log.info("connected to the city again")
         self._trouble = ""
         self._connections += 1
         self._update(connected=True, reason="", reconnects=self._connections - 1)
 
+    def _birth(self, uplink: Uplink, connection: int) -> Birth:
+        bounds = uplink.bounds()
+        clocks = tuple(Offset(*offset) for offset in uplink.offsets())
+        return Birth(connection, bounds[-1].epoch, bounds, self._software, clocks=clocks)
+
+    def _publish_birth(self, link: Link, birth: Birth) -> None:
+        link.publish(state_topic(self._device), encode_birth(birth), retain=True)
+        self._born_as, self._born_ms = birth, _mono_ms()
+
+    def _renew_birth(self, link: Link, uplink: Uplink, connection: int, now_ms: int) -> None:
+        """Say it again at once when a clock was found, and now and then when events came."""
+        born = self._born_as
+        if born is None or now_ms != self._counted_ms:
+            return  # as often as things are counted
+        birth = self._birth(uplink, connection)
+        late = now_ms - self._born_ms >= self._birth_ms
+        if birth.clocks != born.clocks or (late and birth != born):
+            self._publish_birth(link, birth)
+
+    def _command(self, link: Link, uplink: Uplink, payload: bytes) -> None:
+        """Carry out a command of the city's, or count it as nonsense."""
+        try:
+            command = decode_command(payload)
+        except MessageError as error:
+            self._totals.rejected_messages += 1
+            if self._totals.rejected_messages == 1:
+                log.warning("a command was ignored: %s", error)
+            return
+        result = self._executed.once(command, uplink.replay)
+        log.info("the city asked for events again: %d go out (%s)", result.count, result.state)
+        self._update(commands=self._status.commands + 1)
+        link.publish(result_topic(self._device), encode_result(result))
+        if self._born_as is not None:
+            # Whoever asks lacks something, perhaps more than it knows: tell it what there is now.
+            self._publish_birth(link, self._birth(uplink, self._born_as.connection))
+
     def _count(self, uplink: Uplink, now_ms: int) -> None:
         landed = self._status.in_flight > 0 and uplink.in_flight == 0
         if landed or now_ms - self._counted_ms >= _COUNT_MS:
             self._counted_ms = now_ms
+            uplink.look_back()
             self._update(pending=uplink.pending())
         self._update(
             in_flight=uplink.in_flight,
@@ -202,6 +259,7 @@ class Supervisor:
             quarantined=self._totals.quarantined,
             rejected_messages=self._totals.rejected_messages,
             last_ack_mono_ms=self._totals.last_ack_mono_ms,
+            replayed=self._totals.replayed,
         )
 
     def _failed(self, reason: str, uplink: Uplink | None = None) -> None:

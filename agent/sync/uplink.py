@@ -8,22 +8,28 @@ after its commit, takes an event off the list. A PUBACK means nothing here.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import MessageError, UsageError
 from agent.ports import Outbox
+from agent.sync.commands import Replay
 from agent.sync.messages import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
+    MAX_EPOCHS,
     Bounds,
     decode_ack,
     pack,
 )
-from agent.sync.wire import encode_event
+from agent.sync.wire import Lost, encode_event, encode_lost
 from agent.values import Ack, Nack, StoredEvent
 
 log = logging.getLogger(__name__)
+
+_MOST_LOST = 2_000  # ranges waiting to be told; for what is over it the city asks again
+_REPLAY_STEP = 2_000  # rows in one transaction, so that a long replay keeps no append waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +60,22 @@ class Totals:
     quarantined: int = 0
     rejected_messages: int = 0
     resent_batches: int = 0
+    replayed: int = 0
     last_ack_mono_ms: int | None = None
 
 
 @dataclass(slots=True)
 class _Batch:
-    """A batch in flight: what it holds that is not acknowledged yet."""
+    """A batch in flight: what it holds that is not acknowledged yet.
+
+    One of ``Lost`` items waits for the first number of each.
+    """
 
     epoch: str
     waiting: set[int]
     payload: bytes
     sent_ms: int
+    of_events: bool = True
 
 
 class Uplink:
@@ -90,6 +101,7 @@ class Uplink:
         self._flight: list[_Batch] = []
         self._epochs: list[str] = []
         self._sent: dict[str, int] = {}
+        self._lost: deque[Lost] = deque(maxlen=_MOST_LOST)
         self._partial_since_ms: int | None = None
         self._nonsense_logged = False
 
@@ -104,6 +116,7 @@ class Uplink:
         self._nonsense_logged = False
         self._flight.clear()
         self._sent.clear()
+        self._lost.clear()
         self._epochs = self._outbox.epochs()
         self._partial_since_ms = None
 
@@ -113,8 +126,26 @@ class Uplink:
         self._flight.clear()
 
     def bounds(self) -> tuple[Bounds, ...]:
-        """What the journal holds of each epoch, for the birth."""
-        return tuple(Bounds(epoch, *self._outbox.bounds(epoch)) for epoch in self._outbox.epochs())
+        """What the journal holds of each epoch, for the birth; the current one is last."""
+        held = self._outbox.held()[-MAX_EPOCHS:]
+        return tuple(Bounds(epoch, *self._outbox.bounds(epoch)) for epoch in held)
+
+    def look_back(self) -> None:
+        """With nothing in flight, what still waits was put back behind us: begin from there.
+
+        Somebody requeued it by hand, in another process.
+        """
+        if not self._up or self._flight:
+            return
+        self._epochs = self._outbox.epochs()
+        for epoch in self._epochs:
+            oldest = self._outbox.pending(epoch, 0, 1)
+            if oldest:
+                self._sent[epoch] = min(self._sent.get(epoch, 0), oldest[0].seq - 1)
+
+    def offsets(self) -> list[tuple[str, int]]:
+        """Boots whose clock was found late, for the birth."""
+        return self._outbox.offsets()
 
     def pending(self) -> int:
         """Events from the oldest unacknowledged to the newest: an upper bound of what waits."""
@@ -138,12 +169,38 @@ class Uplink:
                 batch.sent_ms = now_ms
                 self._totals.resent_batches += 1
         while len(self._flight) < self._limits.inflight_batches:
-            batch_found = self._next_batch(now_ms)
+            batch_found = self._next_words(now_ms) or self._next_batch(now_ms)
             if batch_found is None:
                 return
             self._publish(batch_found.payload)
             self._flight.append(batch_found)
-            self._sent[batch_found.epoch] = max(batch_found.waiting)
+            if batch_found.of_events:
+                self._sent[batch_found.epoch] = max(batch_found.waiting)
+
+    def replay(self, command: Replay) -> int:
+        """Send again what *command* asks for; returns how many events that makes pending.
+
+        Numbers that will never be sent are told as such. Raises MessageError for an epoch the
+        journal does not have, JournalError if the disk fails; what was done till then stays done.
+        """
+        epoch = command.epoch
+        if epoch not in self._outbox.held():
+            raise MessageError(f"replay of epoch {epoch!r}, which this journal does not have")
+        kept_first, last = self._outbox.bounds(epoch)
+        last = min(last, command.last)
+        count = 0
+        for first in range(max(command.first, kept_first), last + 1, _REPLAY_STEP):
+            end = min(first + _REPLAY_STEP - 1, last)
+            count += self._outbox.replay(epoch, first, end)
+            if command.refused:
+                count += self._outbox.requeue(epoch, first, end)
+        if command.first <= last:
+            absent = self._outbox.absent(epoch, command.first, last)
+            self._lost.extend(Lost(epoch, *each) for each in absent[:_MOST_LOST])
+        self._epochs = self._outbox.epochs()
+        self._sent[epoch] = min(self._sent.get(epoch, 0), command.first - 1)
+        self._totals.replayed += count
+        return count
 
     def receive_ack(self, payload: bytes, now_ms: int) -> bool:
         """Apply an ack. Nonsense is counted and changes nothing; returns whether it was sense."""
@@ -167,7 +224,8 @@ class Uplink:
         refused = {nack.seq: nack.code for nack in ack.nack if nack.seq in batch.waiting}
         for seq, code in refused.items():
             # Once for each event: it leaves the flight here.
-            log.error("the city refuses event %d (%s): quarantined", seq, code)
+            if batch.of_events:
+                log.error("the city refuses event %d (%s): quarantined", seq, code)
         batch.waiting.difference_update(refused)
         taken = {
             seq
@@ -175,8 +233,23 @@ class Uplink:
             if seq <= ack.upto or any(first <= seq <= last for first, last in ack.have)
         }
         batch.waiting -= taken
-        self._totals.quarantined += len(refused)
-        self._totals.acked += len(taken)
+        if batch.of_events:
+            self._totals.quarantined += len(refused)
+            self._totals.acked += len(taken)
+
+    def _next_words(self, now_ms: int) -> _Batch | None:
+        """A batch that says which numbers will never come."""
+        if not self._lost:
+            return None
+        epoch = self._lost[0].epoch
+        firsts: set[int] = set()
+        bodies: list[bytes] = []
+        while self._lost and self._lost[0].epoch == epoch and len(bodies) < MAX_BATCH_EVENTS:
+            lost = self._lost.popleft()
+            if lost.first not in firsts:
+                firsts.add(lost.first)
+                bodies.append(encode_lost(lost))
+        return _Batch(epoch, firsts, pack(bodies), now_ms, of_events=False)
 
     def _next_batch(self, now_ms: int) -> _Batch | None:
         while self._epochs:
@@ -188,7 +261,11 @@ class Uplink:
             events = self._outbox.pending(epoch, after, self._limits.batch_events)
             if events:
                 self._partial_since_ms = None
-                batch = self._assemble(epoch, events, now_ms)
+                # After a replay the way begins anew below what is in flight.
+                flying = set().union(*(b.waiting for b in self._flight if b.epoch == epoch))
+                batch = self._assemble(
+                    epoch, [stored for stored in events if stored.seq not in flying], now_ms
+                )
                 if batch is not None:
                     return batch
                 self._sent[epoch] = events[-1].seq
@@ -237,4 +314,5 @@ class Uplink:
         """Quarantine an event that can never be sent, as if the city had refused it."""
         log.error("event %d cannot be sent (%s): quarantined", stored.seq, code)
         self._outbox.confirm(Ack(stored.epoch, 0, (), (Nack(stored.seq, code),), 0))
+        self._lost.append(Lost(stored.epoch, stored.seq, stored.seq, code))
         self._totals.quarantined += 1

@@ -1,13 +1,30 @@
-"""One event as JSON on the wire, and strictly back."""
+"""One item of a batch as JSON on the wire, and strictly back: an event, or word that none comes.
+
+``{"epoch", "seq", "last", "lost": code}`` stands in a batch for numbers *seq* to *last* that the
+device will never send: set aside by itself, lost to damage or quota, or deleted after their time.
+The city acknowledges it like events, so no hole in its sequence stays unexplained.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import MessageError
-from agent.sync.messages import MAX_INTEGER, FieldError, fields, identity, integer, name, text
+from agent.sync.messages import (
+    BOOT,
+    CODE,
+    MAX_INTEGER,
+    FieldError,
+    compact,
+    fields,
+    identity,
+    integer,
+    name,
+    text,
+)
 from agent.values import Event, EventKind, Moment, Place, StoredEvent
 
 CLOCKS = ("gnss", "ntp", "saved", "unset")
@@ -15,9 +32,32 @@ CLOCKS = ("gnss", "ntp", "saved", "unset")
 _KINDS = {kind.value: kind for kind in EventKind}
 _PERSON = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[a-z0-9_]{1,32}")
-_BOOT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FIELDS = ("kind", "purpose", "person", "place", "boot", "mono_ms", "wall_ms", "clock", "error_ms")
 _PLACE = ("kind", "name", "door", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Numbers *first* to *last* of *epoch* will never come; ``code`` says why."""
+
+    epoch: str
+    first: int
+    last: int
+    code: str
+
+
+def encode_lost(lost: Lost) -> bytes:
+    """*lost* as one JSON object in UTF-8."""
+    return compact({"epoch": lost.epoch, "seq": lost.first, "last": lost.last, "lost": lost.code})
+
+
+def decode_item(item: Any) -> StoredEvent | Lost:
+    """One item of ``messages.unpack``. Raises FieldError for the first bad field."""
+    if not isinstance(item, dict) or "lost" not in item:
+        return decode_event(item)
+    epoch, first = identity(item)
+    last = integer(item.get("last"), "last", first)
+    return Lost(epoch, first, last, name(item["lost"], "lost", CODE))
 
 
 def encode_event(stored: StoredEvent) -> bytes:
@@ -50,7 +90,7 @@ def encode_event(stored: StoredEvent) -> bytes:
 
 
 def decode_event(item: Any) -> StoredEvent:
-    """One item of ``messages.unpack`` as an event. Raises FieldError for the first bad field."""
+    """One item that is an event. Raises FieldError for the first bad field."""
     epoch, seq = identity(item)
     value = fields(item, _FIELDS, "event")
     kind = _KINDS.get(value["kind"]) if isinstance(value["kind"], str) else None
@@ -75,7 +115,7 @@ def decode_event(item: Any) -> StoredEvent:
                 stop=None if stop is None else text(stop, "place.stop", 1, 128),
             ),
             moment=Moment(
-                boot=name(value["boot"], "boot", _BOOT),
+                boot=name(value["boot"], "boot", BOOT),
                 mono_ms=integer(value["mono_ms"], "mono_ms"),
                 # A clock may be set before 1970; that is a wrong time, not a wrong event.
                 wall_ms=integer(value["wall_ms"], "wall_ms", -MAX_INTEGER),

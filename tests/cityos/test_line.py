@@ -18,7 +18,7 @@ from agent.hw.tls import Tls
 from agent.journal import Journal
 from agent.ports import Link
 from agent.sync.backoff import Backoff
-from agent.sync.messages import ack_topic
+from agent.sync.commands import down_topics
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from agent.sync.uplink import UplinkLimits
@@ -64,6 +64,7 @@ class Device:
         name: str = "bus-1",
         lost_acks: int = 0,
         ack_timeout_seconds: float = 0.5,
+        birth_seconds: float = 300.0,
         tls: Tls | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ class Device:
                 client_id=name,
                 protocol=protocol,
                 tls=tls,
-                subscriptions=[ack_topic(name)],
+                subscriptions=down_topics(name),
                 will=will,
             )
             return DeafLink(mqtt, self.losses)
@@ -91,6 +92,7 @@ class Device:
             state=self.state,
             backoff=Backoff(self.state, min_seconds=0.05, max_seconds=0.2),
             limits=UplinkLimits(batch_seconds=0.05, ack_timeout_seconds=ack_timeout_seconds),
+            birth_seconds=birth_seconds,
         )
 
     def board(self, count: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cityos.schema import address
+from agent.cityos.database import address
 from agent.cityos.store import Arrival, Store, spans
 from agent.errors import CityError, UsageError
 from agent.sync.messages import Birth, Bounds, Gone
@@ -21,10 +21,8 @@ KEY = ("bus-1", EPOCH)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(str(tmp_path / "city.db"))
-    yield opened
-    opened.close()
+def store(open_store: Callable[[], Store]) -> Store:
+    return open_store()
 
 
 def arrive(store: Store, *seqs: int, rejected: dict[int, str] | None = None) -> Ack:
@@ -189,28 +187,31 @@ def test_events_are_listed_by_device_number_and_newest_limit(store: Store) -> No
     assert [row["device"] for row in store.events(limit=2)] == ["bus-1", "bus-2"]
 
 
-def test_sqlite_syncs_every_commit(store: Store, tmp_path: Path) -> None:
+def test_sqlite_syncs_every_commit(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "city.db"))
     with store._engine.connect() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    store.close()
 
 
-def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
-    first = Store(str(tmp_path / "city.db"))
+def test_what_is_committed_is_there_after_a_restart(open_store: Callable[[], Store]) -> None:
+    first = open_store()
     arrive(first, 1, 2)
     first.close()
-    again = Store(str(tmp_path / "city.db"))
-    assert arrive(again, 3).upto == 3
-    again.close()
+    assert arrive(open_store(), 3).upto == 3
 
 
-def test_nothing_is_committed_when_one_part_fails(store: Store, tmp_path: Path) -> None:
+def test_nothing_is_committed_when_one_part_fails(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "city.db"))
+    arrive(store, 1)
     with sqlite3.connect(tmp_path / "city.db") as db:
-        db.execute("DROP TABLE stream")
+        db.execute("DROP TABLE rejected")
     db.close()
     with pytest.raises(CityError, match="cannot be committed"):
-        arrive(store, 1)
-    assert store.event_count() == 0
+        arrive(store, 2)
+    assert store.event_count() == 1
+    store.close()
 
 
 def test_a_path_that_cannot_be_opened_or_is_no_database_is_named(tmp_path: Path) -> None:
@@ -225,6 +226,7 @@ def test_a_path_that_cannot_be_opened_or_is_no_database_is_named(tmp_path: Path)
 
 def test_an_address_is_taken_as_it_is_and_a_path_is_a_sqlite_file() -> None:
     assert address("postgresql+psycopg://u:p@h/city") == "postgresql+psycopg://u:p@h/city"
+    assert address("postgresql://u:p@h/city") == "postgresql+psycopg://u:p@h/city"
     assert address("/var/city.db") == "sqlite:////var/city.db"
     with pytest.raises(UsageError, match="only sqlite and postgresql"):
         address("mysql://u:secret@h/city")

@@ -16,6 +16,7 @@ class MemoryOutbox:
         self._epochs = list(epochs) or [EPOCH]
         self.rows: dict[str, dict[int, StoredEvent]] = {epoch: {} for epoch in self._epochs}
         self.states: dict[tuple[str, int], str] = {}
+        self.clocks: list[tuple[str, int]] = []
 
     def append(self, count: int = 1, *, epoch: str | None = None, stop: str = "S") -> None:
         rows = self.rows[epoch or self.epoch]
@@ -67,6 +68,25 @@ class MemoryOutbox:
         ]
         self.states.update(dict.fromkeys(found, "pending"))
         return len(found)
+
+    def requeue(self, epoch: str, first: int, last: int) -> int:
+        found = [
+            (epoch, seq)
+            for seq in range(first, last + 1)
+            if self.states[(epoch, seq)] not in ("pending", "acked")
+        ]
+        self.states.update(dict.fromkeys(found, "pending"))
+        return len(found)
+
+    def absent(self, epoch: str, first: int, last: int) -> list[tuple[int, int, str]]:
+        found = [(seq, self.states.get((epoch, seq), "gone")) for seq in range(first, last + 1)]
+        return [(seq, seq, code) for seq, code in found if code not in ("pending", "acked")]
+
+    def held(self) -> list[str]:
+        return self._epochs
+
+    def offsets(self) -> list[tuple[str, int]]:
+        return self.clocks
 
     def __enter__(self) -> MemoryOutbox:
         return self

@@ -136,6 +136,7 @@ def test_birth_and_will_carry_one_connection_number_that_counts_up(tmp_path: Pat
         "online": True,
         "epoch": rig.outbox.epoch,
         "epochs": [{"epoch": rig.outbox.epoch, "first": 1, "last": 0}],
+        "clocks": [],
         "connection": 1,
         "software": "0.1.0",
         "gallery": {"version": 0, "root": ""},

@@ -6,11 +6,12 @@ import logging
 
 import pytest
 
-from agent.errors import LinkError, UsageError
+from agent.errors import LinkError, MessageError, UsageError
+from agent.sync.commands import Replay
 from agent.sync.messages import encode_ack, unpack
 from agent.sync.uplink import Totals, Uplink, UplinkLimits
-from agent.sync.wire import decode_event
-from agent.values import Ack, Nack
+from agent.sync.wire import Lost, decode_item
+from agent.values import Ack, Nack, StoredEvent
 from tests.events import EPOCH, OTHER_EPOCH
 from tests.sync.outbox import MemoryOutbox
 
@@ -22,6 +23,7 @@ class Line:
         self.outbox = outbox
         self.totals = Totals()
         self.sent: list[list[int]] = []
+        self.told: list[Lost] = []
         self.broken = False
         self.uplink = Uplink(outbox, self._publish, limits or UplinkLimits(), self.totals)
         self.uplink.connected()
@@ -29,7 +31,11 @@ class Line:
     def _publish(self, payload: bytes) -> None:
         if self.broken:
             raise LinkError("not connected")
-        self.sent.append([decode_event(item).seq for item in unpack(payload)])
+        items = [decode_item(item) for item in unpack(payload)]
+        lost = [item for item in items if isinstance(item, Lost)]
+        self.told += lost
+        if not lost:
+            self.sent.append([item.seq for item in items if isinstance(item, StoredEvent)])
 
     def turn(self, now_ms: int) -> list[list[int]]:
         """The batches one turn sends."""
@@ -223,3 +229,86 @@ def test_the_birth_names_every_epoch_the_current_one_last() -> None:
 def test_limits_beyond_the_protocol_are_refused() -> None:
     with pytest.raises(UsageError, match="batch_bytes = 200000"):
         UplinkLimits(batch_bytes=200_000)
+
+
+def replay(first: int, last: int, *, epoch: str = EPOCH, refused: bool = False) -> Replay:
+    return Replay("r1", epoch, first, last, refused)
+
+
+def test_a_replay_sends_exactly_what_was_asked_for_again() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_seconds=0))
+    line.outbox.append(60)
+    line.turn(0)
+    line.ack(60)
+    assert line.uplink.replay(replay(11, 20)) == 10
+    assert line.turn(1) == [run(11, 20)]
+    assert line.told == []
+
+
+def test_a_replay_does_not_send_twice_what_is_in_flight() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_seconds=0))
+    line.outbox.append(20)
+    line.turn(0)
+    line.ack(10)
+    assert line.uplink.replay(replay(1, 20)) == 10
+    assert line.turn(1) == [run(1, 10)]
+
+
+def test_numbers_that_will_never_come_are_told_as_such_and_hold_up_no_event() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_seconds=0))
+    line.outbox.append(10)
+    line.turn(0)
+    line.ack(10, nack=(Nack(4, "bad_kind"), Nack(5, "bad_kind")))
+    assert line.uplink.replay(replay(3, 6)) == 2
+    assert line.turn(1) == [[3, 6]]
+    assert [(lost.first, lost.last, lost.code) for lost in line.told] == [
+        (4, 4, "bad_kind"),
+        (5, 5, "bad_kind"),
+    ]
+    assert line.ack(10)
+    assert line.uplink.in_flight == 0
+    assert (line.totals.acked, line.totals.quarantined) == (10, 2)  # words count as neither
+
+
+def test_what_was_refused_goes_out_again_when_the_city_says_so() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_seconds=0))
+    line.outbox.append(3)
+    line.turn(0)
+    line.ack(3, nack=(Nack(2, "bad_kind"),))
+    assert line.uplink.replay(replay(2, 2, refused=True)) == 1
+    assert line.turn(1) == [[2]]
+
+
+def test_a_replay_of_an_earlier_epoch_comes_before_the_present_one_goes_on() -> None:
+    line = Line(MemoryOutbox(OTHER_EPOCH, EPOCH), UplinkLimits(batch_seconds=0))
+    line.outbox.append(5, epoch=OTHER_EPOCH)
+    line.turn(0)
+    line.uplink.receive_ack(encode_ack(Ack(OTHER_EPOCH, 5, (), (), 1)), 0)
+    line.turn(1)
+    line.uplink.replay(replay(2, 3, epoch=OTHER_EPOCH))
+    line.outbox.append(1)
+    assert line.turn(2) == [[2, 3], [1]]
+
+
+def test_a_replay_beyond_the_end_or_of_an_unknown_epoch_changes_nothing() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_seconds=0))
+    line.outbox.append(5)
+    line.turn(0)
+    line.ack(5)
+    assert line.uplink.replay(replay(6, 90_000)) == 0
+    with pytest.raises(MessageError, match="does not have"):
+        line.uplink.replay(replay(1, 5, epoch=OTHER_EPOCH))
+    assert (line.turn(1), line.told) == ([], [])
+
+
+def test_what_another_process_requeued_is_noticed_once_nothing_is_in_flight() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_seconds=0))
+    line.outbox.append(5)
+    line.turn(0)
+    line.ack(5, nack=(Nack(2, "bad_kind"),))
+    line.outbox.requeue(EPOCH, 1, 5)
+    assert line.turn(1) == []
+    line.uplink.look_back()
+    assert line.turn(2) == [[2]]
+    line.uplink.look_back()  # in flight: not sent twice
+    assert line.turn(3) == []

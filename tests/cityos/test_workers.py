@@ -1,0 +1,27 @@
+"""Any number of workers on one database: each event exactly once, whoever dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.bench.broker import Broker
+from tests.fleet.workers import killed_in_turns
+from tests.postgres import Postgres
+
+
+def test_workers_killed_in_turns_commit_every_event_exactly_once(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    """The short version of scripts/workers."""
+    with Broker(tmp_path / "broker", tls=False) as broker:
+        outcome = killed_in_turns(
+            tmp_path,
+            broker,
+            postgres.database(),
+            devices=3,
+            events=800,
+            every_seconds=0.5,
+            seconds=120.0,
+        )
+    assert outcome.kills >= 1
+    assert (outcome.events, outcome.lost, outcome.duplicated) == (2_400, 0, 0)

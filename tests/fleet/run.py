@@ -1,0 +1,204 @@
+"""A fleet against a real Mosquitto and the city side: all connect, the broker dies, all come back.
+
+Most devices are simulated on connections of their own in one loop; a sample are real ones with a
+journal on the disk and the agent's own sync. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from agent.bench.broker import Broker
+from agent.bench.sync import boarding, city, syncing
+from agent.cityos.store import Store
+from agent.journal import Journal
+from tests.fleet.devices import SimulatedDevice
+
+KEY = bytes(range(32))
+GIVE_UP_SECONDS = 600.0
+DESCRIPTORS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How *devices* came up: the last after ``seconds``, so many handshakes a second."""
+
+    seconds: float
+    per_second: float
+
+
+def raise_limits(wanted: int) -> None:
+    """Let this process and its children hold *wanted* descriptors. Exits with what to do if not."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        sys.exit(f"the limit of open files is {hard}, {wanted} are needed: ulimit -Hn {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, max(hard, wanted)), hard))
+
+
+def peak_mb(pid: int | str) -> float:
+    """The most memory process *pid* ever had, in MB (VmHWM, proc(5))."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
+async def _come_up(devices: list[SimulatedDevice], begun: float) -> Arrival:
+    """Wait until every device is up since *begun*."""
+    while True:
+        ups = [device.up_since for device in devices]
+        times = [up for up in ups if up is not None and up >= begun]
+        if len(times) == len(devices):
+            seconds = max(times) - begun
+            return Arrival(round(seconds, 1), round(len(devices) / seconds, 1))
+        if time.monotonic() - begun > GIVE_UP_SECONDS:
+            raise TimeoutError(f"{len(times)} of {len(devices)} devices are up")
+        await asyncio.sleep(0.1)
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        await asyncio.sleep(0.2)
+    return condition()
+
+
+async def _work(devices: list[SimulatedDevice], journals: list[Journal], seconds: float) -> None:
+    """Each device appends now and then, for *seconds*."""
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        for device in devices[number % 10 :: 10]:
+            device.append()
+        for journal in journals[number % 10 :: 10]:
+            journal.append(boarding(number))
+        number += 1
+        await asyncio.sleep(1.0)
+
+
+async def drive(
+    devices: list[SimulatedDevice], journals: list[Journal], broker: Broker, seconds: float
+) -> dict[str, object]:
+    """Bring all up, let them work, kill the broker, let all come back; figures of it."""
+    begun = time.monotonic()
+    tasks = [asyncio.ensure_future(device.live()) for device in devices]
+    try:
+        first = await _come_up(devices, begun)
+        click.echo(f"{len(devices)} up after {first.seconds} s", err=True)
+        await _work(devices, journals, seconds / 2)
+        broker_peak = peak_mb(broker.pid)
+        broker.stop(kill=True)
+        begun = time.monotonic()
+        broker.start()
+        work = asyncio.ensure_future(_work(devices, journals, seconds / 2))
+        again = await _come_up(devices, begun)
+        click.echo(f"all back {again.seconds} s after the broker's restart", err=True)
+        await work
+        drained = await _until(
+            lambda: (
+                all(device.drained for device in devices)
+                and not any(journal.pending(journal.epoch, 0, 1) for journal in journals)
+            ),
+            120.0,
+        )
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.2)  # for the loop to let go of the sockets
+    return {
+        "connect_seconds": first.seconds,
+        "connect_per_second": first.per_second,
+        "back_seconds": again.seconds,
+        "back_per_second": again.per_second,
+        "drained": drained,
+        "broker_peak_mb": max(broker_peak, peak_mb(broker.pid)),
+    }
+
+
+def run(
+    root: Path, *, count: int, real: int, seconds: float, tls: bool, database: str
+) -> dict[str, object]:
+    """A fleet of *count* devices, *real* of them with journals; figures, events counted."""
+    raise_limits(2 * count + 256)
+    with ExitStack() as stack:
+        broker = stack.enter_context(Broker(root / "broker", "max_queued_messages 0", tls=tls))
+        context = ssl.create_default_context(cafile=str(broker.authority)) if tls else None
+        process = stack.enter_context(city(broker, database))
+        journals = []
+        for number in range(real):
+            path = root / f"{number}.db"
+            journals.append(stack.enter_context(Journal(path, KEY)))
+
+            def opened(path: Path = path) -> Journal:
+                return Journal(path, KEY)
+
+            stack.enter_context(syncing(f"real-{number}", broker, opened))
+        devices = [
+            SimulatedDevice(f"sim-{number}", broker.port, context) for number in range(count - real)
+        ]
+        found = asyncio.run(drive(devices, journals, broker, seconds))
+        found["city_peak_mb"] = peak_mb(process.pid)
+        expected = sum(device.appended for device in devices)
+        expected += sum(journal.bounds(journal.epoch)[1] for journal in journals)
+    store = Store(database, create=False)
+    try:
+        there = store.event_count()
+        lag = sum(pulse.lag for pulse in store.pulses())
+    finally:
+        store.close()
+    return {
+        "devices": count,
+        "real_journals": real,
+        "tls": tls,
+        **found,
+        "fleet_peak_mb": peak_mb("self"),
+        "events": expected,
+        "committed": there,
+        "lag": lag,
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/fleet", description=__doc__)
+    parser.add_argument("--devices", type=int, default=2_000)
+    parser.add_argument("--real", type=int, default=20, help="so many of them have a real journal")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of work, half before the kill")
+    parser.add_argument("--tls", action="store_true", help="encrypt every connection")
+    parser.add_argument("--database", default="", help="the city's; default: SQLite")
+    parser.add_argument("--json", action="store_true", help="nothing but the last line")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kaopass-fleet-") as name:
+        root = Path(name)
+        found = run(
+            root,
+            count=given.devices,
+            real=min(given.real, given.devices),
+            seconds=given.seconds,
+            tls=given.tls,
+            database=given.database or str(root / "city.db"),
+        )
+    if not given.json:
+        for key, value in found.items():
+            click.echo(f"{key:<20} {value}", err=True)
+    click.echo(json.dumps(found))
+    sys.exit(0 if found["drained"] and found["events"] == found["committed"] else 1)
+
+
+if __name__ == "__main__":
+    main()
