@@ -5,32 +5,36 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from datetime import datetime, timezone
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from agent.cli.city_identity import CityGroup
+from agent.cli.city_upkeep import (
+    backup,
+    database_option,
+    need_sqlalchemy,
+    open_store,
+    prune,
+    quarantine,
+    replay,
+    time_text,
+)
 from agent.cli.common import json_option, print_json
 from agent.errors import CityError
 
 if TYPE_CHECKING:
+    from agent.cityos.service import CityService
     from agent.cityos.store import Store
 
 _POLL_SECONDS = 0.2
 
-database_option = click.option(
-    "--database",
-    default="city.db",
-    show_default=True,
-    envvar="KAOPASS_CITY_DATABASE",
-    metavar="URL|PATH",
-    help="A SQLite file, or an SQLAlchemy address such as postgresql+psycopg://host/city.",
-)
 _file = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group("city")
+@click.group("city", cls=CityGroup)
 def command() -> None:
     """The reference city side: commits each event once and acknowledges it."""
 
@@ -55,6 +59,11 @@ def command() -> None:
 @click.option("--ca", type=_file, help="Authority of the broker; default: the system's.")
 @click.option("--certificate", type=_file, help="This side's certificate.")
 @click.option("--key", type=_file, help="Its private key.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Answer Prometheus on 127.0.0.1 at this port.",
+)
 def serve(
     broker: str,
     database: str,
@@ -63,19 +72,21 @@ def serve(
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
+    metrics_port: int | None,
 ) -> None:
     """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _need_sqlalchemy()
+    need_sqlalchemy()
     from agent.cityos.app import build_city, parse_broker
 
     found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
-    store = _open(database, create=True)
+    store = open_store(database, create=True)
     try:
         service = build_city(found, store, share=share)
+        stop_metrics = _serve_metrics(service, store, metrics_port)
         service.start()
         announced = False
         while not stop.wait(_POLL_SECONDS):
@@ -83,6 +94,7 @@ def serve(
                 announced = True
                 click.echo(f"city side ready: broker {found.host}:{found.port}")
         service.stop()
+        stop_metrics()
     finally:
         store.close()
 
@@ -95,7 +107,7 @@ def serve(
 @json_option
 def events(database: str, device: str | None, since: int, limit: int, as_json: bool) -> None:
     """List committed events in the order they came; JSON is one object a line."""
-    store = _open(database, create=False)
+    store = open_store(database, create=False)
     try:
         rows = store.events(device, since, limit)
     finally:
@@ -107,7 +119,7 @@ def events(database: str, device: str | None, since: int, limit: int, as_json: b
         wall_ms = row["wall_ms"] if row["corrected_ms"] is None else row["corrected_ms"]
         where = "/".join(part for part in (row["place"], row["door"], row["stop"]) if part)
         click.echo(
-            f"{row['device']} {row['epoch'][:8]} {row['seq']:>7}  {_time(wall_ms)} "
+            f"{row['device']} {row['epoch'][:8]} {row['seq']:>7}  {time_text(wall_ms)} "
             f"{row['clock']:<5}  {row['kind']:<9}  {row['person'][:12]}  {where}"
         )
 
@@ -117,7 +129,7 @@ def events(database: str, device: str | None, since: int, limit: int, as_json: b
 @json_option
 def devices(database: str, as_json: bool) -> None:
     """Every device that ever spoke: whether it is online, and how complete its events are."""
-    store = _open(database, create=False)
+    store = open_store(database, create=False)
     try:
         rows = store.devices()
     finally:
@@ -135,37 +147,34 @@ def devices(database: str, as_json: bool) -> None:
                     "rejected": row.rejected,
                     "gaps": row.gaps,
                     "epochs": row.epochs,
+                    "lag": row.lag,
+                    "alarms": list(row.alarms),
                 }
             )
             continue
         upto = ", ".join(f"{epoch[:8]} to {end}" for epoch, end in row.epochs.items())
         click.echo(
             f"{row.name:<20} {'online' if row.online else 'offline':<7}  "
-            f"seen {_time(row.last_seen_ms)}  {row.events} events, {row.rejected} rejected, "
-            f"{row.gaps} gaps  complete: {upto or 'nothing yet'}"
+            f"seen {time_text(row.last_seen_ms)}  {row.events} events, {row.lag} behind, "
+            f"{row.rejected} rejected, {row.gaps} gaps  complete: {upto or 'nothing yet'}"
         )
+        for alarm in row.alarms:
+            click.echo(f"{'':<20} ALARM {alarm}")
 
 
-def _open(database: str, *, create: bool) -> Store:
-    _need_sqlalchemy()
-    from agent.cityos.store import Store
-
-    return Store(database, create=create)
-
-
-def _need_sqlalchemy() -> None:
+def _serve_metrics(service: CityService, store: Store, port: int | None) -> Callable[[], None]:
+    """Returns what ends it."""
+    if port is None:
+        return lambda: None
     try:
-        import sqlalchemy  # noqa: F401 - only to say what is missing
+        from agent.cityos.metrics import CityCollector, serve_metrics
     except ImportError as error:
         raise CityError(
-            "the city side needs SQLAlchemy, which is not installed; "
+            "metrics need prometheus-client, which is not installed; "
             "install it with: pip install 'kaopass[city]'"
         ) from error
+    return serve_metrics(CityCollector(lambda: service.status, store.pulses), port)
 
 
-def _time(unix_ms: int) -> str:
-    try:
-        moment = datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return f"{unix_ms} ms"  # a clock set to nonsense
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+for upkeep in (quarantine, replay, prune, backup):
+    command.add_command(upkeep)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import LinkError
+from agent.values import BUILT_MS
+
+# X509_V_FLAG_NO_CHECK_TIME, <openssl/x509_vfy.h>; the ssl module has no name for it.
+_NO_CHECK_TIME = 0x200000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +35,28 @@ class _ClosingSocket(ssl.SSLSocket):
             raise
 
 
+def clock_is_unset() -> bool:
+    """Whether this clock shows a time from before this software was written: it was never set."""
+    return time.time() * 1000 < BUILT_MS
+
+
+def forgive_unset_clock(context: ssl.SSLContext) -> bool:
+    """Let *context* not ask for dates while the clock was never set; returns whether it was so.
+
+    Such a clock would refuse every certificate, and a board without a battery might never get the
+    time. Chain, name and key are checked all the same.
+    """
+    unset = clock_is_unset()
+    if unset:
+        context.verify_flags |= _NO_CHECK_TIME
+    return unset
+
+
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """A context that checks the broker's name and chain. Raises LinkError naming a bad file."""
+    """A context that checks the broker's name and chain. Raises LinkError naming a bad file.
+
+    Dates are left unchecked only while this clock was never set.
+    """
     if (tls.certificate is None) != (tls.key is None):
         raise LinkError("TLS: certificate and key are needed together, only one is given")
     file: Path | None = tls.ca
@@ -46,6 +71,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _ClosingSocket
+    forgive_unset_clock(context)
     return context
 
 

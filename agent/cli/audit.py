@@ -1,0 +1,100 @@
+"""``kaopass audit``: look at the log of who did what, and check that nobody changed it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+
+from agent.cli.common import json_option, open_ring, print_json, settings_option
+
+city_option = click.option(
+    "--city",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help="The city's log, in the directory of its authority, instead of this device's.",
+)
+
+
+@click.group("audit")
+def command() -> None:
+    """The log of who enrolled, changed, sent, erased or exported."""
+
+
+@command.command("verify")
+@settings_option
+@city_option
+@click.option("--head", default="", metavar="HASH", help="A head noted earlier must be in it.")
+@json_option
+def verify(settings_file: Path | None, city: Path | None, head: str, as_json: bool) -> None:
+    """Check every entry against the one before; exit code 1 when the log was changed.
+
+    Note the head it prints somewhere else (on paper will do): with it, `--head` also proves later
+    that the end was not cut off.
+    """
+    from agent.audit import verify as check
+
+    found = check(_path(settings_file, city), head.strip().lower())
+    if as_json:
+        print_json({"entries": found.entries, "head": found.head, "torn_bytes": found.torn_bytes})
+        return
+    click.echo(f"{found.entries} entries, unbroken\nhead {found.head}")
+    if found.torn_bytes:
+        click.echo(f"one more was cut off while it was written ({found.torn_bytes} bytes)")
+
+
+@command.command("list")
+@settings_option
+@city_option
+@click.option("--id", "identifier", default="", help="Only what this person did or had done.")
+@json_option
+def list_entries(
+    settings_file: Path | None, city: Path | None, identifier: str, as_json: bool
+) -> None:
+    """List the entries, oldest first; people appear as references only."""
+    from agent.audit import AuditLog, entries
+
+    path = _path(settings_file, city)
+    wanted = ""
+    if identifier:
+        wanted = AuditLog(path, _key(settings_file, city)).reference(identifier)
+    for entry in entries(path):
+        if wanted not in ("", entry.actor, entry.subject):
+            continue
+        if as_json:
+            print_json(
+                {
+                    "seq": entry.seq,
+                    "wall_ms": entry.wall_ms,
+                    "action": entry.action,
+                    "actor": entry.actor,
+                    "subject": entry.subject,
+                    "facts": entry.facts,
+                }
+            )
+            continue
+        facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items())
+        people = f"by {entry.actor[:8] or '-':<8}  on {entry.subject[:8] or '-':<8}"
+        at = datetime.fromtimestamp(entry.wall_ms / 1000, tz=timezone.utc)
+        click.echo(
+            f"{entry.seq:>6}  {at:%Y-%m-%dT%H:%M:%SZ}  {entry.action:<22}  {people}  {facts}"
+        )
+
+
+def _path(settings_file: Path | None, city: Path | None) -> Path:
+    if city is not None:
+        return city / "audit.jsonl"
+    from agent.settings import load
+
+    return load(settings_file).audit_file
+
+
+def _key(settings_file: Path | None, city: Path | None) -> bytes:
+    if city is not None:
+        from agent.cityos.notes import audit_key
+
+        return audit_key(city)
+    from agent.settings import load
+
+    return open_ring(load(settings_file)).audit_key()

@@ -1,0 +1,113 @@
+"""``kaopass city claim|device``: who may become a device, who is one, who is none any more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+
+from agent.cli.city_common import ca_option, now_ms, office
+from agent.cli.common import json_option, print_json
+from agent.errors import CityError
+
+
+@click.command("claim")
+@ca_option
+@click.argument("device", metavar="DEVICE")
+@click.option("--serial", required=True, help="The hardware's number, as the device tells it.")
+@click.option(
+    "--hours",
+    default=72.0,
+    show_default=True,
+    type=click.FloatRange(0, 8760, min_open=True),
+    help="How long it can be used.",
+)
+@click.option("--by-hand", is_flag=True, help="Wait for 'kaopass city device approve' even then.")
+@json_option
+def claim(
+    ca_directory: Path, device: str, serial: str, hours: float, by_hand: bool, as_json: bool
+) -> None:
+    """Let the hardware with this serial number become DEVICE, once.
+
+    Prints the code and the command for the technician; it is shown only now. A new claim voids the
+    one before.
+    """
+    with office(ca_directory) as opened:
+        now = now_ms()
+        note = opened.noting("claim.made", device=device, by_hand=by_hand)
+        code = opened.registry.claim(device, serial, hours, now, note, by_hand=by_hand)
+        fingerprint = opened.authority.fingerprint
+    expires_ms = now + round(hours * 3_600_000)
+    if as_json:
+        print_json(
+            {
+                "device": device,
+                "serial": serial,
+                "claim": code,
+                "expires_ms": expires_ms,
+                "ca_fingerprint": fingerprint,
+            }
+        )
+        return
+    click.echo(f"claim for {device} on {serial}, once, until {_time(expires_ms)}:\n  {code}")
+    click.echo(
+        f"on the device (device.name = {device!r}):\n  kaopass provision --server "
+        f"https://HOST:8443 --claim {code} --ca-fingerprint {fingerprint}"
+    )
+
+
+@click.group("device")
+def device() -> None:
+    """The devices that have or may get a certificate."""
+
+
+@device.command("list")
+@ca_option
+@json_option
+def list_devices(ca_directory: Path, as_json: bool) -> None:
+    """List devices: claimed, waiting for approval, active, expired, revoked."""
+    with office(ca_directory) as opened:
+        found = opened.registry.devices(now_ms())
+    for row in found:
+        if as_json:
+            print_json(asdict(row))
+            continue
+        until = f"until {_time(row.ends_ms)}" if row.certificates else ""
+        key = f"key {row.key}" if row.state == "waiting" else ""
+        click.echo(f"{row.name:<20} {row.serial:<34} {row.state:<8} {until}{key}".rstrip())
+
+
+@device.command("approve")
+@ca_option
+@click.argument("name", metavar="DEVICE")
+def approve(ca_directory: Path, name: str) -> None:
+    """Let through the request of DEVICE that waits.
+
+    Compare the key in 'kaopass city device list' with the one the device shows first.
+    """
+    with office(ca_directory) as opened:
+        if not opened.registry.approve(name, opened.noting("device.approved", device=name)):
+            raise CityError(f"nothing waits for approval as {name!r}; see kaopass city device list")
+    click.echo(f"{name} is approved")
+
+
+@device.command("revoke")
+@ca_option
+@click.argument("name", metavar="DEVICE")
+def revoke(ca_directory: Path, name: str) -> None:
+    """Lock DEVICE out: its certificates and claims are void, its connection is silenced.
+
+    It can come back only by a new claim.
+    """
+    with office(ca_directory) as opened:
+        note = opened.noting("device.revoked", device=name)
+        if not opened.registry.revoke(name, now_ms(), note):
+            raise CityError(f"there is no device {name!r} that could be revoked")
+        opened.publish()
+    click.echo(f"{name} is revoked")
+
+
+def _time(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

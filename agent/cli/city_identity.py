@@ -1,0 +1,31 @@
+"""The city group's commands that live in their own files, imported only when called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+# name -> (module, the command in it)
+COMMANDS = {
+    "ca": ("agent.cli.city_ca", "ca"),
+    "est": ("agent.cli.city_ca", "est"),
+    "broker-config": ("agent.cli.city_ca", "broker_config"),
+    "claim": ("agent.cli.city_device", "claim"),
+    "device": ("agent.cli.city_device", "device"),
+}
+
+
+class CityGroup(click.Group):
+    """Its own commands, and those above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, name = COMMANDS[cmd_name]
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - a broken table is a defect
+        return command

@@ -1,0 +1,233 @@
+"""A small town for one test: authority, EST server on TLS, Mosquitto with the shipped rules."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from agent.audit import AuditLog
+from agent.cityos.broker import publish, write_config
+from agent.cityos.ca import Authority
+from agent.cityos.claims import Issued, Registry
+from agent.cityos.desk import Desk
+from agent.cityos.est import EstServer, server_context
+from agent.cityos.notes import audit_log
+from agent.hw.mqtt import MqttLink
+from agent.hw.tls import Tls
+from agent.sync.certificates import new_key, signing_request
+from agent.values import LinkDown, LinkUp
+from tests.mosquitto import find_mosquitto, free_port, until
+
+HOUR_MS = 3_600_000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def noting() -> None:
+    """No audit in this test."""
+
+
+class Est:
+    """The EST server in a thread of its own; ``stop`` and ``start`` keep its port."""
+
+    def __init__(self, folder: Path, desk: Desk, **limits: float) -> None:
+        self._context = server_context(folder / "est.pem", folder / "est.key", folder / "ca.pem")
+        self.desk = desk
+        self._limits = limits
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    def start(self) -> None:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+
+    async def _serve(self, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = EstServer(self.desk, self._context, "127.0.0.1", self.port, **self._limits)  # type: ignore[arg-type]
+        await server.serve(self._stop, lambda _: ready.set())
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+class Broker:
+    """Mosquitto with nothing but the configuration that ``broker-config`` writes."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        folder.mkdir()
+        self.port = port
+        self.directory = folder / "kaopass"
+        self.pid_file = folder / "mosquitto.pid"
+        self._config = folder / "mosquitto.conf"
+        self.log = folder / "mosquitto.log"
+        self._config.write_text(
+            f"user {getpass.getuser()}\npid_file {self.pid_file}\nlog_type all\n"
+            f"include_dir {self.directory}\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_mosquitto(), "-c", str(self._config)], stdout=log, stderr=log
+            )
+
+        def answers() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self.log.read_text()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        until(answers, what="mosquitto")
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            process.wait(10)
+
+
+class Town:
+    """Everything of a city on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = folder / "city-ca"
+        self.authority = Authority.create(self.ca, "test town")
+        self.registry = Registry(self.ca)
+        self.audit: AuditLog = audit_log(self.ca)
+        self._write(self.ca / "est", self.authority.issue_server(["localhost", "127.0.0.1"]))
+        (self.ca / "ca.pem").write_bytes(self.authority.certificates_pem())
+        (self.ca / "workers").mkdir()
+        self._write(self.ca / "workers/city-1", self.authority.issue_worker("city-1"))
+        self.desk = Desk(
+            self.authority, self.registry, self.audit, on_issued=lambda _: self.publish()
+        )
+        self.est = Est(self.ca, self.desk)
+        self.broker = Broker(folder / "broker", free_port())
+        write_config(
+            self.broker.directory,
+            self.authority,
+            self.registry,
+            now_ms(),
+            hosts=["localhost"],
+            port=self.broker.port,
+            bind="127.0.0.1",
+            pid_file=self.broker.pid_file,
+        )
+
+    def start(self) -> None:
+        self.est.start()
+        self.broker.start()
+
+    def stop(self) -> None:
+        self.broker.stop()
+        self.est.stop()
+        self.registry.close()
+
+    def publish(self) -> list[str]:
+        return publish(self.authority, self.registry, now_ms())
+
+    def claim(self, device: str = "bus-1", serial: str = "S1", hours: float = 1.0) -> str:
+        return self.registry.claim(device, serial, hours, now_ms(), noting)
+
+    def revoke(self, device: str) -> None:
+        assert self.registry.revoke(device, now_ms(), noting)
+        assert self.publish() == []
+
+    def worker(self) -> Tls:
+        return Tls(
+            self.ca / "ca.pem", self.ca / "workers/city-1.pem", self.ca / "workers/city-1.key"
+        )
+
+    def device(self, name: str, folder: Path) -> Tls:
+        """Credentials as EST would issue them, straight from the desk."""
+        code = self.claim(name, f"serial-{name}")
+        key = new_key()
+        csr = x509.load_der_x509_csr(signing_request(key, name, f"serial-{name}"))
+        found = self.registry.use(
+            code,
+            name,
+            f"serial-{name}",
+            name,
+            now_ms(),
+            lambda: self.desk._sign(csr, name, f"serial-{name}", "device.enrolled"),
+        )
+        assert isinstance(found, Issued)
+        folder.mkdir(exist_ok=True)
+        issuing = self.authority.certificates_pem()
+        (folder / f"{name}.pem").write_bytes(found.pem.encode() + issuing)
+        (folder / f"{name}.key").write_bytes(key)
+        return Tls(self.ca / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
+
+    @staticmethod
+    def _write(stem: Path, pair: tuple[bytes, bytes]) -> None:
+        stem.with_suffix(".pem").write_bytes(pair[0])
+        stem.with_suffix(".key").write_bytes(pair[1])
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    """A running one."""
+    found = Town(tmp_path)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def settings_file(folder: Path, town: Town, device: str = "bus-1", serial: str = "S1") -> Path:
+    """Settings of one device of *town* whose state is ``folder/state``."""
+    path = folder / f"{device}.toml"
+    path.write_text(
+        f'[device]\nname = "{device}"\nserial = "{serial}"\n'
+        f'[sync]\nhost = "localhost"\nport = {town.broker.port}\n'
+        f'[state]\ndirectory = "{folder / "state"}"\n'
+    )
+    return path
+
+
+def outcome(link: MqttLink, seconds: float = 10.0) -> LinkUp | LinkDown:
+    """How connecting ends."""
+    link.open()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for event in link.turn(0.1):
+            if isinstance(event, (LinkUp, LinkDown)):
+                return event
+    pytest.fail("neither connected nor refused")
+
+
+def kaopass(
+    *arguments: str, preload: Path | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"LD_PRELOAD": str(preload)} if preload else {})}
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *arguments],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
