@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -48,9 +52,30 @@ def open_ring(settings: Settings) -> KeyRing:
     """
     # Only the commands that need keys pay for these imports.
     from agent.hw.keysource import key_source
-    from agent.identity.keys import open_keyring
+    from agent.rotation import open_ring as open_from
 
     state = settings.state_directory
     has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
     source = key_source(settings.keys.source, settings.keys_directory)
-    return open_keyring(source, may_create=not has_data)
+    return open_from(source, state, may_create=not has_data)
+
+
+@contextmanager
+def written(output: Path) -> Iterator[TextIO]:
+    """*output* open for writing, or standard output for ``-``.
+
+    A file has mode 0600 and appears under its name only when it is complete. Raises UsageError.
+    """
+    if str(output) == "-":
+        yield sys.stdout
+        return
+    draft = output.with_name(f".{output.name}.part")
+    try:
+        descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="") as out:  # noqa: PTH123 - by descriptor
+            yield out
+        draft.replace(output)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)

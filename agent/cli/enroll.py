@@ -50,13 +50,16 @@ def command(
     settings = load(settings_file)
     networks = open_networks(settings)
     ring = open_ring(settings)
+    # All refusals come before anything is touched; the plain embeddings stay in memory.
     enrol = enroller(settings, networks, min_images=min_images)
     enrolled = enrol.enrol((file, enrolment_frames(file)) for file in files)
     settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = settings.state_directory / "gallery.db"
-    with Gallery(path, ring, networks.embedder.pack) as gallery:
+    pack, domain = networks.embedder.pack, settings.place.kind
+    with Gallery(path, ring, pack, domain=domain) as gallery:
+        templates = gallery.protection.apply(enrolled.templates)
         gallery.enroll(
-            person_id, enrolled.templates, nickname, tuple(purposes), now_ms=time.time_ns() // 10**6
+            person_id, templates, nickname, tuple(purposes), now_ms=time.time_ns() // 10**6
         )
     result = {
         "id": person_id,
@@ -68,6 +71,5 @@ def command(
         print_json(result)
     else:
         click.echo(
-            f"{person_id}: enrolled with {result['templates']} templates "
-            f"from {result['views_used']} of {result['views_seen']} views"
+            f"{person_id}: enrolled from {result['views_used']} of {result['views_seen']} views"
         )

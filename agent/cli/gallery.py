@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -12,30 +11,34 @@ import click
 from agent.cli.common import json_option, open_ring, print_json, settings_option
 from agent.errors import GalleryError, UsageError
 from agent.identity.gallery import Gallery
-from agent.settings import load
+from agent.settings import Settings, load
 
-# Needs the vision stages, which the other commands must not wait for.
-ENROLL_MODULE = "agent.cli.enroll"
+# From files of their own, imported only when called: enrolment needs the vision stages.
+LAZY = {
+    "enroll": "agent.cli.enroll",
+    "rekey": "agent.cli.rekey",
+    "subject": "agent.cli.subject",
+    "calibrate": "agent.cli.calibrate",
+}
 
 
 class GalleryGroup(click.Group):
-    """Adds ``enroll`` from its own file, imported only when called."""
+    """The commands of this file, and those of ``LAZY``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        names = super().list_commands(ctx)
-        return [*names, "enroll"] if find_spec(ENROLL_MODULE) else names
+        return [*super().list_commands(ctx), *LAZY]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "enroll" and find_spec(ENROLL_MODULE):
-            found = import_module(ENROLL_MODULE).command
-            assert isinstance(found, click.Command)  # noqa: S101 - a broken file is a defect
+        if cmd_name in LAZY:
+            found = import_module(LAZY[cmd_name]).command
+            assert isinstance(found, click.Command)  # noqa: S101 - a broken table is a defect
             return found
         return super().get_command(ctx, cmd_name)
 
 
 @click.group("gallery", cls=GalleryGroup)
 def command() -> None:
-    """Who is enrolled on this device: list, enroll, revoke, verify.
+    """Who is enrolled on this device: list, enroll, revoke, verify, rekey, subject, calibrate.
 
     The gallery is gallery.db in the state directory; it opens only with this device's key.
     """
@@ -46,7 +49,7 @@ def command() -> None:
 @json_option
 def list_people(settings_file: Path | None, as_json: bool) -> None:
     """List everybody enrolled, with their templates by model pack."""
-    with _existing(settings_file) as gallery:
+    with existing(load(settings_file)) as gallery:
         people = gallery.people()
     if as_json:
         print_json(
@@ -80,7 +83,7 @@ def revoke(person_id: str, settings_file: Path | None, as_json: bool) -> None:
     A running agent stops recognising them at its next look at the gallery. The exit code is 2
     when nobody of that id is enrolled.
     """
-    with _existing(settings_file) as gallery:
+    with existing(load(settings_file)) as gallery:
         revoked = gallery.revoke(person_id)
     if not revoked:
         raise UsageError(f"nobody is enrolled as {person_id!r}; see: kaopass gallery list")
@@ -99,7 +102,7 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
     A file that is broken as a whole is set aside, never deleted, and what can be read is kept.
     The exit code is 1 when anything was damaged.
     """
-    with _existing(settings_file) as gallery:
+    with existing(load(settings_file)) as gallery:
         found = gallery.verify()
         salvaged = gallery.salvaged
     if as_json:
@@ -129,8 +132,8 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _existing(settings_file: Path | None) -> Gallery:
-    settings = load(settings_file)
+def existing(settings: Settings) -> Gallery:
+    """The gallery of the device that *settings* describe. Raises GalleryError if there is none."""
     path = settings.state_directory / "gallery.db"
     if not path.exists():
         raise GalleryError(

@@ -1,4 +1,4 @@
-"""Where the device key is kept: a file only we can read, or a credential from systemd."""
+"""Where the device key is kept: a 0600 file, a credential from systemd, or the OTP rows of a Pi."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 from agent.errors import KeySourceError
+from agent.hw.credentials import DIRECTORY
+from agent.hw.otp import OtpKeySource
 from agent.ports import KeySource
 
 KEY_BYTES = 32
@@ -18,16 +20,18 @@ HEX = re.compile(rb"[0-9A-Fa-f]{64}")
 
 
 def key_source(kind: str, directory: Path) -> KeySource:
-    """The source that the setting ``keys.source`` names: "file" (in *directory*) or "credential".
+    """The source that the setting ``keys.source`` names: "file", "credential" or "otp".
 
-    Raises KeySourceError for any other *kind*.
+    Files, and the salts of OTP keys, are in *directory*. Raises KeySourceError for another *kind*.
     """
     if kind == "file":
         return FileKeySource(directory)
     if kind == "credential":
         given = os.environ.get("CREDENTIALS_DIRECTORY")
         return CredentialKeySource(Path(given) if given else None)
-    raise KeySourceError(f"keys.source = {kind!r}: must be 'file' or 'credential'")
+    if kind == "otp":
+        return OtpKeySource(FileKeySource(directory))
+    raise KeySourceError(f"keys.source = {kind!r}: must be 'file', 'credential' or 'otp'")
 
 
 class FileKeySource:
@@ -98,6 +102,20 @@ class FileKeySource:
             ) from error
         return key
 
+    def promote(self, name: str, to: str) -> None:
+        """Make the key called *name* the one called *to*, in one step; the old one is gone.
+
+        Raises KeySourceError if it cannot be done; both are as they were then.
+        """
+        try:
+            self._path(name).replace(self._path(to))
+            _sync_directory(self._directory)
+        except OSError as error:
+            raise KeySourceError(
+                f"key {self._path(to)} cannot be replaced: {error.strerror}; make"
+                f" {self._directory} a directory that the agent's user may write"
+            ) from error
+
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):
             raise KeySourceError(
@@ -150,7 +168,8 @@ class CredentialKeySource:
             raise KeySourceError(
                 "keys.source = 'credential', but $CREDENTIALS_DIRECTORY is not set: only systemd"
                 " hands credentials over; start the unit, or for a single command run: "
-                f"systemd-run --pipe --wait -p LoadCredentialEncrypted={name} kaopass ..."
+                f"systemd-run --pipe --wait -p LoadCredentialEncrypted={name}:"
+                f"{DIRECTORY / name}.cred kaopass ..."
             )
         path = self._directory / name
         try:
@@ -163,11 +182,11 @@ class CredentialKeySource:
 
     def create(self, name: str) -> bytes:
         """Always raises KeySourceError: only root can make a credential; the message says how."""
-        store = f"/etc/credstore.encrypted/{name}"
+        store = DIRECTORY / f"{name}.cred"
         raise KeySourceError(
             f"the unit has no credential {name!r}, and a service cannot make one; as root run: "
             f"head -c 32 /dev/urandom | systemd-creds encrypt --name={name} - {store}"
-            f" and start the unit with LoadCredentialEncrypted={name}"
+            f" and start the unit with LoadCredentialEncrypted={name}:{store}"
         )
 
 

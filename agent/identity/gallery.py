@@ -18,43 +18,57 @@ from threading import RLock
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from agent.errors import GalleryError
+from agent.identity import rekeying
 from agent.identity.gallery_file import (
     BUSY_SECONDS,
     Salvage,
-    is_malformed,
+    advice,
     new_version,
     open_database,
+    wipe_set_aside,
 )
-from agent.identity.gallery_rows import load_templates, opened_people, opened_profile
+from agent.identity.gallery_rows import (
+    as_person,
+    check_templates,
+    load_templates,
+    opened_people,
+    opened_profile,
+)
 from agent.identity.keys import KeyRing
 from agent.identity.person import PURPOSES, Person, Verification, check_words
-from agent.identity.sealing import OVERHEAD_BYTES, PersonSeal, Sealer
+from agent.identity.protection import Protection
+from agent.identity.sealing import PersonSeal, Sealer
 from agent.identity.templates import TemplateSet
 from agent.values import Vector
 
 logger = logging.getLogger(__name__)
-
-LENGTH_TOLERANCE = 1e-3  # of an embedding's length from 1: float32 rounding is far below
 
 
 class Gallery:
     """The gallery of one device. Any thread may call it; calls wait for each other."""
 
     def __init__(
-        self, path: Path, ring: KeyRing, pack: str, *, busy_seconds: float = BUSY_SECONDS
+        self,
+        path: Path,
+        ring: KeyRing,
+        pack: str,
+        *,
+        domain: str | None = None,
+        busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         """Open the gallery at *path*; *pack* names the model that templates are enrolled with.
 
-        Waits at most *busy_seconds* for what another process is doing with the file.
-        A file that SQLite finds malformed is renamed aside and what can be read of it is kept:
-        ``salvaged`` then says so. Raises GalleryError if the file was written under another key,
-        by a newer version, or cannot be used.
+        Its templates must be protected for *domain*, "bus" or "hall"; with None it is taken as it
+        is, and a new one is for buses. Waits at most *busy_seconds* for what another process is
+        doing with the file. A file that SQLite finds malformed is renamed aside and what can be
+        read of it is kept: ``salvaged`` then says so. Raises GalleryError if the file was written
+        under another key, by a newer version, for another domain, or cannot be used.
         """
         self._path = path
         self._pack = pack
+        self._domain = domain
+        self._ring = ring
         self._sealer = Sealer(ring)
         self._busy_seconds = busy_seconds
         self._lock = RLock()
@@ -91,6 +105,16 @@ class Gallery:
             version = self._meta("version")
             return int.from_bytes(version, "big") if isinstance(version, bytes) else 0
 
+    @property
+    def protection(self) -> Protection:
+        """The map that templates must be rotated by for this gallery, and probes before a search.
+
+        Ask again after every change of ``version``.
+        """
+        with self._reading():
+            self._map = self._map_in_use()
+            return self._map
+
     def enroll(
         self,
         person_id: str,
@@ -102,14 +126,20 @@ class Gallery:
     ) -> None:
         """Put a person into the gallery, replacing their profile and templates of this pack.
 
-        *templates* is float32 (n, d), n >= 1, rows of length 1; *now_ms* Unix time. All of it is
-        on disk when this returns, or none. Raises UsageError for an id, nickname or purpose that
-        cannot be kept, GalleryError for unusable templates and when the disk fails.
+        *templates* is float32 (n, d), n >= 1, rows of length about 1, rotated by
+        ``protection``; *now_ms* Unix time. All of it is on disk when this returns, or none.
+        Raises UsageError for an id, nickname or purpose that cannot be kept, GalleryError for
+        unusable templates, when the map was changed meanwhile and when the disk fails.
         """
         check_words(person_id, nickname, purposes)
         ref = self._sealer.ref(person_id)
         with self._writing():
-            self._check_templates(templates)
+            if self._map_in_use().name != self._map.name:
+                raise GalleryError(
+                    f"gallery {self._path} was given another template key meanwhile, for which"
+                    " these templates were not made; enrol again"
+                )
+            check_templates(self._db, self._pack, templates)
             seal = self._seal_of(ref)
             created_ms = now_ms
             if seal is None:
@@ -134,7 +164,11 @@ class Gallery:
             for row in templates.astype("<f4", copy=False):
                 self._db.execute(
                     "INSERT INTO template (ref, pack, sealed) VALUES (?, ?, ?)",
-                    [ref, self._pack, seal.seal_template(self._pack, row.tobytes())],
+                    [
+                        ref,
+                        self._pack,
+                        seal.seal_template(self._pack, self._map.name, row.tobytes()),
+                    ],
                 )
 
     def revoke(self, person_id: str) -> bool:
@@ -149,8 +183,64 @@ class Gallery:
             rows = self._db.execute("DELETE FROM template WHERE ref = ?", [ref]).rowcount
             rows += self._db.execute("DELETE FROM person WHERE ref = ?", [ref]).rowcount
         with self._errors_named():
+            # Files set aside after damage hold the same key; without it their rows are noise.
+            wipe_set_aside(self._path, ref)
             self._overwrite_old_pages()
         return rows > 0
+
+    def rekey(
+        self, domain: str | None = None, progress: rekeying.Progress = lambda _done, _of: None
+    ) -> int:
+        """Rotate every template to a new template key, of *domain* if given; how many.
+
+        In one transaction: a cut leaves all under the old key or all under the new. Old and new
+        templates of one person are as unlike as strangers'. *progress* hears (done, of) at times.
+        Raises GalleryError when the disk fails, or old pages could not be overwritten.
+        """
+        with self._writing():
+            record = self._meta("template_map")
+            old = rekeying.read_map(self._ring, self._sealer, record, None)
+            kind = domain or old.domain
+            new = rekeying.protection_of(self._ring, kind, old.version + 1)
+            changed = rekeying.remap(self._db, self._sealer, old, new, progress)
+            self._set_meta("template_map", rekeying.sealed_map(self._sealer, new))
+        self._map, self._domain = new, self._domain and new.domain
+        with self._errors_named():
+            self._overwrite_old_pages()
+        return changed
+
+    def rewrap(self, ring: KeyRing) -> int:
+        """Wrap every person's key under *ring*, which carries this one's lasting keys; how many.
+
+        In one transaction. Raises GalleryError if *ring* lacks the template key in use, which
+        would lose every template.
+        """
+        sealer = Sealer(ring)
+        with self._writing():
+            now = self._map_in_use()
+            kept = rekeying.protection_of(ring, now.domain, now.version)
+            if kept.check != now.check or sealer.ref("") != self._sealer.ref(""):
+                raise GalleryError(
+                    f"gallery {self._path}: the new keys do not carry on what must last; nothing"
+                    " was changed, begin the rotation again"
+                )
+            changed = rekeying.rewrap(self._db, self._sealer, sealer)
+            self._set_meta("key_check", sealer.key_check())
+            self._set_meta("template_map", rekeying.sealed_map(sealer, kept))
+        self._ring, self._sealer, self._map = ring, sealer, kept
+        with self._errors_named():
+            self._overwrite_old_pages()
+        return changed
+
+    def person(self, person_id: str) -> Person | None:
+        """Who is enrolled as *person_id*, None if nobody is, or their profile does not open."""
+        ref = self._sealer.ref(person_id)
+        with self._reading():
+            seal = self._seal_of(ref)
+            profile = opened_profile(seal, self._row_of(ref)[1]) if seal else None
+            query = "SELECT pack, COUNT(*) FROM template WHERE ref = ? GROUP BY pack"
+            counts = dict(self._db.execute(query, [ref]).fetchall())
+        return None if profile is None else as_person(profile, counts)
 
     def people(self) -> list[Person]:
         """Everybody enrolled whose profile opens, by id."""
@@ -160,17 +250,20 @@ class Gallery:
             for ref, pack, count in self._db.execute(query):
                 counts.setdefault(ref, {})[pack] = count
             found = [
-                Person(
-                    id=profile["id"],
-                    nickname=profile["nickname"],
-                    purposes=tuple(profile["purposes"]),
-                    created_ms=profile["created_ms"],
-                    templates=counts.get(ref, {}),
-                )
+                as_person(profile, counts.get(ref, {}))
                 for ref, _, profile in opened_people(self._db, self._sealer)
                 if profile is not None
             ]
         return sorted(found, key=lambda person: person.id)
+
+    def nicknames(self) -> dict[str, str]:
+        """The nickname of everybody who chose one, by id: a fraction of ``people()`` in memory."""
+        with self._reading():
+            return {
+                profile["id"]: profile["nickname"]
+                for _, _, profile in opened_people(self._db, self._sealer)
+                if profile is not None and profile["nickname"]
+            }
 
     def load(self, pack: str | None = None, *, purpose: str | None = None) -> TemplateSet:
         """The templates of *pack* (default: this gallery's) of everybody enrolled for *purpose*.
@@ -179,7 +272,8 @@ class Gallery:
         everybody else, is there. With *purpose* None all purposes are meant.
         """
         with self._reading():
-            templates = load_templates(self._db, self._sealer, pack or self._pack, purpose)
+            name = self._map_in_use().name
+            templates = load_templates(self._db, self._sealer, name, pack or self._pack, purpose)
         if templates.damaged:
             logger.error(
                 "gallery %s: %d people have rows that do not open; enrol them again",
@@ -193,13 +287,14 @@ class Gallery:
         with self._errors_named():
             self._overwrite_old_pages()
         with self._reading():
+            name = self._map_in_use().name
             people = list(opened_people(self._db, self._sealer))
             seals = {ref: seal for ref, seal, _ in people if seal is not None}
             templates = opened = 0
             for ref, pack, sealed in self._db.execute("SELECT ref, pack, sealed FROM template"):
                 templates += 1
                 seal = seals.get(ref)
-                opened += seal is not None and seal.open_template(pack, sealed) is not None
+                opened += seal is not None and seal.open_template(pack, name, sealed) is not None
         whole = sum(profile is not None for _, _, profile in people)
         return Verification(len(people), len(people) - whole, templates, templates - opened)
 
@@ -209,6 +304,7 @@ class Gallery:
             self._inode = self._path.stat().st_ino
             try:
                 self._check_key()
+                self._check_map()
             except BaseException:
                 self._db.close()
                 raise
@@ -227,6 +323,24 @@ class Gallery:
                     " restore the key, or move the gallery away and enrol everybody again"
                 )
             self._set_meta("key_check", self._sealer.key_check())
+
+    def _check_map(self) -> None:
+        if not rekeying.is_map(self._sealer, self._meta("template_map")):
+            with self._writing():
+                if not rekeying.is_map(self._sealer, self._meta("template_map")):
+                    domain = self._domain or PURPOSES[0]
+                    found = rekeying.find_map(self._db, self._ring, self._sealer, domain)
+                    self._set_meta("template_map", rekeying.sealed_map(self._sealer, found))
+        self._map = self._map_in_use()
+
+    def _map_in_use(self) -> Protection:
+        """As recorded. Raises GalleryError if it is another domain's, or its key is not here."""
+        try:
+            return rekeying.read_map(
+                self._ring, self._sealer, self._meta("template_map"), self._domain
+            )
+        except GalleryError as error:
+            raise GalleryError(f"gallery {self._path}: {error}") from error
 
     def _key_fits(self) -> bool:
         return self._sealer.is_key_check(self._meta("key_check"))
@@ -250,33 +364,8 @@ class Gallery:
         """Delete the person's templates of this pack, and whatever of other packs is damaged."""
         query = "SELECT id, pack, sealed FROM template WHERE ref = ?"
         for number, pack, sealed in self._db.execute(query, [ref]).fetchall():
-            if pack == self._pack or seal.open_template(pack, sealed) is None:
+            if pack == self._pack or seal.open_template(pack, self._map.name, sealed) is None:
                 self._db.execute("DELETE FROM template WHERE id = ?", [number])
-
-    def _check_templates(self, templates: Vector) -> None:
-        if templates.ndim != 2 or not len(templates) or templates.dtype != np.float32:
-            raise GalleryError(
-                f"templates are {templates.dtype} {templates.shape}; they must be float32 (n, d)"
-            )
-        lengths = np.linalg.norm(templates, axis=1)
-        if not np.all(np.abs(lengths - 1) <= LENGTH_TOLERANCE):
-            raise GalleryError(
-                f"templates have lengths {np.round(lengths, 3).tolist()}; each must be 1: the"
-                " model's output was not normalised, or is broken"
-            )
-        # The length most of a few rows have, as any one of them may be damaged.
-        row = self._db.execute(
-            "SELECT length(sealed) AS bytes FROM (SELECT sealed FROM template"
-            " INDEXED BY template_by_ref WHERE pack = ? LIMIT 9)"
-            " WHERE bytes > ? GROUP BY bytes ORDER BY COUNT(*) DESC LIMIT 1",
-            [self._pack, OVERHEAD_BYTES],
-        ).fetchone()
-        values = (row[0] - OVERHEAD_BYTES) // 4 if row else templates.shape[1]
-        if values != templates.shape[1]:
-            raise GalleryError(
-                f"templates have {templates.shape[1]} values, those enrolled with pack"
-                f" {self._pack!r} have {values}; check the installed model"
-            )
 
     def _overwrite_old_pages(self) -> None:
         """Bring the log into the file and empty it: deleted pages are zeros in both then."""
@@ -306,15 +395,4 @@ class Gallery:
             try:
                 yield
             except (sqlite3.Error, OSError) as error:
-                raise GalleryError(f"gallery {self._path}: {error}; {_advice(error)}") from error
-
-
-def _advice(error: Exception) -> str:
-    if isinstance(error, sqlite3.Error) and is_malformed(error):
-        return "run: kaopass gallery verify, which sets it aside and keeps what can be read"
-    text = str(error)
-    if "full" in text:
-        return "make room on the disk"
-    if "locked" in text:
-        return "another process is writing to it; try again"
-    return "check that the disk is mounted and that the agent's user may write there"
+                raise GalleryError(f"gallery {self._path}: {error}; {advice(error)}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ BUSY_SECONDS = 10.0  # how long to wait for another process
 PAGE_BYTES = 16_384
 # Row numbers tried in a broken stretch. An inner page of the tree leads to some 11,000 templates.
 MAX_UNREADABLE_RUN = 20_000
+WRAPPED_BYTES = 60  # a person's key with nonce and tag
 COLUMNS = {
     "meta": "key, value",
     "person": "ref, wrapped_key, profile",
@@ -128,6 +130,18 @@ def _migrate(db: Database, path: Path) -> None:
             schema.apply(db)
 
 
+def advice(error: Exception) -> str:
+    """What to do about *error*, met while using a gallery."""
+    if isinstance(error, sqlite3.Error) and is_malformed(error):
+        return "run: kaopass gallery verify, which sets it aside and keeps what can be read"
+    text = str(error)
+    if "full" in text:
+        return "make room on the disk"
+    if "locked" in text:
+        return "another process is writing to it; try again"
+    return "check that the disk is mounted and that the agent's user may write there"
+
+
 def new_version() -> bytes:
     """A value that tells two states of the gallery apart."""
     return secrets.token_bytes(8)
@@ -224,6 +238,27 @@ def _readable_rows(broken: Database, table: str, columns: str) -> Iterator[tuple
             number, failures = number + 1, failures + 1
         else:
             return
+
+
+def wipe_set_aside(path: Path, ref: bytes) -> int:
+    """Overwrite the wrapped key of the person at *ref* in files set aside by salvage; how many.
+
+    A person's record holds the reference and, right behind it, their wrapped key.
+    """
+    wiped = 0
+    for aside in sorted(path.parent.glob(f"{path.name}.damaged-*")):
+        content = aside.read_bytes()
+        places = [found.start() for found in re.finditer(re.escape(ref), content)]
+        if not places:
+            continue
+        with aside.open("r+b") as file:
+            for place in places:
+                file.seek(place)
+                file.write(bytes(min(len(ref) + WRAPPED_BYTES, len(content) - place)))
+            file.flush()
+            os.fsync(file.fileno())
+        wiped += 1
+    return wiped
 
 
 def _fresh(path: Path) -> Path:

@@ -10,9 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from agent.identity.sealing import PersonSeal, Sealer
+from agent.errors import GalleryError
+from agent.identity.person import Person
+from agent.identity.sealing import OVERHEAD_BYTES, PersonSeal, Sealer
 from agent.identity.templates import TemplateSet
 from agent.values import Vector
+
+# A template's length weighs its scores (ports.FaceEmbedder.embed_reference); far from 1 it is no
+# template but a network's raw output.
+LEAST_LENGTH, MOST_LENGTH = 0.8, 1.25
 
 
 def opened_people(
@@ -34,8 +40,24 @@ def opened_profile(seal: PersonSeal, sealed: object) -> dict[str, Any] | None:
     return profile
 
 
-def load_templates(db: Database, sealer: Sealer, pack: str, purpose: str | None) -> TemplateSet:
-    """The templates of *pack* of everybody enrolled for *purpose* (None: for any)."""
+def as_person(profile: dict[str, Any], templates: dict[str, int]) -> Person:
+    """*profile* as a value; *templates* counts by model pack."""
+    return Person(
+        id=profile["id"],
+        nickname=profile["nickname"],
+        purposes=tuple(profile["purposes"]),
+        created_ms=profile["created_ms"],
+        templates=templates,
+    )
+
+
+def load_templates(
+    db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str | None
+) -> TemplateSet:
+    """The templates of *pack* of everybody enrolled for *purpose* (None: for any).
+
+    Those rotated by another map than the one called *map_name* count as damaged.
+    """
     query = "SELECT ref, COUNT(*) FROM template WHERE pack = ? GROUP BY ref"
     counts: dict[bytes, int] = dict(db.execute(query, [pack]).fetchall())
     damaged = set(counts)  # whoever has templates but turns out to have no key or profile
@@ -49,7 +71,7 @@ def load_templates(db: Database, sealer: Sealer, pack: str, purpose: str | None)
         if ref in counts and (purpose is None or purpose in profile["purposes"]):
             seals[ref] = seal
             ids.append(profile["id"])
-    matrix, owners, short = _filled(db, pack, [counts[ref] for ref in seals], seals)
+    matrix, owners, short = _filled(db, map_name, pack, [counts[ref] for ref in seals], seals)
     kept, owners = np.unique(owners, return_inverse=True)
     return TemplateSet(
         matrix=matrix,
@@ -60,7 +82,7 @@ def load_templates(db: Database, sealer: Sealer, pack: str, purpose: str | None)
 
 
 def _filled(
-    db: Database, pack: str, counts: list[int], seals: dict[bytes, PersonSeal]
+    db: Database, map_name: str, pack: str, counts: list[int], seals: dict[bytes, PersonSeal]
 ) -> tuple[Vector, NDArray[np.intp], int]:
     """Rows that open, the number of each one's owner, and how many people lack a row.
 
@@ -75,7 +97,7 @@ def _filled(
     for ref, sealed in rows:
         if ref not in seals or free[ref] == end[ref]:
             continue
-        opened = seals[ref].open_template(pack, sealed)
+        opened = seals[ref].open_template(pack, map_name, sealed)
         if opened is None:
             continue
         if matrix is None:
@@ -92,3 +114,31 @@ def _filled(
             keep[free[ref] : end[ref]] = False
         matrix, owners = matrix[keep], owners[keep]
     return matrix, owners, len(short)
+
+
+def check_templates(db: Database, pack: str, templates: Vector) -> None:
+    """Raises GalleryError unless *templates* can be enrolled beside those of *pack* in *db*."""
+    if templates.ndim != 2 or not len(templates) or templates.dtype != np.float32:
+        raise GalleryError(
+            f"templates are {templates.dtype} {templates.shape}; they must be float32 (n, d)"
+        )
+    lengths = np.linalg.norm(templates, axis=1)
+    if not np.all((lengths >= LEAST_LENGTH) & (lengths <= MOST_LENGTH)):
+        raise GalleryError(
+            f"templates have lengths {np.round(lengths, 3).tolist()}; each must be"
+            f" {LEAST_LENGTH} to {MOST_LENGTH}: the model's output was not normalised, or is"
+            " broken"
+        )
+    # The length most of a few rows have, as any one of them may be damaged.
+    row = db.execute(
+        "SELECT length(sealed) AS bytes FROM (SELECT sealed FROM template"
+        " INDEXED BY template_by_ref WHERE pack = ? LIMIT 9)"
+        " WHERE bytes > ? GROUP BY bytes ORDER BY COUNT(*) DESC LIMIT 1",
+        [pack, OVERHEAD_BYTES],
+    ).fetchone()
+    values = (row[0] - OVERHEAD_BYTES) // 4 if row else templates.shape[1]
+    if values != templates.shape[1]:
+        raise GalleryError(
+            f"templates have {templates.shape[1]} values, those enrolled with pack"
+            f" {pack!r} have {values}; check the installed model"
+        )

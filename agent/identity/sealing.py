@@ -1,7 +1,7 @@
 """How the gallery's rows are sealed: a random key for each person, wrapped by the device's key.
 
 AES-256-GCM with a random 96-bit nonce in front of each sealed value. The associated data says what
-a value is and whose, so that a row moved to another person or pack does not open.
+a value is and whose, so that a row moved to another person, pack or template key does not open.
 """
 
 from __future__ import annotations
@@ -31,6 +31,19 @@ class Sealer:
         """What *person_id* is called on disk: HMAC-SHA256 of its composed (NFC) form."""
         text = unicodedata.normalize("NFC", person_id)
         return hmac.digest(self._index_key, text.encode(), "sha256")
+
+    def seal_map(self, text: str) -> bytes:
+        """Seal what says which template key is in use."""
+        return _seal(self._wrap, text.encode(), b"template map")
+
+    def open_map(self, sealed: object) -> str | None:
+        opened = _open(self._wrap, sealed, b"template map")
+        return None if opened is None else opened.decode()
+
+    def rewrap(self, ref: bytes, wrapped: object, other: Sealer) -> bytes | None:
+        """The key of the person at *ref*, wrapped here, as *other* wraps it; None if it is not."""
+        key = _open(self._wrap, wrapped, b"key\0" + ref)
+        return None if key is None else _seal(other._wrap, key, b"key\0" + ref)
 
     def key_check(self) -> bytes:
         """A value that only opens under the same key ring."""
@@ -70,17 +83,18 @@ class PersonSeal:
     def open_profile(self, sealed: object) -> bytes | None:
         return _open(AESGCM(self._key), sealed, b"profile\0" + self._ref)
 
-    def seal_template(self, pack: str, template: bytes) -> bytes:
-        return _seal(AESGCM(self._key), template, self._template_data(pack))
+    def seal_template(self, pack: str, map_name: str, template: bytes) -> bytes:
+        """Seal an embedding of *pack*, rotated by the map called *map_name*."""
+        return _seal(AESGCM(self._key), template, self._template_data(pack, map_name))
 
-    def open_template(self, pack: object, sealed: object) -> bytes | None:
+    def open_template(self, pack: object, map_name: str, sealed: object) -> bytes | None:
         if not isinstance(pack, str):
             return None
-        return _open(AESGCM(self._key), sealed, self._template_data(pack))
+        return _open(AESGCM(self._key), sealed, self._template_data(pack, map_name))
 
-    def _template_data(self, pack: str) -> bytes:
+    def _template_data(self, pack: str, map_name: str) -> bytes:
         # The reference has a fixed length, so no pack name can be mistaken for part of it.
-        return b"template\0" + self._ref + pack.encode()
+        return b"template\0" + self._ref + map_name.encode() + b"\0" + pack.encode()
 
 
 def _seal(aead: AESGCM, value: bytes, data: bytes) -> bytes:
