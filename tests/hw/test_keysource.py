@@ -150,3 +150,26 @@ def test_the_settings_name_the_source(tmp_path: Path, monkeypatch: pytest.Monkey
     assert key_source("credential", tmp_path / "keys").load("device-key") == KEY[::-1]
     with pytest.raises(KeySourceError, match=r"keys\.source = 'tpm'"):
         key_source("tpm", tmp_path)
+
+
+def test_one_key_takes_anothers_place_in_one_step(tmp_path: Path) -> None:
+    source = FileKeySource(tmp_path / "keys")
+    source.create("device-key")
+    new = source.create("device-key-next")
+    source.promote("device-key-next", "device-key")
+    assert source.load("device-key") == new
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["device-key"]
+    with pytest.raises(KeySourceError, match="cannot be replaced: No such file"):
+        source.promote("device-key-next", "device-key")
+
+
+def test_the_advice_for_a_credential_is_what_the_unit_and_the_installer_use(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    place = "device-key:/etc/kaopass/device-key.cred"
+    unit = (root / "systemd/kaopass-agent.service").read_text()
+    assert f"LoadCredentialEncrypted={place}\n" in unit
+    assert "/etc/kaopass/device-key.cred" in (root / "scripts/install-board").read_text()
+    with pytest.raises(KeySourceError, match=f"LoadCredentialEncrypted={place}$"):
+        CredentialKeySource(tmp_path).create("device-key")
+    with pytest.raises(KeySourceError, match=f"LoadCredentialEncrypted={place} "):
+        CredentialKeySource(None).load("device-key")

