@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from agent import __version__
 from agent.device.clock import SystemClock
@@ -18,21 +19,23 @@ from agent.errors import CameraError, JournalError
 from agent.feedback.front import Feedback
 from agent.hw.gpio import GpioLamps
 from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls
+from agent.hw.onnx import OpenSession, open_session
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
 from agent.identity.matcher import Matcher
+from agent.identity.protection import ProtectedEmbedder
 from agent.identity.templates import TemplateSet
+from agent.joining import broker_tls, renewal
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import open_camera, open_networks, recogniser, rule_for
+from agent.parts import open_camera, open_networks, recogniser, rule_for, self_tested
 from agent.pipeline import Pipeline
 from agent.ports import Camera, Display, Lamps
 from agent.recognise import Step
-from agent.settings import FeedbackSettings, Settings, Sync
+from agent.settings import FeedbackSettings, Settings
 from agent.sync.backoff import Backoff
-from agent.sync.messages import ack_topic
+from agent.sync.commands import down_topics
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from agent.sync.uplink import UplinkLimits
@@ -67,8 +70,11 @@ class Agent:
         camera: Camera | None = None,
         place: Callable[[], Place] | None = None,
         watch: Callable[[Step], None] = no_watch,
+        opener: OpenSession = open_session,
     ) -> None:
-        """*camera* and *place* stand in for those of the settings; *watch* sees every frame."""
+        """*camera*, *place* and *opener* (of networks) stand in for those of the settings; *watch*
+        sees every frame."""
+        self._opener = opener
         self._settings = settings
         self._ring = ring
         self._displays = displays
@@ -100,14 +106,20 @@ class Agent:
     def open(self) -> None:
         """Open every part, the ones most likely to be misconfigured first. Raises KaopassError."""
         settings = self._settings
-        self._networks = open_networks(settings)
-        camera = self._camera or open_camera(settings.camera, self._networks.detector)
+        networks = open_networks(settings, self._opener)
+        camera = self._camera or open_camera(settings.camera, networks.detector)
         settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._open_status()
         self._gallery = Gallery(
-            settings.state_directory / "gallery.db", self._ring, self._networks.embedder.pack
+            settings.state_directory / "gallery.db",
+            self._ring,
+            networks.embedder.pack,
+            domain=settings.place.kind,
         )
         self._opened.callback(self._gallery.close)
+        # From here on no plain embedding leaves the embedder.
+        self._embedder = ProtectedEmbedder(networks.embedder, self._gallery.protection)
+        self._networks = replace(networks, embedder=self._embedder)
         if self._gallery.salvaged is not None:
             self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
         self._check_journal()
@@ -136,16 +148,17 @@ class Agent:
         """
         self._stop, self._until_end = stop, until_end
         self.source.start()
+        worker = Worker("pipeline", self._work, final=(CameraError,))
+        workers = [worker]
         if self.sync is not None:
             self.sync.start()
-        worker = Worker("pipeline", self._work, final=(CameraError,))
-        worker.start()
-        self.feedback.show(Notice("ready"))
-        self.health.state("ready")
-        self._notifier.ready()
+            workers.append(Worker("renewal", lambda: self._renewal.run(stop)))
+        for each in workers:
+            each.start()
         try:
             while not stop.is_set() and not worker.finished:
-                worker.check()
+                for each in workers:
+                    each.check()
                 self.feedback.tend()
                 stop.wait(TICK_SECONDS)
         finally:
@@ -167,9 +180,16 @@ class Agent:
     def _work(self) -> None:
         """The pipeline's thread: its own journal, its own evidence."""
         settings = self._settings
+        if not self._passes_self_test():
+            self._stand_idle()
+            return
         with self._journal() as journal:
             templates = self._load_gallery()
             self._recogniser = recogniser(settings, self._networks, templates)
+            # Ready is who can recognise, so not before the gallery is in memory.
+            self.feedback.show(Notice("ready"))
+            self.health.state("ready")
+            self._notifier.ready()
             rules = BoardingRules(
                 Pseudonyms(self._ring.pseudonym_key),
                 self._place,
@@ -193,6 +213,28 @@ class Agent:
                 watch=self._watch,
             ).run(self._stop, until_end=self._until_end)
 
+    def _passes_self_test(self) -> bool:
+        result = self_tested(self._networks)
+        if result.warning:
+            self.health.alarm("self_test", f"self-test not possible: {result.warning}")
+        if not result.fault:
+            return True
+        log.error("self-test failed: %s", result.fault)
+        self.health.alarm(
+            "self_test",
+            f"self-test failed: {result.fault}. Nobody is recognised until it passes: run "
+            "kaopass models verify, then start the agent again",
+        )
+        return False
+
+    def _stand_idle(self) -> None:
+        """Out of service, but alive: the status says why, and events already made are synced."""
+        self.feedback.show(Notice("out_of_service"))
+        self.health.state("out of service")
+        self._notifier.ready()
+        while not (self._until_end or self._stop.wait(TICK_SECONDS)):
+            self._watchdog.feed()
+
     def _between(self, journal: Journal) -> None:
         """Between two frames: a sign of life, then what is due."""
         self._watchdog.feed()
@@ -214,7 +256,8 @@ class Agent:
 
     def _load_gallery(self) -> TemplateSet:
         self._gallery_version = self._gallery.version
-        self._nicknames = {p.id: p.nickname for p in self._gallery.people() if p.nickname}
+        self._embedder.use(self._gallery.protection)
+        self._nicknames = self._gallery.nicknames()
         templates = self._gallery.load(purpose=self._settings.place.kind)
         if templates.damaged:
             self.health.alarm("gallery", f"{templates.damaged} people must be enrolled again")
@@ -295,7 +338,7 @@ class Agent:
             device,
             __version__,
             journal=self._journal,
-            link=lambda will: _mqtt_link(sync, device, will),
+            link=lambda will: _mqtt_link(self._settings, will),
             state=state,
             backoff=Backoff(
                 state, min_seconds=sync.retry_min_seconds, max_seconds=sync.retry_max_seconds
@@ -311,6 +354,8 @@ class Agent:
         self.sync = supervisor
         self._opened.callback(supervisor.stop)
         self.health.watch_detail("sync", lambda: supervisor.status)
+        self._renewal = renewal(self._settings, self._ring.audit_key())
+        self.health.watch_alarms(self._renewal.alarms)
 
 
 def _gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
@@ -324,18 +369,18 @@ def _gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
     )
 
 
-def _mqtt_link(sync: Sync, device: str, will: Message) -> MqttLink:
-    tls = Tls(sync.ca_file, sync.certificate_file, sync.private_key_file) if sync.tls else None
+def _mqtt_link(settings: Settings, will: Message) -> MqttLink:
+    sync, device = settings.sync, settings.device.name
     return MqttLink(
         sync.host,
         sync.port,
         client_id=device,
         protocol=sync.protocol,
-        tls=tls,
+        tls=broker_tls(settings),
         username=sync.username,
         password=sync.password.get_secret_value(),
         keepalive_seconds=sync.keepalive_seconds,
-        subscriptions=[ack_topic(device)],
+        subscriptions=down_topics(device),
         will=will,
     )
 

@@ -71,3 +71,11 @@ class CityError(KaopassError):
 
 class StatusError(KaopassError):
     """No agent answers on the status socket, or another one already does."""
+
+
+class ProvisioningError(KaopassError):
+    """This device cannot get, prove or renew its certificate."""
+
+
+class AuditError(KaopassError):
+    """The audit log cannot be written, or is not what was written."""

@@ -7,50 +7,66 @@ benchmarks use a few of them alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.errors import ModelError, SettingsError, UsageError
+import numpy as np
+
+from agent.device.selftest import Golden, SelfTest, self_test
+from agent.errors import ImageError, ModelError, SettingsError, UsageError
 from agent.hw.file import FileCamera
 from agent.hw.folder import FolderCamera
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
+from agent.hw.liveness import FacepluginLiveness
+from agent.hw.onnx import OpenSession, open_session
 from agent.hw.opencv import RtspCamera, V4l2Camera
+from agent.hw.photographs import pinned_picture
 from agent.identity.calibration import Calibration
+from agent.identity.calibration import load as load_calibration
 from agent.identity.decision import Decider, Rule
 from agent.identity.enrolment import Enroller
 from agent.identity.matcher import Matcher
+from agent.identity.protection import ProtectedEmbedder, Protection
+from agent.identity.tail import Tail
 from agent.identity.templates import TemplateSet
-from agent.packs.store import locate
-from agent.ports import Camera, FaceDetector, FaceEmbedder
+from agent.packs.manifest import GoldenValues, Pack
+from agent.packs.store import locate, locate_role
+from agent.ports import Camera, FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
 from agent.settings import CameraSettings, DecisionSettings, Settings
 from agent.values import Frame
+from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
+from agent.vision.threshold import load as load_threshold
 
+ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_images
 NEEDS_SOURCE = ("file", "folder", "rtsp")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Networks:
-    """The networks of one pack, ready to run, and the pack's measured impostor scores."""
+    """The networks of one pack, ready to run, and the pack's measured impostor scores.
+
+    ``liveness`` is there when the settings ask for it, and only then.
+    """
 
     detector: FaceDetector
     embedder: FaceEmbedder
     calibration: Calibration
+    liveness: LivenessModel | None = None
+    golden: GoldenValues | None = None
+
+    def protected(self, protection: Protection) -> Networks:
+        """The same networks, but that no plain embedding leaves them (requirement B6)."""
+        return replace(self, embedder=ProtectedEmbedder(self.embedder, protection))
 
 
-def open_networks(settings: Settings) -> Networks:
-    """Find, verify and open the model pack of *settings*.
+def open_networks(settings: Settings, opener: OpenSession = open_session) -> Networks:
+    """Find, verify and open the model packs of *settings*; *opener* opens each network's session.
 
-    Raises ModelError when it is missing, altered, not licensed for this use, or when liveness is
-    asked for, which this version has no model for.
+    Raises ModelError when one is missing, altered, or not licensed for this use: a door that was
+    promised liveness does not open without it.
     """
-    if settings.liveness.mode == "on":
-        raise ModelError(
-            'liveness.mode = "on", but this version has no liveness stage yet, and a door that '
-            'was promised one must not open without it. Set it to "off", and know that a '
-            "photograph is then taken for a face"
-        )
     models = settings.models
     installed = locate(models.pack, settings.models_directory, models.licence)
     return Networks(
@@ -60,15 +76,79 @@ def open_networks(settings: Settings) -> Networks:
             min_score=settings.vision.min_detection_score,
             threads=models.threads,
             provider=models.provider,
+            opener=opener,
         ),
         embedder=ArcFaceEmbedder(
             installed.paths["embedder"],
             pack=models.pack,
             threads=models.threads,
             provider=models.provider,
+            typical_norm=installed.pack.typical_norm,
+            opener=opener,
         ),
-        calibration=Calibration(installed.pack.impostor_fmr),
+        calibration=calibration_for(settings, installed.pack),
+        liveness=open_liveness(settings, opener) if settings.liveness.mode == "on" else None,
+        golden=installed.pack.golden,
     )
+
+
+def calibration_for(settings: Settings, pack: Pack) -> Calibration:
+    """What ``kaopass gallery calibrate`` found on this device's residents, else the pack's figures.
+
+    Raises GalleryError when the device's own is damaged.
+    """
+    return load_calibration(settings.calibration_file, pack.name) or pack_calibration(pack)
+
+
+def pack_calibration(pack: Pack) -> Calibration:
+    """The scores of different people that come with *pack*."""
+    given = pack.impostor_tail
+    if given is None:
+        return Calibration(pack.impostor_fmr)
+    tail = Tail(given.start, given.rate, given.scale, given.shape)
+    return Calibration(pack.impostor_fmr, tail, given.errors, given.averaging)
+
+
+def open_liveness(settings: Settings, opener: OpenSession = open_session) -> LivenessModel:
+    """Find, verify and open the liveness network, whatever ``liveness.mode`` says.
+
+    Raises ModelError saying how to install it.
+    """
+    models, pack = settings.models, settings.liveness.pack
+    try:
+        path = locate_role(pack, "liveness", settings.models_directory, models.licence)
+    except ModelError as error:
+        raise ModelError(
+            f"liveness cannot be judged, and without it nobody passes: {error}"
+        ) from error
+    return FacepluginLiveness(
+        path, pack=pack, threads=models.threads, provider=models.provider, opener=opener
+    )
+
+
+def liveness_threshold(settings: Settings) -> float:
+    """The least score of a live face: the setting, else this camera's own, else the pack's.
+
+    Raises ModelError when the camera's own is damaged or of another pack.
+    """
+    if settings.liveness.threshold is not None:
+        return settings.liveness.threshold
+    kept = load_threshold(settings.liveness_file, settings.liveness.pack)
+    return DEFAULT_THRESHOLD if kept is None else kept.threshold
+
+
+def self_tested(networks: Networks) -> SelfTest:
+    """The boot self-test of *networks*; a warning where there is nothing to test them with."""
+    values = networks.golden
+    if values is None:
+        return SelfTest(warning=f"model pack {networks.embedder.pack!r} has no golden values")
+    try:
+        picture = pinned_picture(values.picture, values.sha256)
+    except (ImageError, OSError) as error:
+        return SelfTest(warning=str(error))
+    landmarks = np.asarray(values.landmarks, np.float32).reshape(-1, 5, 2)
+    golden = Golden(picture, landmarks, values.cosines)
+    return self_test(networks.detector, networks.embedder, golden)
 
 
 def open_camera(
@@ -191,10 +271,24 @@ def quality_gate(settings: Settings) -> QualityGate:
     )
 
 
-def rule_for(decision: DecisionSettings, calibration: Calibration, templates: TemplateSet) -> Rule:
-    """The decision rule for a gallery of this size."""
+def rule_for(
+    decision: DecisionSettings,
+    calibration: Calibration,
+    templates: TemplateSet,
+    *,
+    images: int = ENROLLED_VIEWS,
+    views: int = 1,
+) -> Rule:
+    """The decision rule for a gallery of this size.
+
+    *images* is how many views of different moments a template is the mean of, *views* how many a
+    decision is made of. The frames of one track are near copies of each other and spread scores
+    like one.
+    """
     return Rule(
-        threshold=calibration.threshold(len(templates.owners), decision.fpir),
+        threshold=calibration.threshold(
+            len(templates.owners), decision.fpir, images=images, views=views
+        ),
         min_margin=decision.min_margin,
         min_frames=decision.min_frames,
         max_frames=decision.max_frames,
@@ -204,6 +298,13 @@ def rule_for(decision: DecisionSettings, calibration: Calibration, templates: Te
 def recogniser(settings: Settings, networks: Networks, templates: TemplateSet) -> Recogniser:
     """The whole path from a frame to decisions, against *templates*."""
     rule = rule_for(settings.decision, networks.calibration, templates)
+    liveness = None
+    if networks.liveness is not None:
+        liveness = Liveness(
+            networks.liveness,
+            threshold=liveness_threshold(settings),
+            min_frames=settings.decision.min_frames,
+        )
     return Recogniser(
         networks.detector,
         networks.embedder,
@@ -212,6 +313,7 @@ def recogniser(settings: Settings, networks: Networks, templates: TemplateSet) -
         lost_ms=round(settings.vision.lost_seconds * 1000),
         max_faces=settings.vision.max_faces,
         max_frames=settings.decision.max_frames,
+        liveness=liveness,
     )
 
 
@@ -222,5 +324,5 @@ def enroller(settings: Settings, networks: Networks, *, min_images: int | None =
         networks.embedder,
         quality_gate(settings).judge,
         min_images=settings.enrolment.min_images if min_images is None else min_images,
-        max_templates=settings.enrolment.max_templates,
+        max_views=settings.enrolment.max_views,
     )

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from agent.errors import JournalError
+from agent.errors import JournalError, ModelError
 from agent.journey.boarding import BoardingRules
 from agent.ports import Clock, EventLog
 from agent.recognise import Recogniser, Step
 from agent.values import Decision, Event, Frame, Moment, Notice, Outcome, StoredEvent, TrackedFace
+from agent.vision.colour import ColourWatch
 from agent.vision.quality import TOO_SMALL
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class Pipeline:
         self._watch = watch
         self._visits: dict[int, _Visit] = {}
         self._camera_lost = False
+        self._model_lost = False
+        self._colours = ColourWatch()
 
     def run(self, stop: threading.Event, *, until_end: bool = True) -> None:
         """Work until *stop* is set or, with *until_end*, until a file source is over."""
@@ -122,6 +125,28 @@ class Pipeline:
             self._camera_lost = lost
             self._teller.show(Notice("out_of_service" if lost else "ready"), None)
 
+    def _note_model(self, error: ModelError | None) -> None:
+        """A network that stops giving answers is an alarm and a lamp, never "nobody there"."""
+        if error is not None:
+            self._health.count("model_failures")
+            self._health.alarm("model", str(error))
+            self._finish()
+        if (error is not None) != self._model_lost:
+            self._model_lost = error is not None
+            self._teller.show(Notice("out_of_service" if self._model_lost else "ready"), None)
+            if error is None:
+                self._health.clear("model")
+
+    def _note_colours(self) -> None:
+        if self._colours.swapped:
+            self._health.alarm(
+                "colours",
+                "faces look blue: the camera seems to give red and blue the wrong way round; "
+                "check the pixel format of its driver or pipeline",
+            )
+        else:
+            self._health.clear("colours")
+
     def _finish(self) -> None:
         """No more frames: everybody at the door has left."""
         for decision in self._recogniser.finish():
@@ -131,12 +156,23 @@ class Pipeline:
 
     def take(self, frame: Frame) -> None:
         """Run one frame through the line and act on what it brought."""
-        step = self._recogniser.process(frame)
         self._health.count("frames")
+        try:
+            step = self._recogniser.process(frame)
+        except ModelError as error:
+            self._note_model(error)
+            return
+        self._note_model(None)
         for seen in step.tracks.seen:
+            self._health.count("faces")
+            if seen.quality.reason:
+                self._health.count(f"faces_{seen.quality.reason}")
+            else:
+                self._colours.saw(seen.track, frame.image, seen.face)
             # A bystander far off is not waiting for an answer.
             if seen.track not in self._visits and seen.quality.reason != TOO_SMALL:
                 self._visits[seen.track] = _Visit(since_ms=frame.t_ms)
+        self._note_colours()
         for decision in step.decisions:
             self._act(decision)
         for seen in step.tracks.seen:
@@ -200,6 +236,7 @@ class Pipeline:
         self._teller.show(notice, stored)
 
     def _leave(self, track: int) -> None:
+        self._colours.forget(track)
         visit = self._visits.pop(track, None)
         if visit is not None and visit.recorded is None and visit.outcome is Outcome.UNKNOWN:
             self._health.count("strangers")

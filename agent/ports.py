@@ -7,7 +7,7 @@ the package that behaves like the real part.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.values import (
     Ack,
@@ -18,6 +18,7 @@ from agent.values import (
     LinkEvent,
     Moment,
     Notice,
+    Pending,
     StoredEvent,
     Vector,
 )
@@ -52,6 +53,35 @@ class FaceEmbedder(Protocol):
     def embed(self, image: Image, faces: Sequence[Face]) -> Vector:
         """Rows of length 1, float32 (len(faces), d), one for each face."""
 
+    def embed_reference(self, image: Image, faces: Sequence[Face]) -> Vector:
+        """The same for enrolment, where time is no matter and good views are asked for.
+
+        Rows need not have length 1: one from a view that says little of the person is longer (at
+        most 1.2), one from a clear view shorter, so that a probe's product with it is a score
+        which the same threshold suits for all.
+        """
+
+
+class LivenessModel(Protocol):
+    """A network that tells a face from a picture of one."""
+
+    @property
+    def pack(self) -> str:
+        """Name of the model pack; a threshold found for one pack is never used with another."""
+
+    def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
+        """How likely each face is alive, float32 (len(faces),): 0 undecided, above it rather so."""
+
+
+class LivenessSensor(Protocol):
+    """A second eye that a photograph cannot deceive: an infrared or depth camera."""
+
+    def look(self, frame: Frame, faces: Sequence[Face]) -> Sequence[bool | None]:
+        """For each face of *frame*: True with the warmth or relief of a face, False without.
+
+        None where it cannot tell: too far away, or nothing measured at that moment.
+        """
+
 
 class KeySource(Protocol):
     """Where secret keys come from. Keys are 32 bytes."""
@@ -61,6 +91,17 @@ class KeySource(Protocol):
 
     def create(self, name: str) -> bytes:
         """Make and keep a new random key. Raises KeySourceError if it exists or cannot be kept."""
+
+
+@runtime_checkable
+class ChangeableKeySource(KeySource, Protocol):
+    """A key source that can exchange one key for another."""
+
+    def promote(self, name: str, to: str) -> None:
+        """Make the key called *name* the one called *to*; the old one is gone.
+
+        In one step that a power cut leaves either done or not. Raises KeySourceError.
+        """
 
 
 class Clock(Protocol):
@@ -118,6 +159,24 @@ class Outbox(Protocol):
         Raises MessageError if there is no such epoch.
         """
 
+    def requeue(self, epoch: str, first: int, last: int) -> int:
+        """The same for quarantined ones that can still be read."""
+
+    def absent(self, epoch: str, first: int, last: int) -> list[tuple[int, int, str]]:
+        """(first, last, code) of what of *first* to *last* will never be sent, in order.
+
+        Raises MessageError if there is no such epoch.
+        """
+
+    def held(self) -> list[str]:
+        """Every epoch there is, oldest first; the current one is last."""
+
+    def offsets(self) -> list[tuple[str, int]]:
+        """(boot, Unix less monotonic ms) of boots whose clock was found after events were stored.
+
+        Only the newest few boots.
+        """
+
 
 class Lamps(Protocol):
     """Three lamps and a buzzer at the door."""
@@ -149,3 +208,19 @@ class Link(Protocol):
         """Send with QoS 1. Raises LinkError when not connected."""
 
     def close(self) -> None: ...
+
+
+class CertificateService(Protocol):
+    """An EST server (RFC 7030). Certificates and requests are DER."""
+
+    def authorities(self) -> list[bytes]:
+        """The certificates of its authorities (cacerts). Raises ProvisioningError."""
+
+    def enroll(self, request: bytes, name: str, claim: str) -> bytes | Pending:
+        """A certificate for *request* (simpleenroll). Raises ProvisioningError."""
+
+    def reenroll(self, request: bytes) -> bytes | Pending:
+        """The next certificate (simplereenroll), asked for with the one in use.
+
+        Raises ProvisioningError.
+        """

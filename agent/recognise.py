@@ -5,14 +5,16 @@ The door (``agent.pipeline``), ``kaopass identify`` and the benchmarks all run t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.errors import ModelError
 from agent.identity.decision import Decider, Rule, Search
 from agent.ports import FaceDetector, FaceEmbedder
-from agent.values import Decision, Frame, TrackedFace, Tracks
+from agent.values import Decision, Frame, Outcome, TrackedFace, Tracks
 from agent.vision.bestshot import BestShots
+from agent.vision.liveness import Liveness
 from agent.vision.quality import QualityGate
 from agent.vision.tracking import Tracker
 
@@ -38,9 +40,11 @@ class Recogniser:
         lost_ms: int,
         max_faces: int,
         max_frames: int,
+        liveness: Liveness | None = None,
     ) -> None:
         """*lost_ms* ends an unseen track, *max_faces* bounds the embeddings of one frame, and
-        *max_frames* the views a track is decided on."""
+        *max_frames* the views a track is decided on. With *liveness* a match is given only to a
+        face that is shown to be alive; a stranger stays unknown, alive or not."""
         self._detector = detector
         self._embedder = embedder
         self._gate = gate
@@ -48,6 +52,7 @@ class Recogniser:
         self._tracker = Tracker(lost_ms)
         self._shots = BestShots(max_frames)
         self._max_faces = max_faces
+        self._liveness = liveness
         self._after_still = False
 
     def use(self, search: Search, rule: Rule) -> None:
@@ -55,7 +60,10 @@ class Recogniser:
         self._decider.replace(search, rule)
 
     def process(self, frame: Frame) -> Step:
-        """Take one frame through all stages. Frames must come in the order of their ``t_ms``."""
+        """Take one frame through all stages. Frames must come in the order of their ``t_ms``.
+
+        Raises ModelError when a network stops giving answers.
+        """
         over: tuple[int, ...] = ()
         if frame.still or self._after_still:
             # A photograph continues nothing, and nothing continues it.
@@ -87,16 +95,30 @@ class Recogniser:
             return []
         probes = self._embedder.embed(frame.image, [s.face for s in wanted])
         if not np.isfinite(probes).all():
-            keep = [i for i in range(len(wanted)) if np.isfinite(probes[i]).all()]
-            wanted, probes = [wanted[i] for i in keep], probes[keep]
+            # Dropped in silence they would look like nobody.
+            raise ModelError("the embedder's output is not numbers; run: kaopass models verify")
         for item in wanted:
             self._shots.took(item.track, item.quality, frame.t_ms)
-        return self._decider.observe(frame, wanted, probes) if wanted else []
+        if self._liveness is not None:
+            self._liveness.observe(frame, wanted)
+        return [self._alive(frame, d) for d in self._decider.observe(frame, wanted, probes)]
+
+    def _alive(self, frame: Frame, decision: Decision) -> Decision:
+        """*decision*, or its refusal when a match was not shown to be alive."""
+        if self._liveness is None or decision.outcome is not Outcome.MATCH:
+            return decision
+        since = self._decider.since(decision.track)
+        verdict = self._liveness.verdict(decision.track, since=since, still=frame.still)
+        if verdict.live:
+            return decision
+        return replace(decision, outcome=Outcome.REJECTED, person=None, reason=verdict.reason)
 
     def _end(self, tracks: tuple[int, ...], *, still: bool) -> list[Decision]:
         last_words = []
         for track in tracks:
             self._shots.forget(track)
+            if self._liveness is not None:
+                self._liveness.forget(track)
             decision = self._decider.end(track, still=still)
             if decision is not None:
                 last_words.append(decision)

@@ -37,6 +37,9 @@ class Device(Section):
     name: str = Field(
         "kaopass-1", pattern=NAME, description="device name: certificate CN, client id"
     )
+    serial: str = Field(
+        "", pattern=r"^[!-~]{0,64}$", description="its claim is bound to this; empty = the board's"
+    )
 
 
 class PlaceSettings(Section):
@@ -129,20 +132,28 @@ class Liveness(Section):
     """Whether a face must be shown to be alive."""
 
     mode: Literal["off", "on"] = Field("off", description="'on' refuses photographs and screens")
+    pack: str = Field("faceplugin", pattern=NAME, description="pack with a liveness network")
+    threshold: Fraction | None = Field(
+        None,
+        description="least score of a live face; default: what `kaopass liveness calibrate` found"
+        " for this camera, else 0.5",
+    )
 
 
 class Enrolment(Section):
     """What it takes to be put into the gallery on this device."""
 
     min_images: int = Field(3, ge=1, le=50, description="good views needed")
-    max_templates: int = Field(5, ge=1, le=20, description="templates kept of one person")
+    max_views: int = Field(
+        5, ge=1, le=50, description="most varied views that a person's template is made of"
+    )
 
 
 class Keys(Section):
     """Where the device key comes from."""
 
-    source: Literal["file", "credential"] = Field(
-        "file", description="a 0600 file, or a systemd credential"
+    source: Literal["file", "credential", "otp"] = Field(
+        "file", description="a 0600 file, a systemd credential, or a Raspberry Pi's OTP rows"
     )
     directory: Path | None = Field(None, description="key files; default: keys/ in the state")
 
@@ -252,6 +263,26 @@ class Settings(Section):
     @property
     def models_directory(self) -> Path:
         return (self.models.directory or self.state_directory / "models").expanduser()
+
+    @property
+    def liveness_file(self) -> Path:
+        """What ``kaopass liveness calibrate`` found for this device's camera."""
+        return self.state_directory / "liveness.json"
+
+    @property
+    def identity_directory(self) -> Path:
+        """What ``kaopass provision`` got: this device's key and certificates."""
+        return self.state_directory / "identity"
+
+    @property
+    def audit_file(self) -> Path:
+        """Who did what on this device."""
+        return self.state_directory / "audit.jsonl"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What ``kaopass gallery calibrate`` found on this device's residents."""
+        return self.state_directory / "calibration.json"
 
     @property
     def keys_directory(self) -> Path:

@@ -19,6 +19,10 @@ Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
+# No device of this version ran before it was written: an earlier time means the clock was never
+# set (a Pi without a battery starts in 1970 or at its last shutdown). 2026-11-01T00:00:00Z.
+BUILT_MS = 1_793_491_200_000
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -126,6 +130,18 @@ class Decision:
     score: float
     reason: str
     final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessVerdict:
+    """Whether a face was shown to be alive. ``score`` is 0 to 1; 0.5 is the pack's own threshold.
+
+    ``score`` is 0 and ``live`` False where there was too little to judge by.
+    """
+
+    live: bool
+    score: float
+    reason: str  # "live", "not_live", "liveness_unsure"
 
 
 class EventKind(str, Enum):
@@ -251,3 +267,10 @@ class Health:
     alarms: tuple[str, ...]
     counters: dict[str, int]
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A certificate request waits for somebody's approval; ask again after ``retry_seconds``."""
+
+    retry_seconds: float

@@ -141,13 +141,33 @@ def clip(*pictures: Image, still: bool = False) -> list[Frame]:
     return [Frame(p, i, 100 * i, 9_000 + 100 * i, still) for i, p in enumerate(pictures)]
 
 
+class BrokenAtTimes(PatchEmbedder):
+    """Gives values that are no numbers from the second view on, for *times* views."""
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+        self._views = 0
+
+    def embed(self, image: Image, faces: list[Face]) -> Vector:
+        self._views += 1
+        rows = super().embed(image, faces)
+        if self._views > 1 and self._left:
+            self._left -= 1
+            rows[:] = np.nan
+        return rows
+
+
 def run(
-    door: Door, frames: Sequence[Frame | None], on_failure: str = "refuse", repeat_ms: int = 120_000
+    door: Door,
+    frames: Sequence[Frame | None],
+    on_failure: str = "refuse",
+    repeat_ms: int = 120_000,
+    embedder: PatchEmbedder | None = None,
 ) -> None:
     decider = Decider(PatchSearch(), Rule(0.5, 0.05, 3, 8))
     recogniser = Recogniser(
         PatchDetector(),
-        PatchEmbedder(),  # type: ignore[arg-type]
+        embedder or PatchEmbedder(),  # type: ignore[arg-type]
         QualityGate(28, 1, 5, 250, 0.6),
         decider,
         lost_ms=250,
@@ -258,3 +278,25 @@ def test_photographs_do_not_continue_one_another() -> None:
     door = Door()
     run(door, clip(*[picture((EVE, 100)) for _ in range(4)], still=True))
     assert door.counts["strangers"] == 4
+
+
+def test_a_network_that_stops_giving_numbers_is_an_alarm_and_a_lamp_and_not_nobody() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100)) for _ in range(9)]), embedder=BrokenAtTimes(99))
+    assert door.happened == ["out_of_service"]
+    assert "not numbers" in door.alarms["model"]
+    assert door.counts["model_failures"] == 8
+
+
+def test_after_a_network_has_come_back_the_door_is_ready_and_recognises_again() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100)) for _ in range(9)]), embedder=BrokenAtTimes(2))
+    assert door.happened == ["out_of_service", "ready", "journalled", "welcome"]
+    assert door.alarms == {}
+
+
+def test_every_view_not_used_is_counted_by_its_reason() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 290)) for _ in range(4)]))
+    assert door.counts["faces"] == 4
+    assert door.counts["faces_cut_off"] == 4

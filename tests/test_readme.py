@@ -21,14 +21,20 @@ def leaves() -> dict[str, click.Command]:
     for name in COMMANDS:
         command = kaopass.get_command(context, name)
         assert command is not None
-        if isinstance(command, click.Group):
-            inner = click.Context(command)
-            for sub in command.list_commands(inner):
-                leaf = command.get_command(inner, sub)
-                assert leaf is not None
-                found[f"{name} {sub}"] = leaf
-        else:
-            found[name] = command
+        found |= leaves_of(name, command)
+    return found
+
+
+def leaves_of(name: str, command: click.Command) -> dict[str, click.Command]:
+    """*command* itself, or what does something below it."""
+    if not isinstance(command, click.Group):
+        return {name: command}
+    found: dict[str, click.Command] = {}
+    inner = click.Context(command)
+    for sub in command.list_commands(inner):
+        leaf = command.get_command(inner, sub)
+        assert leaf is not None
+        found |= leaves_of(f"{name} {sub}", leaf)
     return found
 
 
@@ -44,7 +50,7 @@ def test_every_command_has_help_and_a_readme_line(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
-    assert re.search(rf"^\| `kaopass {name}\b", README, re.MULTILINE), f"no line for {name}"
+    assert re.search(rf"^\| `kaopass {name}[ `]", README, re.MULTILINE), f"no line for {name}"
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -14,6 +14,7 @@ from agent.errors import UsageError
 from agent.settings import load
 
 if TYPE_CHECKING:
+    from agent.identity.protection import Protection
     from agent.identity.templates import TemplateSet
     from agent.parts import Networks
     from agent.ports import Camera
@@ -61,6 +62,7 @@ def command(
     file the default pack and its research licence are assumed, for trying things out. Nothing is
     journalled, and nothing of the pictures is kept.
     """
+    from agent.identity.protection import Protection
     from agent.parts import (
         camera_overrides,
         open_camera,
@@ -76,6 +78,10 @@ def command(
         overrides["models"] = {"licence": "research"}
     if gallery_directory is not None:
         overrides["state"] = {"directory": gallery_directory}
+        # Another state directory is about whom to know, not about where networks are.
+        if not (gallery_directory / "models").is_dir():
+            known = overrides.setdefault("models", {})
+            known["directory"] = load(settings_file).models_directory
         if enrolments:
             raise UsageError("give --gallery or --enroll, not both")
     settings = load(settings_file, overrides)
@@ -85,9 +91,11 @@ def command(
     camera.open()
     networks = open_networks(settings)
     if people:
+        networks = networks.protected(Protection.passing())
         templates = _enrolled(settings, networks, people)
     else:
-        templates = _from_gallery(settings, networks.embedder.pack)
+        protection, templates = _from_gallery(settings, networks.embedder.pack)
+        networks = networks.protected(protection)
     watcher = recogniser(settings, networks, templates)
     report = _Report(as_json)
     try:
@@ -178,7 +186,7 @@ def _enrolled(settings: Settings, networks: Networks, people: list[tuple[str, st
     )
 
 
-def _from_gallery(settings: Settings, pack: str) -> TemplateSet:
+def _from_gallery(settings: Settings, pack: str) -> tuple[Protection, TemplateSet]:
     from agent.identity.gallery import Gallery
 
     path = settings.state_directory / "gallery.db"
@@ -188,4 +196,4 @@ def _from_gallery(settings: Settings, pack: str) -> TemplateSet:
             "with somebody"
         )
     with Gallery(path, open_ring(settings), pack) as gallery:
-        return gallery.load()
+        return gallery.protection, gallery.load()

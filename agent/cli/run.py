@@ -22,7 +22,7 @@ from agent.settings import Settings, load
 )
 @click.option(
     "--keys",
-    type=click.Choice(["file", "credential"]),
+    type=click.Choice(["file", "credential", "otp"]),
     help="Where the device key is; the systemd unit says 'credential'.",
 )
 @click.option("--until-end", is_flag=True, help="Stop when a file is over, instead of waiting on.")
@@ -35,6 +35,13 @@ def command(
     Watches the camera, recognises enrolled residents, journals each boarding or check-in, shows
     the result, and syncs to the city. Ask it how it is with `kaopass status`.
     """
+    # Before the slow imports: being told to stop while starting is no failure either.
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    from agent.device.memory import return_large_buffers
+
+    return_large_buffers()
     from agent.app import Agent
     from agent.device.notify import from_environment
     from agent.parts import camera_overrides
@@ -47,9 +54,6 @@ def command(
     settings = load(settings_file, overrides)
     # journald adds time and unit; a terminal does not need them.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     notifier, watchdog = from_environment()
     agent = Agent(
         settings,

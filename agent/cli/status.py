@@ -13,6 +13,12 @@ from agent.cli.common import json_option, print_json, settings_option
 from agent.device.statussocket import ask
 from agent.errors import StatusError
 
+# Where faces are lost on the way to a decision: prefix of the counters, and what they say.
+REJECTS = {
+    "faces": "views of faces not used, by reason (share of all views)",
+    "rejected": "people who left without a decision, by reason",
+}
+
 
 @click.command()
 @settings_option
@@ -54,13 +60,34 @@ def _print_table(health: dict[str, Any]) -> None:
         click.echo()
     rows = [("state", str(health.get("state", "?")))]
     rows += [(name, _said(value)) for name, value in health.get("detail", {}).items()]
-    rows += [(name, str(value)) for name, value in health.get("counters", {}).items()]
+    counters = health.get("counters", {})
+    tables = {prefix: _parts(counters, prefix) for prefix in REJECTS}
+    told = {f"{prefix}_{name}" for prefix, parts in tables.items() for name in parts}
+    rows += [(name, str(value)) for name, value in counters.items() if name not in told]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name.replace('_', ' '):<{width}}  {value}")
+    for prefix, title in REJECTS.items():
+        _print_rejects(title, tables[prefix], counters.get(prefix, 0))
     if not alarms:
         click.echo()
         click.secho("no alarms", fg="green")
+
+
+def _parts(counters: dict[str, int], prefix: str) -> dict[str, int]:
+    """The counters ``<prefix>_<reason>``, by reason, the largest first."""
+    start = f"{prefix}_"
+    kept = {n.removeprefix(start): c for n, c in counters.items() if n.startswith(start)}
+    return dict(sorted(kept.items(), key=lambda item: -item[1]))
+
+
+def _print_rejects(title: str, parts: dict[str, int], total: int) -> None:
+    if not parts:
+        return
+    click.echo(f"\n{title}")
+    total = total or sum(parts.values())
+    for name, count in parts.items():
+        click.echo(f"  {name.replace('_', ' '):<24}{count:>9}  {count / total:>4.0%}")
 
 
 def _said(value: Any) -> str:

@@ -35,6 +35,7 @@ from agent.hw.scenery import Passenger
 from agent.hw.walks import overlap
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing, open_keyring
+from agent.identity.protection import Protection
 from agent.journey.pseudonym import Pseudonyms
 from agent.parts import Networks, camera_overrides, enroller, enrolment_frames, open_networks
 from agent.ports import Display
@@ -109,7 +110,8 @@ def run(
         settings = _settings(options, folder)
         networks = open_networks(settings)
         ring = open_keyring(key_source("file", settings.keys_directory), may_create=True)
-        templates = _enrol(options, settings, networks, ring)
+        protection, templates = _enrol(options, settings, networks, ring)
+        networks = networks.protected(protection)
         tell(f"enrolled: {', '.join(templates)}")
         scene, known = _scene(options, settings, networks, templates)
         del networks  # the agent opens its own
@@ -172,7 +174,8 @@ def _settings(options: Options, folder: Path, broker: Broker | None = None) -> S
             # The scene goes round in 39 s, each round another trip: whoever comes again boards.
             "place": {"kind": "bus", "name": "デモバス", "door": "front", "repeat_seconds": 15},
             "camera": camera,
-            "models": {"licence": "research"},
+            # Packs are installed once for this machine, not for each demo.
+            "models": {"licence": "research", "directory": load(None).models_directory},
             "liveness": {"mode": options.liveness},
             # Passengers of the scene stand at the door for two seconds.
             "decision": {"timeout_seconds": 1.2},
@@ -185,22 +188,22 @@ def _settings(options: Options, folder: Path, broker: Broker | None = None) -> S
 
 def _enrol(
     options: Options, settings: Settings, networks: Networks, ring: KeyRing
-) -> dict[str, Vector]:
-    """Put everybody to be enrolled into the device's gallery; id to templates."""
+) -> tuple[Protection, dict[str, Vector]]:
+    """Put everybody to be enrolled into the device's gallery; its map, and id to templates."""
     files: dict[str, list[str]] = {}
     for person, file in options.enrolments or ((DEFAULT_PERSON, str(picture("yaoming.jpg"))),):
         files.setdefault(person, []).append(file)
-    enrol = enroller(settings, networks, min_images=1)
-    templates = {
-        person: enrol.enrol((file, enrolment_frames(file)) for file in paths).templates
-        for person, paths in files.items()
-    }
     settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = settings.state_directory / "gallery.db"
-    with Gallery(path, ring, networks.embedder.pack) as gallery:
+    with Gallery(path, ring, networks.embedder.pack, domain=settings.place.kind) as gallery:
+        enrol = enroller(settings, networks.protected(gallery.protection), min_images=1)
+        templates = {
+            person: enrol.enrol((file, enrolment_frames(file)) for file in paths).templates
+            for person, paths in files.items()
+        }
         for person, rows in templates.items():
             gallery.enroll(person, rows, now_ms=time.time_ns() // 1_000_000)
-    return templates
+        return gallery.protection, templates
 
 
 def _scene(

@@ -8,11 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.values import Moment
-
-# No device of this version ran before it was written: an earlier time means the clock was never
-# set (a Pi without a battery starts in 1970 or at its last shutdown). 2026-11-01T00:00:00Z.
-BUILT_MS = 1_793_491_200_000
+from agent.values import BUILT_MS, Moment
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd touches this at every synchronisation (systemd-timesyncd(8)).

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from agent.errors import CameraError
-from agent.hw.frames import PICTURE_SUFFIXES, is_picture, mono_ms, read_picture, turned
+from agent.hw.frames import PICTURE_SUFFIXES, as_bgr, is_picture, mono_ms, read_picture, turned
 from agent.hw.opencv import Capture, Connect, connect
 from agent.values import Frame, Image
 
@@ -119,7 +119,7 @@ class FileCamera:
                 f"{self._path}: not a video, damaged, or in a codec this OpenCV lacks; if another"
                 " player shows it, convert it: ffmpeg -i FILE -c:v libx264 -pix_fmt yuv420p NEW.mp4"
             )
-        self._ahead = np.asarray(image, np.uint8)
+        self._ahead = as_bgr(np.asarray(image))
         self._round_frames = 0
         self._first_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
         rate = capture.get(cv2.CAP_PROP_FPS)
@@ -133,7 +133,7 @@ class FileCamera:
             good, image = self._capture.read()
             if not good:
                 return None
-            ahead = np.asarray(image, np.uint8)
+            ahead = as_bgr(np.asarray(image))
         self._round_frames += 1
         return ahead
 

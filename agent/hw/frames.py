@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.errors import CameraError
 from agent.values import Frame, Image
@@ -30,6 +32,32 @@ def turned(image: Image, degrees: int) -> Image:
     if degrees == 0:
         return image
     return np.asarray(cv2.rotate(image, _TURNS[degrees]), np.uint8)
+
+
+def as_bgr(image: NDArray[Any]) -> Image:
+    """Whatever a driver gives as BGR, uint8 (height, width, 3).
+
+    Takes grey, BGR and BGRA, of 8 or 16 bits (the upper 8 are kept) or floats from 0 to 1. Raises
+    CameraError for anything else, naming it: guessed colours would look like nobody.
+    """
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype.kind == "f":
+        image = (np.nan_to_num(image).clip(0, 1) * 255).astype(np.uint8)
+    if image.ndim == 2:
+        image = image[:, :, np.newaxis]
+    if image.dtype != np.uint8 or image.ndim != 3 or not image.size:
+        raise CameraError(f"camera: gives {image.dtype} {image.shape}, which is no picture")
+    channels = image.shape[2]
+    if channels == 3:
+        return image
+    if channels not in (1, 4):
+        raise CameraError(
+            f"camera: gives {channels} values a pixel; 1 (grey), 3 (BGR) and 4 (BGRA) can be used:"
+            " set another pixel format in its driver or pipeline"
+        )
+    code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
 def is_picture(path: Path) -> bool:
@@ -70,12 +98,15 @@ class LiveNumbers:
         self._t_ms = -1
         self._origin_ms: int | None = None
 
-    def frame(self, image: Image, taken_ms: int | None = None) -> Frame:
-        """The next frame. *taken_ms*: when the sensor took it, in milliseconds of any one clock."""
+    def frame(self, image: NDArray[Any], taken_ms: int | None = None) -> Frame:
+        """The next frame. *taken_ms*: when the sensor took it, in milliseconds of any one clock.
+
+        Raises CameraError when *image* is no picture.
+        """
         now = mono_ms()
         taken = now if taken_ms is None else taken_ms
         if self._origin_ms is None:
             self._origin_ms = taken
         self._index += 1
         self._t_ms = max(taken - self._origin_ms, self._t_ms + 1)
-        return Frame(turned(image, self._rotate), self._index, self._t_ms, now)
+        return Frame(turned(as_bgr(image), self._rotate), self._index, self._t_ms, now)

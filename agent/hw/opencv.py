@@ -75,7 +75,7 @@ class LiveCapture:
         good, image = self._capture.read()
         if not good or image is None:
             raise CameraError(f"camera {self._label}: no longer gives frames")
-        return self._numbers.frame(np.asarray(image, np.uint8))
+        return self._numbers.frame(np.asarray(image))
 
     def close(self) -> None:
         """Let go of the camera."""

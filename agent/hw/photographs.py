@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,11 @@ _PICTURES = {
 CAST_PICTURES = ("t1.jpg", "players.jpg")
 # Narrower faces are spectators at the back of the hall, too blurred to walk up to a camera.
 MIN_FACE_PIXELS = 30.0
+
+
+def picture_names() -> tuple[str, ...]:
+    """All photographs this module knows."""
+    return tuple(_PICTURES)
 
 
 def picture(name: str) -> Path:
@@ -47,6 +53,14 @@ def read_picture(name: str) -> Image:
     if image is None:
         raise ImageError(f"picture {path} cannot be decoded; reinstall its package")
     return image.astype("uint8", copy=False)
+
+
+def pinned_picture(name: str, sha256: str) -> Image:
+    """The same, only if the file is exactly the one with *sha256*. Raises ImageError."""
+    path = picture(name)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise ImageError(f"picture {path} is not the one the golden values were taken from")
+    return read_picture(name)
 
 
 def passengers(

@@ -1,11 +1,23 @@
 """The recognition decision: what the frames of one track say together.
 
-Evidence is the quality-weighted mean of the track's best embeddings. Averaging embeddings of one
-person before comparing (feature-level fusion; "media pooling" in the IJB-A to IJB-C protocols)
-beats voting over single frames, because noise of single views cancels and identity does not. A
-match needs all of: enough good views, similarity above the calibrated threshold, a clear lead
-over the next person, and most single views agreeing. It is taken back when later views contradict
-it. When in doubt the answer is "unknown", never the nearest person.
+Evidence is the quality-weighted mean of the track's best embeddings (``agent.identity.fusion``):
+pooling before comparing beats voting over single frames and taking their best score (Best-Rowden
+et al. 2014; IJB-A to IJB-C), and it is one comparison with one promise, where the best of m scores
+would be m chances for a stranger. A match needs all of:
+
+- enough good views: a single frame decides nothing, as one unlucky view is what false matches are
+  made of (NIST IR 8271 finds error falling with every further image of a person);
+- a score above the threshold that the promise asks for at this gallery size (open-set
+  identification, ISO/IEC 19795-1): there is no nearest guess;
+- a clear lead over the next person: between relatives, or two records of one person, the nearer
+  of two near ones is a coin toss, and the wrong name is worse than none;
+- most single views agreeing, of those that name anybody: the mean of two people's views may
+  resemble a third, whom no single view names.
+
+A match is withdrawn when later views contradict it, and evidence gathered before does not count
+for the next name: a sequential test may stop early only if it can also be wrong and say so (Wald
+1945). What has not been decided by the time-out is the fallback's, which the pipeline offers.
+When in doubt the answer is "unknown", never the nearest person.
 """
 
 from __future__ import annotations
@@ -16,6 +28,7 @@ from typing import Protocol
 
 import numpy as np
 
+from agent.identity.fusion import LEAST_WEIGHT, fuse
 from agent.values import Box, Candidate, Decision, Frame, Outcome, Quality, TrackedFace, Vector
 
 # Two views of one person in one track are far more alike than two people: on the mean of LFW
@@ -61,6 +74,7 @@ class _Evidence:
     rejections: Counter[str] = field(default_factory=Counter)
     matched: str | None = None
     decided: bool = False
+    since: int = 0  # the frame of the first view after the evidence last began anew
     last_box: Box = (0.0, 0.0, 0.0, 0.0)
     last_frame: int = 0
     last_t_ms: int = 0
@@ -98,9 +112,19 @@ class Decider:
         for item, probe, single in zip(seen, probes, self._search.search(probes), strict=True):
             evidence = self._tracks.setdefault(item.track, _Evidence())
             self._add(evidence, probe, item.quality, single)
+            if len(evidence.views) == 1:
+                evidence.since = frame.index
             if len(evidence.views) >= (1 if frame.still else self._rule.min_frames):
                 decisions.append(self._decide(frame, item, evidence))
         return decisions
+
+    def since(self, track: int) -> int:
+        """The index of the frame from which on *track*'s evidence is of one face.
+
+        Whatever else is judged of a track must be judged from there: before it, somebody else
+        may have stood in its place.
+        """
+        return self._tracks[track].since
 
     def end(self, track: int, *, still: bool = False) -> Decision | None:
         """Forget *track*; a REJECTED decision if nothing was ever decided on it, else None."""
@@ -124,18 +148,18 @@ class Decider:
         )
 
     def _add(self, evidence: _Evidence, probe: Vector, quality: Quality, single: Candidate) -> None:
-        if evidence.views and float(_fuse(evidence.views) @ probe) < SAME_FACE:
+        if evidence.views and float(_fused(evidence.views) @ probe) < SAME_FACE:
             # Another face under the same number: what was gathered says nothing about this one.
             evidence.views.clear()
         person = single.person if single.similarity >= self._rule.threshold else None
-        evidence.views.append(_View(probe, max(quality.score, 1e-3), person))
+        evidence.views.append(_View(probe, max(quality.score, LEAST_WEIGHT), person))
         if len(evidence.views) > self._rule.max_frames:
             # The newest view always stays: it is what can contradict the others.
             weakest = min(range(len(evidence.views) - 1), key=lambda i: evidence.views[i].weight)
             del evidence.views[weakest]
 
     def _decide(self, frame: Frame, item: TrackedFace, evidence: _Evidence) -> Decision:
-        candidate = self._search.search(_fuse(evidence.views)[np.newaxis])[0]
+        candidate = self._search.search(_fused(evidence.views)[np.newaxis])[0]
         outcome, reason = self._verdict(candidate, evidence)
         person = candidate.person if outcome is Outcome.MATCH else None
         if evidence.matched is not None and person != evidence.matched:
@@ -171,8 +195,5 @@ class Decider:
         return Outcome.MATCH, RECOGNISED
 
 
-def _fuse(views: list[_View]) -> Vector:
-    """The quality-weighted mean of the views' embeddings, length 1, float32 (d,)."""
-    total = np.sum([view.embedding * np.float32(view.weight) for view in views], axis=0)
-    fused: Vector = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
-    return fused
+def _fused(views: list[_View]) -> Vector:
+    return fuse([view.embedding for view in views], [view.weight for view in views])

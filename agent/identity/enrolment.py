@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.errors import ImageError
+from agent.identity.fusion import template
 from agent.ports import FaceDetector, FaceEmbedder
 from agent.values import Face, Frame, Image, Quality, Vector
 
@@ -33,13 +34,19 @@ ADVICE = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _View:
-    embedding: Vector
+    reference: Vector
     quality: float
+
+    @property
+    def embedding(self) -> Vector:
+        """The reference's direction alone, length 1."""
+        unit: Vector = self.reference / np.float32(np.linalg.norm(self.reference))
+        return unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Enrolled:
-    """Templates ready for the gallery: unit rows float32 (n, d), and how they came about."""
+    """The template ready for the gallery, float32 (1, d), and how it came about."""
 
     templates: Vector
     views_seen: int
@@ -47,7 +54,7 @@ class Enrolled:
 
 
 class Enroller:
-    """Collects views of one person at a time and chooses the templates."""
+    """Collects views of one person at a time and makes their template."""
 
     def __init__(
         self,
@@ -56,16 +63,17 @@ class Enroller:
         judge: Callable[[Image, Face], Quality],
         *,
         min_images: int,
-        max_templates: int,
+        max_views: int,
     ) -> None:
+        """Of at least *min_images* views the *max_views* most varied make the template."""
         self._detector = detector
         self._embedder = embedder
         self._judge = judge
         self._min_images = min_images
-        self._max_templates = max_templates
+        self._max_views = max_views
 
     def enrol(self, sources: Iterable[tuple[str, Iterable[Frame]]]) -> Enrolled:
-        """Templates from *sources*: (name for messages, frames), all of one person.
+        """The template from *sources*: (name for messages, frames), all of one person.
 
         A photograph must show exactly one person, in usable quality; of a clip the usable frames
         are taken. Raises ImageError naming the source, the reason and what to do.
@@ -82,8 +90,10 @@ class Enroller:
                 f"{len(views)} usable view(s), but enrolment.min_images = {self._min_images}: give "
                 "more pictures of the same person in varied pose, or a short clip"
             )
-        chosen = _varied(views, self._max_templates)
-        return Enrolled(np.stack([view.embedding for view in chosen]), seen, len(views))
+        # A clip has a hundred frontal frames and five of each side: all would count as one view.
+        chosen = _varied(views, self._max_views)
+        made = template(np.stack([v.reference for v in chosen]), [v.quality for v in chosen])
+        return Enrolled(made[np.newaxis], seen, len(views))
 
     def _views_of(self, name: str, frames: Iterable[Frame]) -> tuple[list[_View], int]:
         views: list[_View] = []
@@ -99,8 +109,8 @@ class Enroller:
             if not quality.usable:
                 refused[ADVICE.get(quality.reason, quality.reason)] += 1
                 continue
-            embedding = self._embedder.embed(frame.image, [face])[0]
-            views.append(_View(embedding, quality.score))
+            reference = self._embedder.embed_reference(frame.image, [face])[0]
+            views.append(_View(reference, quality.score))
         if not looked_at:
             raise ImageError(f"{name}: there is no picture in it; give a photograph or a clip")
         if not views:

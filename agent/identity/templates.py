@@ -15,8 +15,9 @@ from agent.values import Vector
 class TemplateSet:
     """Templates of many people, all of one model pack.
 
-    ``matrix`` is float32 (n, d), C-contiguous, rows of length 1. ``owners`` is int32 (n,), never
-    decreasing: row i belongs to ``ids[owners[i]]``, so each person's rows are one slice.
+    ``matrix`` is float32 (n, d), C-contiguous; a row's length, about 1, weighs its scores.
+    ``owners`` is int32 (n,), never decreasing: row i belongs to ``ids[owners[i]]``, so each
+    person's rows are one slice.
     ``damaged`` counts people of whom something could not be read; what could is included.
     """
 
@@ -47,8 +48,7 @@ class TemplateSet:
     def build(cls, people: Iterable[tuple[str, Vector]]) -> TemplateSet:
         """Lay out embeddings by person: (n, d) or (d,) each; a repeated id adds to that person.
 
-        Rows are brought to length 1. Raises ValueError for a row of length 0 or not finite, and
-        for rows of different lengths.
+        Raises ValueError for a row of length 0 or not finite, and for rows of different sizes.
         """
         by_id: dict[str, list[Vector]] = {}
         for person, rows in people:
@@ -61,4 +61,4 @@ class TemplateSet:
         if not np.all(np.isfinite(lengths) & (lengths > 0)):
             raise ValueError("an embedding has length 0 or is not finite")
         owners = np.repeat(np.arange(len(blocks), dtype=np.int32), [len(rows) for rows in blocks])
-        return cls(np.ascontiguousarray(matrix / lengths), owners, tuple(by_id))
+        return cls(np.ascontiguousarray(matrix), owners, tuple(by_id))

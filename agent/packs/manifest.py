@@ -100,10 +100,54 @@ Source = Annotated[PackageSource | ArchiveSource, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
+class ImpostorTail:
+    """How rare still higher scores of different people are, beyond the last of ``impostor_fmr``.
+
+    A generalised Pareto law (agent.identity.tail) over the cosine ``start``, which the share
+    ``rate`` exceeds. ``errors`` holds (rate, standard error of the cosine); ``averaging`` how far
+    cosines grow when many views are averaged. ``source``, ``people`` and ``pairs`` say on whom it
+    was measured.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    source: Text
+    people: Annotated[int, Field(gt=0)]
+    pairs: Annotated[int, Field(gt=0)]
+    start: Cosine
+    rate: Rate
+    scale: Annotated[float, Field(gt=0, lt=1)]
+    shape: Annotated[float, Field(ge=-0.5, le=0.5)]
+    errors: tuple[tuple[Rate, Annotated[float, Field(ge=0, lt=1)]], ...]
+    averaging: Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenValues:
+    """What the pack makes of a picture that an installed package carries, for the self-test.
+
+    ``landmarks`` holds five points (x, y, ten numbers) a face from left to right, ``cosines`` those
+    of each pair of faces. No embedding and no picture is kept.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    picture: Annotated[str, Field(pattern=FILE_NAME)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    landmarks: Annotated[
+        tuple[Annotated[tuple[float, ...], Field(min_length=10, max_length=10)], ...],
+        Field(min_length=2),
+    ]
+    cosines: tuple[Cosine, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """Networks that belong together; templates of different packs are never compared.
 
-    ``impostor_fmr`` holds measured (false match rate, cosine) pairs, rate falling, cosine rising.
+    ``impostor_fmr`` holds measured (false match rate, cosine) pairs, rate falling, cosine rising;
+    ``impostor_tail`` goes on from the last of them. ``typical_norm`` is the median length of the
+    embedder's raw output where that tells how good a view is.
     ``runtime`` names the adapter that runs the pack; "planned" means there is none yet.
     """
 
@@ -118,6 +162,9 @@ class Pack:
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     name: Annotated[str, Field(pattern=FILE_NAME)] = field(default="")
+    golden: GoldenValues | None = None
+    impostor_tail: ImpostorTail | None = None
+    typical_norm: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def research_only(self) -> bool:
@@ -212,5 +259,19 @@ def _contradictions(pack: Pack) -> Iterator[str]:
                 f"{where}.impostor_fmr: [{next_rate}, {next_cosine}] after [{rate}, {cosine}]:"
                 " rates must fall and cosines rise"
             )
+    yield from _tail_apart(pack, where)
+    if pack.golden is not None:
+        faces = len(pack.golden.landmarks)
+        if len(pack.golden.cosines) != faces * (faces - 1) // 2:
+            yield f"{where}.golden.cosines: must have one for each pair of {faces} faces"
     if pack.runtime != "planned" and len(pack.impostor_fmr) < 2:
         yield f"{where}.impostor_fmr: a pack that runs needs at least two measured points"
+
+
+def _tail_apart(pack: Pack, where: str) -> Iterator[str]:
+    tail = pack.impostor_tail
+    if tail is not None and pack.impostor_fmr[-1:] != ((tail.rate, tail.start),):
+        yield (
+            f"{where}.impostor_tail: begins at [{tail.rate}, {tail.start}]; that must be the last"
+            " pair of impostor_fmr"
+        )

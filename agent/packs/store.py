@@ -55,6 +55,28 @@ def locate(
     return found
 
 
+def locate_role(
+    name: str, role: str, directory: Path, licence: str, *, manifest: Manifest | None = None
+) -> Path:
+    """The verified file of *role* in the pack called *name*, whatever runs the rest of the pack.
+
+    Raises ModelError when the pack is unknown, has no such file, is not licensed for this use, is
+    not installed, or was altered.
+    """
+    known = manifest or load_manifest()
+    pack = known.pack(name)
+    if role not in {file.role for file in pack.files}:
+        have = [p.name for p in known.packs.values() if role in {file.role for file in p.files}]
+        raise ModelError(
+            f"model pack {name!r} has no {role} network; these have: {', '.join(have) or 'none'}"
+        )
+    check_licence(pack, licence)
+    found = find(pack, directory)
+    if found is None:
+        raise not_installed(pack)
+    return found.paths[role]
+
+
 def not_installed(pack: Pack) -> ModelError:
     """The error to raise when the pack's files are nowhere."""
     return ModelError(

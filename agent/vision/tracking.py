@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from agent.values import Box, Face, Vector
+from agent.vision.assignment import least_cost_pairs
 
 IMPOSSIBLE = 1e6
 MIN_OVERLAP = 0.05
@@ -59,7 +59,7 @@ class Tracker:
         numbers = [0] * len(faces)
         if faces and self._tracks:
             costs = self._costs(faces, t_ms)
-            for row, column in zip(*linear_sum_assignment(costs), strict=True):
+            for row, column in least_cost_pairs(costs):
                 if costs[row, column] < IMPOSSIBLE:
                     track = self._tracks[row]
                     track.update(faces[column].box, t_ms)

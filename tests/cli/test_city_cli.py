@@ -131,7 +131,10 @@ def test_devices_are_shown_at_a_glance(filled: str) -> None:
         "rejected": 1,
         "gaps": 0,
         "epochs": {EPOCH: 3},
+        "lag": 0,
+        "alarms": ["1 events refused: see 'kaopass city quarantine'"],
     }
+    assert "ALARM 1 events refused" in shown[1]
 
 
 @pytest.mark.parametrize(

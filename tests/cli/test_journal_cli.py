@@ -141,3 +141,12 @@ def test_a_device_without_a_journal_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="there is no journal at"):
         run(file, "stats")
     assert not (tmp_path / "state").exists()
+
+
+def test_requeue_offers_quarantined_events_again(settings_file: Path) -> None:
+    assert run(settings_file, "requeue", "--first", "3").output.startswith("0 events")
+    assert run(settings_file, "requeue").output.startswith("1 events wait")
+    states = [row["state"] for row in json.loads(run(settings_file, "list", "--json").output)]
+    assert states == ["acked", "pending", "pending"]
+    with pytest.raises(UsageError, match="this journal has"):
+        run(settings_file, "requeue", "--epoch", "00" * 16)

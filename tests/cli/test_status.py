@@ -80,3 +80,19 @@ def test_the_socket_is_found_through_the_settings(tmp_path: Path) -> None:
         result = CliRunner().invoke(command, ["--settings", str(settings), "--json"])
     assert result.exit_code == 0
     assert json.loads(result.output)["state"] == "ready"
+
+
+def test_rejected_views_and_people_are_tables_by_reason(tmp_path: Path) -> None:
+    counters = {
+        "frames": 900,
+        "faces": 200,
+        "faces_blurred": 20,
+        "faces_too_small": 100,
+        "rejected_too_few_views": 3,
+    }
+    with agent(tmp_path, Health("ready", (), counters, {})) as path:
+        lines = CliRunner().invoke(command, ["--socket", str(path)]).output.splitlines()
+    small = lines.index(f"  {'too small':<24}{100:>9}   50%")
+    assert lines[small + 1].split() == ["blurred", "20", "10%"]
+    assert any(line.split() == ["too", "few", "views", "3", "100%"] for line in lines)
+    assert not any(line.startswith("faces too small") for line in lines), "told once only"

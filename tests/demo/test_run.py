@@ -61,6 +61,9 @@ def test_with_a_page_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_liveness_is_refused_while_there_is_no_model_for_it() -> None:
-    with pytest.raises(ModelError, match="liveness"):
+def test_liveness_without_its_pack_is_refused_with_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAOPASS_MODELS__DIRECTORY", str(tmp_path))
+    with pytest.raises(ModelError, match="kaopass models install faceplugin"):
         run(Options(headless=True, liveness="on"), threading.Event())

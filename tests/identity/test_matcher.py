@@ -103,10 +103,11 @@ def test_search_changes_nothing() -> None:
 
 def test_a_repeated_id_is_one_person_with_more_templates() -> None:
     rows = unit(np.random.default_rng(4).standard_normal((3, 8)).astype(np.float32))
-    templates = TemplateSet.build([("a", rows[0]), ("b", rows[1:2]), ("a", 5 * rows[2])])
+    templates = TemplateSet.build([("a", rows[0]), ("b", rows[1:2]), ("a", 1.1 * rows[2])])
     assert templates.ids == ("a", "b")
     assert templates.owners.tolist() == [0, 0, 1]
-    np.testing.assert_allclose(templates.matrix, rows[[0, 2, 1]], atol=1e-6)
+    expected = np.stack([rows[0], np.float32(1.1) * rows[2], rows[1]])
+    np.testing.assert_allclose(templates.matrix, expected, atol=1e-6)
 
 
 def test_an_embedding_without_direction_is_refused() -> None:

