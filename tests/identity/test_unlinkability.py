@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,8 @@ from agent.values import Vector
 from tests.identity.people import OTHER_RING, RING
 from tests.identity.people import templates as directions
 
-PEOPLE = Path("/work/shared/faces/lfw-dev")
+FACES = Path(os.environ.get("KAOPASS_FACES", Path(__file__).parents[3] / "shared/faces"))
+PEOPLE = FACES / "lfw-dev"
 BUS = Protection(RING.template_key("bus"), "bus", 1)
 
 
