@@ -62,12 +62,12 @@ def provision(
 
 def test_the_library_does_set_the_clock_wrong(wrong_clock: Path) -> None:
     """Else the tests here would prove nothing."""
-    found = run(wrong_clock, -round(time.time()), "-c", "import time; print(time.time())")
+    found = run(wrong_clock, -int(time.time()), "-c", "import time; print(time.time())")
     assert 0 <= float(found.stdout) < 120
 
 
 def test_a_device_in_1970_is_provisioned(town: Town, tmp_path: Path, wrong_clock: Path) -> None:
-    found = provision(town, tmp_path, wrong_clock, -round(time.time()))
+    found = provision(town, tmp_path, wrong_clock, -int(time.time()))
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["device"] == "bus-1"
 
@@ -81,7 +81,7 @@ def test_in_1970_another_authority_is_still_not_trusted(
     (tmp_path / "other.pem").write_bytes(other.authority.root_file.read_bytes())
     found = run(
         wrong_clock,
-        -round(time.time()),
+        -int(time.time()),
         *("-m", "agent", "provision", "--settings", str(settings_file(tmp_path, town))),
         *("--server", town.est.url, "--claim", town.claim(), "--ca", str(tmp_path / "other.pem")),
     )
@@ -97,7 +97,7 @@ def test_in_1970_a_server_that_ended_before_this_software_is_refused(
     old = Est(town.ca, town.desk)
     old.start()
     try:
-        found = provision(town, tmp_path, wrong_clock, -round(time.time()), server=old.url)
+        found = provision(town, tmp_path, wrong_clock, -int(time.time()), server=old.url)
     finally:
         old.stop()
     assert found.returncode == 1
