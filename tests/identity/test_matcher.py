@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -134,20 +132,13 @@ def test_a_layout_that_search_cannot_rely_on_is_refused(
         TemplateSet(matrix, np.array(owners, np.int32), ids)
 
 
-def test_a_town_is_searched_at_the_cost_of_one_product() -> None:
-    """25,324 people: at most 1.3 x one matrix-vector product; the best of many runs of each."""
+def test_everybody_in_a_town_is_found_among_all() -> None:
+    """25,324 people; what a search costs beside one product is told by `kaopass bench match`."""
     rng = np.random.default_rng(5)
     rows = unit(rng.standard_normal((25_324, 512), np.float32))
     owners = np.arange(25_324, dtype=np.int32)
     matcher = Matcher(TemplateSet(rows, owners, tuple(map(str, owners))))
-    probe = rows[12_345:12_346].copy()
-    product, search = [], []
-    for _ in range(40):
-        start = time.perf_counter()
-        rows @ probe[0]
-        between = time.perf_counter()
-        (found,) = matcher.search(probe)
-        search.append(time.perf_counter() - between)
-        product.append(between - start)
-    assert found.person == "12345"
-    assert min(search) <= 1.3 * min(product)
+    wanted = list(range(0, 25_324, 997))
+    found = matcher.search(rows[wanted])
+    assert [candidate.person for candidate in found] == [str(n) for n in wanted]
+    assert all(candidate.runner_up < 0.4 for candidate in found)
