@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,8 +14,6 @@ from agent.recognise import Recogniser, Step
 from agent.values import Decision, Event, Frame, Moment, Notice, Outcome, StoredEvent, TrackedFace
 from agent.vision.colour import ColourWatch
 from agent.vision.quality import TOO_SMALL
-
-log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.25  # longest wait for a frame, so that the loop shows signs of life without one
 

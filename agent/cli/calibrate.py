@@ -22,7 +22,7 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
     needed, and only a few numbers on all of them together are kept. Takes 500 residents or more.
     Do it again when many have been added; a running agent takes it up at its next start.
     """
-    from agent.identity.calibration import LEAST_TEMPLATES, Calibration, measure_residents, save
+    from agent.identity.calibration import LEAST_TEMPLATES, from_measured, measure_residents, save
     from agent.packs.manifest import load_manifest
     from agent.parts import pack_calibration, rule_for
 
@@ -39,9 +39,7 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
         templates = gallery.load()
     measured = measure_residents(templates)
     save(file, settings.models.pack, measured)
-    here = rule_for(
-        settings.decision, Calibration(measured.fmr, measured.tail, measured.errors), templates
-    )
+    here = rule_for(settings.decision, from_measured(measured, 0.0), templates)
     packs_own = pack_calibration(load_manifest().pack(settings.models.pack))
     before = rule_for(settings.decision, packs_own, templates)
     result = {
