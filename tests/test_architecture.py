@@ -17,7 +17,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "ports": ("values",),
     "settings": ("errors",),
+    "wire": BASE,
     **dict.fromkeys(STAGES, BASE),
+    "sync": (*BASE, "wire"),
     "packs": (*BASE, "packaged"),
     "packaged": ("errors",),
     "hw": BASE,
@@ -32,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "parts": (*BASE, *STAGES, "settings", "hw", "recognise"),
     "app": (*BASE, *STAGES, "settings", "hw", "recognise", "pipeline", "parts", "joining"),
     "bench": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cli"),
-    "cityos": (*BASE, "sync", "hw", "audit"),
+    "cityos": (*BASE, "wire", "sync", "hw", "audit"),
     "demo": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cityos"),
 }
 FREE = ("cli", "__main__", "__init__")

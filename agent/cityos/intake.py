@@ -19,17 +19,16 @@ from agent.errors import MessageError
 from agent.sync.commands import command_topic, decode_result, encode_replay
 from agent.sync.messages import (
     Birth,
-    FieldError,
     Gone,
     ack_topic,
     decode_state,
     encode_ack,
     identity,
-    parse_topic,
     unpack,
 )
-from agent.sync.wire import Lost, decode_item
+from agent.sync.items import Lost, decode_item
 from agent.values import Message
+from agent.wire.fields import FieldError, parse_topic
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import MessageError
-from agent.sync.messages import (
-    ack_topic,
+from agent.sync.messages import ack_topic
+from agent.wire.fields import (
     compact,
     epoch_name,
     fields,

@@ -6,15 +6,27 @@ MessageError. Nothing here keeps state or does I/O.
 
 from __future__ import annotations
 
-import json
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from agent.errors import MessageError
 from agent.values import Ack, Nack
+from agent.wire.fields import (
+    BOOT,
+    CODE,
+    MAX_INTEGER,
+    FieldError,
+    array,
+    compact,
+    epoch_name,
+    fields,
+    integer,
+    name,
+    parse,
+    text,
+)
 
 MAX_BATCH_EVENTS = 100
 MAX_BATCH_BYTES = 65_536  # of JSON, so a receiver knows how far it ever has to decompress
@@ -24,27 +36,6 @@ MAX_STATE_BYTES = 16_384
 MAX_RANGES = 2_000  # more than can be in flight, so an ack never has to leave one out
 MAX_EPOCHS = 100  # in a birth; one more for every salvage of a journal
 MAX_CLOCKS = 32  # boots whose clock was found late, in a birth
-MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
-
-_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
-CODE = re.compile(r"[a-z0-9_]{1,64}")
-BOOT = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Control characters and lone surrogates: no database keeps them all, and no text needs them.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-class FieldError(MessageError):
-    """One field is wrong. The message never holds its value: it may be a pseudonym."""
-
-    def __init__(self, field: str, why: str) -> None:
-        self.field = field
-        super().__init__(f"{field}: {why}")
-
-    @property
-    def code(self) -> str:
-        """The nack code for it, for example "bad_place_name"."""
-        return f"bad_{self.field.replace('.', '_')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +95,6 @@ def state_topic(device: str) -> str:
 def ack_topic(device: str) -> str:
     """What the city has committed, down."""
     return f"kp1/{device}/d/ack"
-
-
-def parse_topic(topic: str) -> tuple[str, str]:
-    """(device, the rest) of ``kp1/{device}/...``, for example ("bus-7", "u/ev")."""
-    parts = topic.split("/", 2)
-    if len(parts) != 3 or parts[0] != "kp1" or not _DEVICE.fullmatch(parts[1]):
-        raise MessageError(f"topic {topic[:80]!r} is not kp1/<device>/...")
-    return parts[1], parts[2]
 
 
 def pack(events: Sequence[bytes]) -> bytes:
@@ -253,62 +236,3 @@ def identity(item: Any) -> tuple[str, int]:
     if not isinstance(item, dict):
         raise FieldError("event", "not an object")
     return epoch_name(item.get("epoch")), integer(item.get("seq"), "seq", 1)
-
-
-def fields(value: Any, wanted: tuple[str, ...], what: str) -> dict[str, Any]:
-    """*value* as an object with all of *wanted*; more is left for later versions to mean."""
-    if not isinstance(value, dict):
-        raise FieldError(what, "not an object")
-    missing = [key for key in wanted if key not in value]
-    if missing:
-        raise FieldError(what, f"{', '.join(missing)} missing")
-    return cast("dict[str, Any]", value)
-
-
-def array(value: Any, most: int, what: str) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise FieldError(what, f"not an array of at most {most}")
-    return value
-
-
-def integer(value: Any, what: str, least: int = 0) -> int:
-    # bool is an int to Python but not to the protocol.
-    if type(value) is not int or not least <= value < MAX_INTEGER:
-        raise FieldError(what, f"not an integer from {least} to 2^53")
-    return value
-
-
-def text(value: Any, what: str, least: int, most: int) -> str:
-    if not isinstance(value, str) or not least <= len(value) <= most or _UNPRINTABLE.search(value):
-        raise FieldError(what, f"not a text of {least} to {most} characters")
-    return value
-
-
-def name(value: Any, what: str, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise FieldError(what, f"does not match {pattern.pattern}")
-    return value
-
-
-def epoch_name(value: Any) -> str:
-    return name(value, "epoch", _EPOCH)
-
-
-def compact(value: Any) -> bytes:
-    """*value* as JSON without spaces, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def parse(payload: bytes, most: int, what: str) -> Any:
-    """*payload* as JSON of at most *most* bytes. Raises MessageError."""
-    if len(payload) > most:
-        raise MessageError(f"{what}: {len(payload)} bytes, at most {most} are read")
-    try:
-        return json.loads(payload.decode(), parse_constant=_no_constant)
-    # ValueError: no UTF-8, no JSON, a number of thousands of digits; RecursionError: nested deep.
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"{what}: not JSON: {type(error).__name__}") from error
-
-
-def _no_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

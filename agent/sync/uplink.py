@@ -23,7 +23,7 @@ from agent.sync.messages import (
     decode_ack,
     pack,
 )
-from agent.sync.wire import Lost, encode_event, encode_lost
+from agent.sync.items import Lost, encode_event, encode_lost
 from agent.values import Ack, Nack, StoredEvent
 
 log = logging.getLogger(__name__)

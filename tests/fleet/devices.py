@@ -22,7 +22,7 @@ from agent.sync.messages import (
     pack,
     state_topic,
 )
-from agent.sync.wire import encode_event
+from agent.sync.items import encode_event
 from agent.values import StoredEvent
 from tests.fleet.mqtt import Connection
 

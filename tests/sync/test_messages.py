@@ -16,7 +16,6 @@ from agent.sync.messages import (
     MAX_BATCH_BYTES,
     Birth,
     Bounds,
-    FieldError,
     Gone,
     decode_ack,
     decode_state,
@@ -24,11 +23,11 @@ from agent.sync.messages import (
     encode_birth,
     encode_gone,
     pack,
-    parse_topic,
     unpack,
 )
-from agent.sync.wire import decode_event, encode_event
+from agent.sync.items import decode_event, encode_event
 from agent.values import Ack, Nack
+from agent.wire.fields import FieldError, parse_topic
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 ACK = Ack(EPOCH, 40, ((42, 44), (50, 50)), (Nack(45, "bad_kind"),), 1_790_000_000_000)

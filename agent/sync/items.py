@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import MessageError
-from agent.sync.messages import (
+from agent.sync.messages import identity
+from agent.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.wire.fields import (
     BOOT,
     CODE,
     MAX_INTEGER,
     FieldError,
     compact,
     fields,
-    identity,
     integer,
     name,
     text,
 )
-from agent.values import Event, EventKind, Moment, Place, StoredEvent
 
 CLOCKS = ("gnss", "ntp", "saved", "unset")
 
