@@ -14,11 +14,11 @@ from typing import Any
 from agent.errors import UsageError
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
-from agent.identity.person import PURPOSES
 from agent.journal import Journal
 from agent.journal.erasure import erase as erase_events
 from agent.journal.export import as_record
 from agent.journey.pseudonym import Pseudonyms
+from agent.values import PURPOSES
 
 log = logging.getLogger(__name__)
 

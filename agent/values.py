@@ -19,6 +19,8 @@ Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
+PURPOSES = ("bus", "hall")  # what a resident may be recognised for; a place is of one kind
+
 # No device of this version ran before it was written: an earlier time means the clock was never
 # set (a Pi without a battery starts in 1970 or at its last shutdown). 2026-11-01T00:00:00Z.
 BUILT_MS = 1_793_491_200_000

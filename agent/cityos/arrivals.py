@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, String, delete, select, text, update
 
 from agent.cityos.schema import CLOCK, EVENT, REJECTED, STREAM, UNKNOWN_CLOCKS
 from agent.cityos.sequence import Key, close_gaps, note_gaps, of, run_on, spans
-from agent.sync.messages import MAX_RANGES, Offset
 from agent.sync.items import Lost
+from agent.sync.messages import MAX_RANGES, Offset
 from agent.values import Ack, Nack, StoredEvent
 
 # A device has at most 16 batches of 100 in flight (settings), so an ack that was lost cannot have

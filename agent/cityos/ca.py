@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.errors import CityError
+from agent.errors import CityError, MessageError
+from agent.wire.signed import Role, Signer
 
 DEVICE_DAYS = 365
 SERVICE_DAYS = 825
@@ -75,10 +76,13 @@ class Authority:
             directory.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
             try:
-                write_secret(draft / "root.key", _key_pem(root_key))
+                write_secret(draft / "root.key", _pem(root_key))
                 write_secret(draft / "root.pem", root.public_bytes(Encoding.PEM))
-                write_secret(draft / "issuing.key", _key_pem(issuing_key))
+                write_secret(draft / "issuing.key", _pem(issuing_key))
                 write_secret(draft / "issuing.pem", issuing.public_bytes(Encoding.PEM))
+                # Under the root itself: the issuing key is online, and must not sign galleries.
+                _write_signer(draft, "gallery", Role.GALLERY, root_name, root_key, root)
+                _write_signer(draft, "command", Role.COMMAND, issuing_name, issuing_key, issuing)
                 draft.replace(directory)
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -130,7 +134,7 @@ class Authority:
         builder = _builder(_name(hosts[0]), self._issuing.subject, public, days)
         builder = builder.add_extension(names, critical=False)
         leaf = self._sign(builder, public, ExtendedKeyUsageOID.SERVER_AUTH)
-        return self._chain(leaf), _key_pem(key)
+        return self._chain(leaf), _pem(key)
 
     def issue_worker(self, name: str, days: float = SERVICE_DAYS) -> tuple[bytes, bytes]:
         """(chain, key) as PEM for a worker of the city side that logs in as *name*, "city-..."."""
@@ -140,7 +144,7 @@ class Authority:
         public = key.public_key()
         builder = _builder(_name(name), self._issuing.subject, public, days)
         leaf = self._sign(builder, public, ExtendedKeyUsageOID.CLIENT_AUTH)
-        return self._chain(leaf), _key_pem(key)
+        return self._chain(leaf), _pem(key)
 
     def revocations(self, revoked: Iterable[tuple[str, int]]) -> bytes:
         """A revocation list, PEM: (certificate serial in hexadecimal, Unix ms) each.
@@ -162,6 +166,20 @@ class Authority:
             moment = datetime.fromtimestamp(revoked_ms / 1000, tz=timezone.utc)
             builder = builder.add_revoked_certificate(entry.revocation_date(moment).build())
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    def signer(self, name: str) -> Signer:
+        """What signs messages: "gallery", whose key may be kept offline, or "command"."""
+        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        try:
+            _check_mode(key)
+            return Signer(certificate.read_bytes(), key.read_bytes())
+        except OSError as error:
+            raise CityError(
+                f"the {name} signing key cannot be read: {error.filename}: {error.strerror}; if it "
+                "is kept elsewhere, sign there"
+            ) from error
+        except MessageError as error:
+            raise CityError(f"{key}: {error}") from error
 
     def _chain(self, leaf: x509.Certificate) -> bytes:
         return leaf.public_bytes(Encoding.PEM) + self._issuing.public_bytes(Encoding.PEM)
@@ -235,6 +253,25 @@ def _builder(
     )
 
 
+def _write_signer(
+    folder: Path, name: str, role: Role, issuer: x509.Name, key: Key, authority: x509.Certificate
+) -> None:
+    """Make a key that signs messages in *role*, certified by *key* of *authority*."""
+    own = ed25519.Ed25519PrivateKey.generate()
+    public = own.public_key()
+    certificate = (
+        _builder(_name(f"{SERVICE_PREFIX}{name}"), issuer, public, _ISSUING_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signing=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([role.value]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(_issuer_of(authority), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_secret(folder / f"{name}.key", _pem(own))
+    write_secret(folder / f"{name}.pem", certificate.public_bytes(Encoding.PEM))
+
+
 def _issuer_of(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found)
@@ -274,14 +311,18 @@ def _new_key() -> Key:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _key_pem(key: Key) -> bytes:
+def _pem(key: Key | ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _load_key(path: Path) -> Key:
+def _check_mode(path: Path) -> None:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise CityError(f"{path} has mode {mode:04o}, so others may sign; run: chmod 0600 {path}")
+
+
+def _load_key(path: Path) -> Key:
+    _check_mode(path)
     key = load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CityError(f"{path} is no elliptic-curve key, so it is not this authority's")

@@ -17,6 +17,7 @@ from agent.cityos.sequence import Key
 from agent.cityos.store import Store
 from agent.errors import MessageError
 from agent.sync.commands import command_topic, decode_result, encode_replay
+from agent.sync.items import Lost, decode_item
 from agent.sync.messages import (
     Birth,
     Gone,
@@ -26,7 +27,6 @@ from agent.sync.messages import (
     identity,
     unpack,
 )
-from agent.sync.items import Lost, decode_item
 from agent.values import Message
 from agent.wire.fields import FieldError, parse_topic
 

@@ -36,11 +36,11 @@ from agent.identity.gallery_rows import (
     opened_profile,
 )
 from agent.identity.keys import KeyRing
-from agent.identity.person import PURPOSES, Person, Verification, check_words
+from agent.identity.person import Person, Verification, check_words
 from agent.identity.protection import Protection
 from agent.identity.sealing import PersonSeal, Sealer
 from agent.identity.templates import TemplateSet
-from agent.values import Vector
+from agent.values import PURPOSES, Vector
 
 logger = logging.getLogger(__name__)
 

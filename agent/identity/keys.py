@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.errors import KeySourceError
-from agent.identity.person import PURPOSES
 from agent.ports import KeySource
+from agent.values import PURPOSES
 
 DEVICE_KEY = "device-key"
 NEXT_KEY = "device-key-next"  # beside the other while the device key is being changed

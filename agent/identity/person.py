@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.errors import UsageError
+from agent.values import PURPOSES
 
-PURPOSES = ("bus", "hall")
 MAX_ID_LENGTH = 128
 MAX_NICKNAME_LENGTH = 64
 

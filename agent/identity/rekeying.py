@@ -15,9 +15,9 @@ from sqlite_utils import Database
 from agent.errors import GalleryError
 from agent.identity.gallery_rows import opened_people
 from agent.identity.keys import KeyRing
-from agent.identity.person import PURPOSES
 from agent.identity.protection import Matrix, Protection, change
 from agent.identity.sealing import PersonSeal, Sealer
+from agent.values import PURPOSES
 
 ROWS_AT_ONCE = 2048
 MOST_VERSIONS = 1000  # looked for where the record of the version is damaged

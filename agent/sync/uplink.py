@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from agent.errors import MessageError, UsageError
 from agent.ports import Outbox
 from agent.sync.commands import Replay
+from agent.sync.items import Lost, encode_event, encode_lost
 from agent.sync.messages import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
@@ -23,7 +24,6 @@ from agent.sync.messages import (
     decode_ack,
     pack,
 )
-from agent.sync.items import Lost, encode_event, encode_lost
 from agent.values import Ack, Nack, StoredEvent
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from agent.cityos.schema import METADATA
 from agent.cityos.store import Arrival, Store
 from agent.errors import CityError, UsageError
 from agent.sync.commands import Replay, Result
-from agent.sync.messages import Birth, Bounds, Gone, Offset
 from agent.sync.items import Lost
+from agent.sync.messages import Birth, Bounds, Gone, Offset
 from agent.values import Ack, Moment, Nack, StoredEvent
 from tests.events import EPOCH, OTHER_EPOCH, stored
 

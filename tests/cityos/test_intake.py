@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from agent.cityos.intake import Intake
 from agent.cityos.store import Store
 from agent.errors import CityError
-from agent.sync.messages import Birth, Bounds, decode_ack, encode_birth, encode_gone, pack
 from agent.sync.items import encode_event
+from agent.sync.messages import Birth, Bounds, decode_ack, encode_birth, encode_gone, pack
 from agent.values import Message, Nack
 from tests.events import EPOCH, OTHER_EPOCH, stored
 

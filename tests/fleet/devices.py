@@ -12,6 +12,7 @@ from agent.bench.sync import boarding
 from agent.errors import MessageError
 from agent.sync.commands import Result as CommandResult
 from agent.sync.commands import decode_command, down_topics, encode_result, result_topic
+from agent.sync.items import encode_event
 from agent.sync.messages import (
     Birth,
     Bounds,
@@ -22,7 +23,6 @@ from agent.sync.messages import (
     pack,
     state_topic,
 )
-from agent.sync.items import encode_event
 from agent.values import StoredEvent
 from tests.fleet.mqtt import Connection
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import MessageError
+from agent.sync.items import decode_event, encode_event
 from agent.sync.messages import (
     MAX_BATCH_BYTES,
     Birth,
@@ -25,7 +26,6 @@ from agent.sync.messages import (
     pack,
     unpack,
 )
-from agent.sync.items import decode_event, encode_event
 from agent.values import Ack, Nack
 from agent.wire.fields import FieldError, parse_topic
 from tests.events import EPOCH, OTHER_EPOCH, stored

@@ -12,11 +12,11 @@ import pytest
 
 from agent.errors import JournalError, LinkError
 from agent.sync.backoff import Backoff
+from agent.sync.items import decode_event
 from agent.sync.messages import encode_ack, unpack
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from agent.sync.uplink import UplinkLimits
-from agent.sync.items import decode_event
 from agent.values import Ack, LinkDown, LinkEvent, LinkUp, Message
 from tests.mosquitto import until
 from tests.sync.outbox import MemoryOutbox

@@ -8,9 +8,9 @@ import pytest
 
 from agent.errors import LinkError, MessageError, UsageError
 from agent.sync.commands import Replay
+from agent.sync.items import Lost, decode_item
 from agent.sync.messages import encode_ack, unpack
 from agent.sync.uplink import Totals, Uplink, UplinkLimits
-from agent.sync.items import Lost, decode_item
 from agent.values import Ack, Nack, StoredEvent
 from tests.events import EPOCH, OTHER_EPOCH
 from tests.sync.outbox import MemoryOutbox

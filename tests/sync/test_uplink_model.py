@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import LinkError
+from agent.sync.items import decode_event
 from agent.sync.messages import decode_ack, encode_ack, unpack
 from agent.sync.uplink import Totals, Uplink, UplinkLimits
-from agent.sync.items import decode_event
 from agent.values import Ack, Nack
 from tests.events import EPOCH, OTHER_EPOCH
 from tests.sync.outbox import MemoryOutbox
