@@ -7,7 +7,6 @@ simplereenroll with the certificate in use, csrattrs (none are asked for).
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import logging
 import threading
@@ -179,7 +178,8 @@ def _password(authorization: str) -> str:
         raise _NotGrantedError(401, "give the claim as the password of HTTP Basic")
     try:
         plain = base64.b64decode(given.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    # ValueError: what is not even ASCII, not base64, or not UTF-8 behind it.
+    except ValueError as error:
         raise _NotGrantedError(401, "HTTP Basic is not base64 of name:claim") from error
     return plain.partition(":")[2]
 

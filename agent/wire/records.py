@@ -124,8 +124,10 @@ def _templates(packs: list[object], body: bytes) -> dict[str, Vector]:
         if pack in found or end > len(body):
             raise MessageError("record: its templates are cut short, or one pack comes twice")
         rows = np.frombuffer(body[offset:end], "<f2").reshape(count, values).astype(np.float32)
+        if not np.all(np.isfinite(rows)):
+            raise MessageError("record: a template holds what is no number")
         lengths = np.linalg.norm(rows, axis=1)
-        if not np.all((lengths > _SHORTEST) & (lengths < _LONGEST)):  # False for NaN too
+        if not np.all((lengths > _SHORTEST) & (lengths < _LONGEST)):
             raise MessageError("record: a template is not of length about 1")
         found[pack] = rows
         offset, total = end, total + count
