@@ -65,6 +65,7 @@ class Broker:
             f"user {getpass.getuser()}",
             f"listener {self.port} {_LOOPBACK}",
             "allow_anonymous true",
+            "set_tcp_nodelay true",  # as the city's own configuration of a broker has it
             *options,
         ]
         if tls:

@@ -8,18 +8,15 @@ holds: what it takes less is the price of identity, sealing, index and quota.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import sys
-import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
+from agent.bench.disk import Progress, folder_option, fresh_folder, quick_folder, shown_progress
 from agent.cli.common import json_option, print_json
 from agent.errors import JournalError
 from agent.journal import Journal
@@ -30,9 +27,6 @@ from agent.values import Event, EventKind, Moment, Place
 TURNS = 20  # so that both sides meet the same moods of the disk
 GOAL_PER_SECOND = 50.0  # requirement H4
 GOAL_P99_MS = 50.0
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a fresh directory inside it
-
-Progress = Callable[[str, float], None]  # what is under way, and how far it is: 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +131,7 @@ def _summary(seconds: list[float]) -> Appends:
 
 
 @click.command("journal")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=".",
-    help="A directory on the disk to measure; default: this one. Nothing is left in it.",
-)
+@folder_option
 @click.option(
     "--events",
     type=click.IntRange(min=TURNS),
@@ -167,16 +156,12 @@ def _summary(seconds: list[float]) -> Appends:
 @json_option
 def command(folder: Path, events: int, days: int, per_day: int, as_json: bool) -> None:
     """How fast events are safe on the disk, and what a month without network takes of it."""
-    progress = _bar if sys.stderr.isatty() else _quiet
-    with tempfile.TemporaryDirectory(prefix="kaopass-bench-", dir=folder) as name:
-        ours, bare = compare_appends(Path(name), events, progress)
+    progress = shown_progress()
+    with fresh_folder(folder) as fresh:
+        ours, bare = compare_appends(fresh, events, progress)
     # How large the files get does not depend on the disk: in memory it is known within a minute.
-    needed = 3 * 512 * days * per_day
-    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > needed
-    with tempfile.TemporaryDirectory(
-        prefix="kaopass-bench-", dir=_MEMORY if roomy else folder
-    ) as name:
-        size = measure_size(Path(name), days * per_day, progress)
+    with quick_folder(3 * 512 * days * per_day, folder) as fresh:
+        size = measure_size(fresh, days * per_day, progress)
     progress("", 1.0)
     if as_json:
         print_json(
@@ -215,11 +200,3 @@ def command(folder: Path, events: int, days: int, per_day: int, as_json: bool) -
         f"{days} days offline at {per_day:,} events a day: {size.disk_bytes / 2**20:,.1f} MB of"
         f" {size.limit_bytes / 2**20:,.0f} MB ({size.bytes_per_event:.0f} bytes an event)"
     )
-
-
-def _bar(what: str, done: float) -> None:
-    click.echo(f"\r{what:<10} {done:>4.0%}" if what else "\r" + " " * 16 + "\r", nl=False, err=True)
-
-
-def _quiet(what: str, done: float) -> None:
-    """Where nobody watches."""

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from agent.bench.board import PEOPLE, Board, this_board
+from agent.bench.process import cpu_seconds, memory_mb
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
 from agent.errors import UsageError
@@ -125,9 +125,9 @@ def start_once(state: Path, people: int, each: int, *, cold: bool) -> Start:
     )
     try:
         seconds = _until_ready(process, begun)
-        computed = _cpu_seconds(process.pid)
+        computed = round(cpu_seconds(process.pid), 2)
         time.sleep(RUN_SECONDS)
-        resident, peak = _memory_mb(process.pid)
+        resident, peak = memory_mb(process.pid)
         status = subprocess.run(
             [sys.executable, "-m", "agent", "status", "--json"],
             capture_output=True,
@@ -155,19 +155,6 @@ def _until_ready(process: subprocess.Popen[str], begun: float) -> float:
     raise UsageError(
         "the agent did not become ready; start it by hand to see why: kaopass run --camera scene"
     )
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time so far, from fields 14 and 15 of /proc/PID/stat (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 2)
-
-
-def _memory_mb(pid: int) -> tuple[float, float]:
-    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    values: dict[str, Any] = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    resident, peak = (int(values[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
-    return round(resident, 1), round(peak, 1)
 
 
 def _looked(status: str) -> bool:

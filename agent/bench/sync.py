@@ -16,7 +16,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -26,7 +25,9 @@ from pathlib import Path
 import click
 
 from agent.bench.broker import Broker
+from agent.bench.disk import Progress, folder_option, fresh_folder, quick_folder, shown_progress
 from agent.bench.journal import boarding as alike
+from agent.bench.process import cpu_seconds
 from agent.cli.common import json_option, print_json
 from agent.errors import CityError
 from agent.hw.mqtt import MqttLink
@@ -45,15 +46,14 @@ LIVE_EVENTS = 300
 LIVE_PER_SECOND = 50.0
 LIVE_BATCH_SECONDS = 0.1
 STALL_SECONDS = 60.0
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a fresh directory inside it
-
-Progress = Callable[[str, float], None]  # what is under way, and how far it is: 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
     """How *events* went to the city's ``database`` and were acknowledged.
 
+    ``cpu_us_per_event`` is the processor time, in microseconds, that "device", "broker" and "city"
+    (without its database server) took for one; waiting is not in it.
     ``bytes_per_event`` counts what was published, compressed, without TLS and MQTT's few bytes.
     ``ack_p50_ms`` and ``ack_p99_ms`` are from an event's commit in the journal to its ack, for
     events that come singly; batches wait LIVE_BATCH_SECONDS for company in it.
@@ -63,6 +63,7 @@ class Drain:
     events: int
     seconds: float
     per_second: float
+    cpu_us_per_event: dict[str, float]
     bytes_per_event: float
     ack_p50_ms: float
     ack_p99_ms: float
@@ -106,14 +107,18 @@ def measure(folder: Path, database: str, backlog: Path, key: bytes, progress: Pr
     _CountedLink.sent_bytes = 0
     with (
         Broker(folder / "broker") as broker,
-        city(broker, database),
+        city(broker, database) as worker,
         Journal(path, key) as journal,
     ):
         events = journal.stats().pending
+        pids = {"device": os.getpid(), "broker": broker.pid, "city": worker.pid}
+        computed = {name: -cpu_seconds(pid) for name, pid in pids.items()}
         begun = time.perf_counter()
         with syncing(device, broker, lambda: _TimedJournal(path, key, acks)) as sync:
             _wait(sync, events, lambda done: progress("draining", done / events))
         seconds = time.perf_counter() - begun
+        for name, pid in pids.items():
+            computed[name] += cpu_seconds(pid)
         sent_bytes = _CountedLink.sent_bytes
         limits = UplinkLimits(batch_seconds=LIVE_BATCH_SECONDS)
         acks.clear()
@@ -125,6 +130,7 @@ def measure(folder: Path, database: str, backlog: Path, key: bytes, progress: Pr
         events=events,
         seconds=round(seconds, 2),
         per_second=round(events / seconds, 1),
+        cpu_us_per_event={name: round(spent / events * 1e6, 1) for name, spent in computed.items()},
         bytes_per_event=round(sent_bytes / events, 1),
         ack_p50_ms=round(latencies[len(latencies) // 2], 1),
         ack_p99_ms=round(latencies[round((len(latencies) - 1) * 0.99)], 1),
@@ -268,12 +274,7 @@ def _row(number: int) -> tuple[str | int | None, ...]:
 
 
 @click.command("sync")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=".",
-    help="A directory on the disk to measure; default: this one. Nothing is left in it.",
-)
+@folder_option
 @click.option(
     "--events",
     type=click.IntRange(min=1_000),
@@ -294,17 +295,13 @@ def command(folder: Path, events: int, databases: tuple[str, ...], as_json: bool
 
     Needs Mosquitto and the city side (pip install 'kaopass[city]').
     """
-    progress = _bar if sys.stderr.isatty() else _quiet
+    progress = shown_progress()
     key = os.urandom(32)
     drains = []
-    with tempfile.TemporaryDirectory(prefix="kaopass-bench-", dir=folder) as name:
-        root = Path(name)
-        # How the journal was filled does not matter here: in memory that is quick.
-        roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 3 * 512 * events
-        with tempfile.TemporaryDirectory(
-            prefix="kaopass-bench-", dir=_MEMORY if roomy else root
-        ) as fast:
-            backlog = Path(fast) / "journal.db"
+    with fresh_folder(folder) as root:
+        # How the journal was filled does not matter here.
+        with quick_folder(3 * 512 * events, root) as quick:
+            backlog = quick / "journal.db"
             fill(backlog, key, events, progress)
             for number, database in enumerate((str(root / "city.db"), *databases)):
                 own = root / str(number)
@@ -329,14 +326,8 @@ def command(folder: Path, events: int, databases: tuple[str, ...], as_json: bool
             f"{one.database:<14}{one.per_second:>10,.0f}{one.bytes_per_event:>12.0f}"
             f"{one.ack_p50_ms:>13.0f} ms{one.ack_p99_ms:>9.0f} ms"
         )
+        spent = ", ".join(f"{name} {us:.0f} µs" for name, us in one.cpu_us_per_event.items())
+        click.echo(f"{'':<14}processor time an event: {spent}")
     click.echo(f"{'bare SQLite':<14}{bare:>10,.0f}")
     met = all(one.per_second >= GOAL_PER_SECOND for one in drains)
     click.echo(f"{'enough' if met else 'TOO SLOW'}: the goal is {GOAL_PER_SECOND:,.0f} a second")
-
-
-def _bar(what: str, done: float) -> None:
-    click.echo(f"\r{what:<12} {done:>4.0%}" if what else "\r" + " " * 18 + "\r", nl=False, err=True)
-
-
-def _quiet(what: str, done: float) -> None:
-    """Where nobody watches."""

@@ -1,16 +1,19 @@
-"""What arrived of one sequence, committed: events once, refusals and losses noted, and the ack.
+"""What arrived together, committed: events once, refusals and losses noted, and the acks.
 
-Functions on a connection inside a transaction that holds the device's row.
+Functions on a connection inside a transaction that holds the devices' rows. However many devices
+sent something, what is in order costs a handful of statements for all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, String, delete, select, text, update
 
-from agent.cityos.schema import CLOCK, EVENT, REJECTED, STREAM, UNKNOWN_CLOCKS
+from agent.cityos import streams
+from agent.cityos.schema import CLOCK, EVENT, REJECTED, UNKNOWN_CLOCKS
 from agent.cityos.sequence import Key, close_gaps, note_gaps, of, run_on, spans
 from agent.sync.items import Lost
 from agent.sync.messages import MAX_RANGES, Offset
@@ -41,102 +44,100 @@ class Arrival:
     lost: list[Lost] = field(default_factory=list)
 
 
-def conflicts(
+def commit(
+    db: Connection,
+    insert: Any,
+    arrivals: Mapping[Key, Arrival],
+    closed: Iterable[str],
+    now_ms: int,
+) -> tuple[dict[Key, Ack], set[str]]:
+    """(what the city now has, devices that contradict themselves); nothing is taken of *closed*.
+
+    Nor is anything taken of a device that sends another event under a number that is taken.
+    """
+    held = streams.hold(db, insert, arrivals)
+    there = {key: _compare(db, key, came, held[key]) for key, came in arrivals.items()}
+    liars = {key[0] for key, (other, _) in there.items() if other}
+    refused = liars.union(closed)
+    taken = {key: came for key, came in arrivals.items() if key[0] not in refused}
+    _insert_events(db, insert, taken, held, {key: there[key][1] for key in taken}, now_ms)
+    acks = {key: _refuse_all(key, there[key][0], now_ms) for key in arrivals.keys() - taken.keys()}
+    ends = {}
+    for key, came in taken.items():
+        acks[key], last = _arrive(db, insert, key, came, held[key], now_ms)
+        ends[key] = acks[key].upto, last
+    streams.move(db, held, ends, now_ms)
+    return acks, liars
+
+
+def _compare(
     db: Connection, key: Key, arrival: Arrival, stream: Row[Any]
 ) -> tuple[set[int], set[int]]:
     """(numbers that are there with other content, numbers that are there as they came)."""
-    suspects = [seq for seq in arrival.events if seq <= stream.last]
-    if not suspects:
-        return set(), set()
-    there = select(EVENT).where(*of(EVENT, key), EVENT.c.seq.in_(suspects))
+    suspects = [seq for seq in arrival.events if seq <= (stream.newest or 0)]
     other: set[int] = set()
     same: set[int] = set()
-    for row in db.execute(there).all():
-        came = event_row(key[0], arrival.events[row.seq], 0)
-        is_same = all(
-            row._mapping[name] == value
-            for name, value in came.items()
-            if name not in ("corrected_ms", "received_ms")
-        )
-        (same if is_same else other).add(row.seq)
+    # A statement for each run of numbers, as a rule one: by a list of numbers PostgreSQL goes
+    # through all that the device ever sent.
+    for first, last in spans(suspects):
+        there = select(EVENT).where(*of(EVENT, key), EVENT.c.seq.between(first, last))
+        for row in db.execute(there).all():
+            came = event_row(key[0], arrival.events[row.seq], 0)
+            is_same = all(
+                row._mapping[name] == value
+                for name, value in came.items()
+                if name not in ("corrected_ms", "received_ms")
+            )
+            (same if is_same else other).add(row.seq)
     return other, same
 
 
-def refuse_all(key: Key, other: set[int], now_ms: int) -> Ack:
+def _refuse_all(key: Key, other: set[int], now_ms: int) -> Ack:
     """The answer to a device that is set aside: nothing is taken, and what contradicts is named."""
     return Ack(key[1], 0, (), tuple(Nack(seq, CONFLICT) for seq in sorted(other)), now_ms)
 
 
-def arrive(
-    db: Connection,
-    insert: Any,
-    key: Key,
-    arrival: Arrival,
-    stream: Row[Any],
-    same: set[int],
-    now_ms: int,
-) -> Ack:
-    """Commit *arrival*, of which *same* is there already; returns what the city now has."""
+def _arrive(
+    db: Connection, insert: Any, key: Key, arrival: Arrival, stream: Row[Any], now_ms: int
+) -> tuple[Ack, int]:
+    """What the city now has of one sequence, its events being there, and its greatest number."""
     last = max(stream.last, *arrival.events, *arrival.rejected, 0)
     lost = [each for each in arrival.lost if each.last <= last]
     rejected = arrival.rejected | {
         each.first: "bad_lost" for each in arrival.lost if each.last > last
     }
     lowest = min([*arrival.events, *rejected, *(each.first for each in lost)])
-    refused = _refused(db, key, min(lowest, stream.upto) - _RECENT)
-    _insert_events(db, insert, key, arrival, same, stream, now_ms)
+    refused: dict[int, str] = {}
+    if stream.has_refused:
+        refused = _refused(db, key, min(lowest, stream.upto) - _RECENT)
     # What was refused once and is good now (a newer city side) is no longer refused.
     healed = refused.keys() & arrival.events.keys()
     if healed:
         db.execute(delete(REJECTED).where(*of(REJECTED, key), REJECTED.c.seq.in_(healed)))
     fresh = _reject(db, insert, key, rejected, arrival.events, now_ms)
     refused = {seq: code for seq, code in refused.items() if seq not in healed} | fresh
+    if stream.has_gaps and arrival.events:
+        close_gaps(db, insert, key, arrival.events)
     for each in lost:
         note_gaps(db, insert, key, max(each.first, stream.floor + 1), each.last, each.code, now_ms)
     upto = stream.upto
     new = arrival.events.keys() | fresh.keys()
     while upto + 1 in new:
         upto += 1
-    if lost or stream.upto < upto < last:
+    # Before this arrival there was nothing beyond ``upto``, as a rule.
+    more = stream.has_gaps or stream.has_refused or (stream.newest or 0) > stream.upto
+    if lost or (more and stream.upto < upto < last):
         upto = run_on(db, key, upto)
-    set_stream(db, key, stream, upto, last, now_ms)
     have = [*spans(seq for seq in arrival.events if seq > upto)]
     have += [(each.first, each.last) for each in lost if each.last > upto]
-    return Ack(
+    ack = Ack(
         epoch=key[1],
         upto=upto,
         have=tuple(sorted(have)),
         nack=tuple(Nack(seq, refused[seq]) for seq in sorted(refused)[-MAX_RANGES:]),
         server_time_ms=now_ms,
     )
-
-
-def lock_stream(db: Connection, insert: Any, key: Key) -> Any:
-    """The sequence's row, made if *insert* is given and held until the transaction ends."""
-    wanted = select(STREAM).where(*of(STREAM, key)).with_for_update()
-    row = db.execute(wanted).one_or_none()
-    if row is not None or insert is None:
-        return row
-    first = {
-        **{"device": key[0], "epoch": key[1], "upto": 0, "last": 0, "floor": 0},
-        **{"waiting_ms": None, "born": False},
-    }
-    db.execute(insert(STREAM).on_conflict_do_nothing(), first)
-    return db.execute(wanted).one()
-
-
-def set_stream(
-    db: Connection, key: Key, stream: Row[Any], upto: int, last: int, now_ms: int
-) -> None:
-    """Note where the sequence stands; as long as it moves on, nothing is asked for."""
-    waiting_ms = stream.waiting_ms
-    if upto >= last:
-        waiting_ms = None
-    elif upto != stream.upto or waiting_ms is None:
-        waiting_ms = now_ms
-    if (upto, last, waiting_ms) != (stream.upto, stream.last, stream.waiting_ms):
-        changed = {"upto": upto, "last": last, "waiting_ms": waiting_ms}
-        db.execute(update(STREAM).where(*of(STREAM, key)).values(changed))
+    return ack, last
 
 
 def correct(db: Connection, insert: Any, device: str, clocks: tuple[Offset, ...]) -> None:
@@ -161,42 +162,39 @@ def _correct_boot(db: Connection, device: str, boot: str, offset_ms: int) -> Non
 def _insert_events(
     db: Connection,
     insert: Any,
-    key: Key,
-    arrival: Arrival,
-    same: set[int],
-    stream: Row[Any],
+    taken: Mapping[Key, Arrival],
+    held: Mapping[Key, Row[Any]],
+    same: Mapping[Key, set[int]],
     now_ms: int,
 ) -> None:
-    fresh = {
-        seq: stored
-        for seq, stored in arrival.events.items()
-        if seq > stream.floor and seq not in same
-    }
-    if fresh:
-        rows = [event_row(key[0], stored, now_ms) for stored in fresh.values()]
-        if db.dialect.name == "postgresql":
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
-            db.execute(_INSERT_COLUMNS, columns)
-        else:
-            db.execute(insert(EVENT).on_conflict_do_nothing(), rows)
-        if min(fresh) <= stream.last:
-            close_gaps(db, insert, key, fresh)
-    for seq in same:
-        corrected_ms = arrival.events[seq].corrected_ms
-        if corrected_ms is not None:
-            late = update(EVENT).where(*of(EVENT, key), EVENT.c.seq == seq)
-            late = late.where(EVENT.c.corrected_ms.is_(None))
-            db.execute(late.values(corrected_ms=corrected_ms))
+    """Everything that is new, in one statement; what was there may learn its time."""
+    rows = []
+    boots = set()
+    for key, arrival in taken.items():
+        for seq, stored in arrival.events.items():
+            if seq <= held[key].floor or seq in same[key]:
+                continue
+            rows.append(event_row(key[0], stored, now_ms))
+            moment = stored.event.moment
+            if stored.corrected_ms is None and moment.clock in UNKNOWN_CLOCKS:
+                boots.add((key[0], moment.boot))
+    if rows and db.dialect.name == "postgresql":
+        db.execute(_INSERT_COLUMNS, {name: [row[name] for row in rows] for name in rows[0]})
+    elif rows:
+        db.execute(insert(EVENT).on_conflict_do_nothing(), rows)
+    for key, seqs in same.items():
+        for seq in seqs:
+            corrected_ms = taken[key].events[seq].corrected_ms
+            if corrected_ms is not None:
+                late = update(EVENT).where(*of(EVENT, key), EVENT.c.seq == seq)
+                late = late.where(EVENT.c.corrected_ms.is_(None))
+                db.execute(late.values(corrected_ms=corrected_ms))
     # Sent before the device knew the time, come after it had said so.
-    boots = {
-        stored.event.moment.boot
-        for stored in fresh.values()
-        if stored.corrected_ms is None and stored.event.moment.clock in UNKNOWN_CLOCKS
-    }
-    if boots:
-        known = select(CLOCK).where(CLOCK.c.device == key[0], CLOCK.c.boot.in_(boots))
-        for row in db.execute(known).all():
-            _correct_boot(db, key[0], row.boot, row.offset_ms)
+    for device, boot in sorted(boots):
+        known = select(CLOCK.c.offset_ms).where(CLOCK.c.device == device, CLOCK.c.boot == boot)
+        offset_ms = db.execute(known).scalar()
+        if offset_ms is not None:
+            _correct_boot(db, device, boot, offset_ms)
 
 
 def _reject(

@@ -45,6 +45,8 @@ message_size_limit {message_bytes}
 max_inflight_messages 100
 max_queued_messages 10000
 max_queued_bytes 67108864
+# An ack must not wait 40 ms in the kernel for the device to confirm what was sent before it.
+set_tcp_nodelay true
 persistent_client_expiration 1d
 """
 

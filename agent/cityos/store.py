@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Row, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.cityos import arrivals as arriving
-from agent.cityos import asks, health, upkeep
+from agent.cityos import asks, health, streams, upkeep
 from agent.cityos.arrivals import Arrival
 from agent.cityos.database import insert_for, open_engine, writing
 from agent.cityos.health import DeviceRow, Pulse
@@ -46,21 +46,13 @@ class Store:
 
     def commit(self, arrivals: dict[Key, Arrival], now_ms: int) -> dict[Key, Ack]:
         """Commit everything in one transaction; the acks are true once this has returned."""
-        acks: dict[Key, Ack] = {}
         with self._write("events cannot be committed") as db:
             # In one order, so that two workers cannot lock each other out.
             aside = self._hold(db, {device for device, _ in arrivals}, now_ms)
-            for key in sorted(arrivals):
-                came = arrivals[key]
-                stream = arriving.lock_stream(db, self._insert, key)
-                other, same = arriving.conflicts(db, key, came, stream)
-                if other and not aside[key[0]]:
-                    aside[key[0]] = _ASIDE_CONFLICT
-                    self._set_device(db, key[0], aside=_ASIDE_CONFLICT)
-                if aside[key[0]]:
-                    acks[key] = arriving.refuse_all(key, other, now_ms)
-                else:
-                    acks[key] = arriving.arrive(db, self._insert, key, came, stream, same, now_ms)
+            closed = [device for device, why in aside.items() if why]
+            acks, liars = arriving.commit(db, self._insert, arrivals, closed, now_ms)
+            for device in liars.difference(closed):
+                self._set_device(db, device, aside=_ASIDE_CONFLICT)
             seen = update(DEVICE).where(DEVICE.c.name.in_(aside))
             db.execute(seen.values(last_seen_ms=now_ms))
         return acks
@@ -231,21 +223,25 @@ class Store:
         if birth.connection != row.connection:
             # Else the broker repeats what it kept: nobody was seen just now.
             changes["last_seen_ms"] = now_ms
+        held = streams.hold(db, self._insert, [(device, each.epoch) for each in birth.epochs])
+        ends = {}
         for bounds in birth.epochs:
             key = (device, bounds.epoch)
-            stream = arriving.lock_stream(db, self._insert, key)
+            stream = held[key]
             upto = stream.upto
             if bounds.first - 1 > upto:
                 # The device holds nothing below: what is missing there will never come.
                 note_gaps(db, self._insert, key, upto + 1, bounds.first - 1, "gone", now_ms)
                 upto = run_on(db, key, bounds.first - 1)
-            arriving.set_stream(db, key, stream, upto, max(stream.last, bounds.last), now_ms)
+            ends[key] = upto, max(stream.last, bounds.last)
             if bounds.epoch != birth.epoch:
                 continue
             if stream.born and json.loads(row.birth).get("epoch") not in (None, birth.epoch):
                 changes["returns"] = row.returns + 1
                 if row.returns + 1 >= _RETURNS and not row.aside:
                     changes["aside"] = _ASIDE_RETURNS
-            db.execute(update(STREAM).where(*of(STREAM, key)).values(born=True))
+            if not stream.born:
+                db.execute(update(STREAM).where(*of(STREAM, key)).values(born=True))
+        streams.move(db, held, ends, now_ms)
         arriving.correct(db, self._insert, device, birth.clocks)
         self._set_device(db, device, **changes)

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from agent.cityos import asks
-from agent.cityos.arrivals import lock_stream
 from agent.cityos.schema import DEVICE, EVENT, GAP, REJECTED, STREAM
 from agent.cityos.sequence import Key, of, spans
 from agent.errors import CityError, UsageError
@@ -77,7 +76,8 @@ def prune(db: Connection, key: Key, before_ms: int) -> int:
 
     Only what is complete goes, and where it ended is kept, so that a late repeat is no news.
     """
-    stream = lock_stream(db, None, key)
+    held = select(STREAM).where(*of(STREAM, key)).with_for_update()
+    stream = db.execute(held).one_or_none()
     if stream is None:
         return 0
     kept = select(func.min(EVENT.c.seq)).where(*of(EVENT, key), EVENT.c.received_ms >= before_ms)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from agent.cityos.database import address
 from agent.cityos.store import Arrival, Store, spans
@@ -130,6 +131,24 @@ def test_in_whatever_order_and_pieces_events_come_upto_tells_the_truth(
         assert ack.have == spans(seq for seq in good if seq > ack.upto)
     assert store.event_count() == 40 - len(poison)
     store.close()
+
+
+def test_events_in_order_cost_as_many_statements_for_a_fleet_as_for_one_device(
+    store: Store,
+) -> None:
+    """Also in the middle of a backlog, of which the birth has told the end."""
+
+    def statements(buses: int, first: int) -> int:
+        keys = [(f"bus-{bus}", EPOCH) for bus in range(buses)]
+        arrivals = {key: Arrival({seq: stored(seq) for seq in (first, first + 1)}) for key in keys}
+        seen: list[str] = []
+        event.listen(store._engine, "before_cursor_execute", lambda *told: seen.append(told[2]))
+        acks = store.commit(arrivals, 1_000)
+        assert {ack.upto for ack in acks.values()} == {first + 1}
+        return len(seen)
+
+    store.states([(f"bus-{bus}", born(1, last=10_000)) for bus in range(30)], 1_000)
+    assert statements(30, first=1) == statements(1, first=3) <= 6
 
 
 def test_a_journal_that_starts_late_leaves_a_known_gap_and_goes_on(store: Store) -> None:
