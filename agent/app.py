@@ -207,6 +207,7 @@ class Agent:
                 self.health,
                 nickname=lambda person: self._nicknames.get(person, ""),
                 timeout_ms=round(settings.decision.timeout_seconds * 1000),
+                show_ms=round(settings.feedback.show_seconds * 1000),
                 on_journal_failure=settings.journal.on_failure,
                 goodbye=settings.place.direction == "out",
                 between=lambda: self._between(journal),
