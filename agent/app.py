@@ -29,7 +29,7 @@ from agent.joining import broker_tls, renewal
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import open_camera, open_networks, recogniser, rule_for, self_tested
+from agent.parts import FILE_KINDS, door_networks, open_camera, recogniser, rule_for, self_tested
 from agent.pipeline import Pipeline
 from agent.ports import Camera, Display, Lamps
 from agent.recognise import Step
@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 
 GALLERY_CHECK_SECONDS = 2.0  # how late an enrolment by another process is noticed
 UPKEEP_SECONDS = 60.0
-FILE_KINDS = ("file", "folder", "scene")
 TICK_SECONDS = 0.2
 REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boarded
 
@@ -106,7 +105,7 @@ class Agent:
     def open(self) -> None:
         """Open every part, the ones most likely to be misconfigured first. Raises KaopassError."""
         settings = self._settings
-        networks = open_networks(settings, self._opener)
+        networks = door_networks(settings, self._opener)
         camera = self._camera or open_camera(settings.camera, networks.detector)
         settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._open_status()
@@ -207,6 +206,7 @@ class Agent:
                 self.health,
                 nickname=lambda person: self._nicknames.get(person, ""),
                 timeout_ms=round(settings.decision.timeout_seconds * 1000),
+                show_ms=round(settings.feedback.show_seconds * 1000),
                 on_journal_failure=settings.journal.on_failure,
                 goodbye=settings.place.direction == "out",
                 between=lambda: self._between(journal),
@@ -301,6 +301,7 @@ class Agent:
         self.health.state("starting")
         self.health.detail("device", self._settings.device.name)
         self.health.detail("version", __version__)
+        self.health.detail("liveness", self._settings.liveness.mode)
 
     def _camera_status(self) -> dict[str, object]:
         counters = self.source.counters

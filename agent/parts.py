@@ -41,13 +41,14 @@ from agent.vision.threshold import load as load_threshold
 
 ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_images
 NEEDS_SOURCE = ("file", "folder", "rtsp")
+FILE_KINDS = ("file", "folder", "scene")  # cameras that play what is there already
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Networks:
     """The networks of one pack, ready to run, and the pack's measured impostor scores.
 
-    ``liveness`` is there when the settings ask for it, and only then.
+    ``liveness`` is there at a door whose settings ask for it: see ``door_networks``.
     """
 
     detector: FaceDetector
@@ -62,10 +63,10 @@ class Networks:
 
 
 def open_networks(settings: Settings, opener: OpenSession = open_session) -> Networks:
-    """Find, verify and open the model packs of *settings*; *opener* opens each network's session.
+    """Find, verify and open what recognises faces; *opener* opens each network's session.
 
-    Raises ModelError when one is missing, altered, or not licensed for this use: a door that was
-    promised liveness does not open without it.
+    For enrolment and measuring. Raises ModelError when the pack is missing, altered, or not
+    licensed for this use.
     """
     models = settings.models
     installed = locate(models.pack, settings.models_directory, models.licence)
@@ -87,9 +88,20 @@ def open_networks(settings: Settings, opener: OpenSession = open_session) -> Net
             opener=opener,
         ),
         calibration=calibration_for(settings, installed.pack),
-        liveness=open_liveness(settings, opener) if settings.liveness.mode == "on" else None,
         golden=installed.pack.golden,
     )
+
+
+def door_networks(settings: Settings, opener: OpenSession = open_session) -> Networks:
+    """What a door needs: ``open_networks``, and the liveness network where the mode is on.
+
+    Raises ModelError when anything of it is missing or altered: a door that was promised liveness
+    does not open without it.
+    """
+    networks = open_networks(settings, opener)
+    if settings.liveness.mode == "off":
+        return networks
+    return replace(networks, liveness=open_liveness(settings, opener))
 
 
 def calibration_for(settings: Settings, pack: Pack) -> Calibration:
@@ -119,7 +131,8 @@ def open_liveness(settings: Settings, opener: OpenSession = open_session) -> Liv
         path = locate_role(pack, "liveness", settings.models_directory, models.licence)
     except ModelError as error:
         raise ModelError(
-            f"liveness cannot be judged, and without it nobody passes: {error}"
+            f"liveness cannot be judged, and without it nobody passes: {error}. To let photographs "
+            'pass, set liveness.mode = "off"'
         ) from error
     return FacepluginLiveness(
         path, pack=pack, threads=models.threads, provider=models.provider, opener=opener
@@ -296,10 +309,15 @@ def rule_for(
 
 
 def recogniser(settings: Settings, networks: Networks, templates: TemplateSet) -> Recogniser:
-    """The whole path from a frame to decisions, against *templates*."""
+    """The whole path from a frame to decisions, against *templates*.
+
+    Raises ValueError when the settings ask for liveness and *networks* cannot tell.
+    """
     rule = rule_for(settings.decision, networks.calibration, templates)
     liveness = None
-    if networks.liveness is not None:
+    if settings.liveness.mode == "on":
+        if networks.liveness is None:
+            raise ValueError("liveness.mode is on, but these networks were opened without it")
         liveness = Liveness(
             networks.liveness,
             threshold=liveness_threshold(settings),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -73,14 +74,16 @@ class Pipeline:
         *,
         nickname: Callable[[str], str],
         timeout_ms: int,
+        show_ms: int,
         on_journal_failure: Literal["refuse", "admit"],
         goodbye: bool,
         between: Callable[[], None] = lambda: None,
         watch: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         """*timeout_ms*: a face in the presentation zone this long without a match is offered the
-        usual way. *goodbye*: this door is the way out. *between* runs between frames in this
-        thread; *watch* sees every step after it was acted on."""
+        usual way, when its turn has come. *show_ms*: how long an answer is shown. *goodbye*: this
+        door is the way out. *between* runs between frames in this thread; *watch* sees every step
+        after it was acted on."""
         self._source = source
         self._recogniser = recogniser
         self._rules = rules
@@ -90,11 +93,13 @@ class Pipeline:
         self._health = health
         self._nickname = nickname
         self._timeout_ms = timeout_ms
+        self._show_ms = show_ms
         self._on_journal_failure = on_journal_failure
         self._success = "goodbye" if goodbye else "welcome"
         self._between = between
         self._watch = watch
         self._visits: dict[int, _Visit] = {}
+        self._welcomed_ms = -math.inf  # when somebody was last let through
         self._camera_lost = False
         self._model_lost = False
         self._colours = ColourWatch()
@@ -172,8 +177,7 @@ class Pipeline:
         self._note_colours()
         for decision in step.decisions:
             self._act(decision)
-        for seen in step.tracks.seen:
-            self._offer_fallback(seen, frame)
+        self._offer_fallback(step.tracks.seen, frame)
         for track in step.tracks.ended:
             self._leave(track)
         self._watch(step)
@@ -194,6 +198,7 @@ class Pipeline:
         event = self._rules.event_for(person, self._moment(decision.mono_ms))
         if event is None:
             visit.recorded = person
+            self._welcomed_ms = decision.t_ms
             self._tell(visit, Notice("again", self._nickname(person)), None)
             return
         try:
@@ -201,6 +206,7 @@ class Pipeline:
         except JournalError as error:
             self._journal_failed(visit, person, error)
             return
+        self._welcomed_ms = decision.t_ms
         self._committed(visit, person, event, stored)
 
     def _committed(self, visit: _Visit, person: str, event: Event, stored: StoredEvent) -> None:
@@ -219,12 +225,33 @@ class Pipeline:
         else:
             self._tell(visit, Notice("out_of_service"), None)
 
-    def _offer_fallback(self, seen: TrackedFace, frame: Frame) -> None:
-        visit = self._visits.get(seen.track)
-        if visit is None or visit.outcome is Outcome.MATCH or visit.told:
+    def _offer_fallback(self, seen: Sequence[TrackedFace], frame: Frame) -> None:
+        """Offer the usual way to those who have waited in vain, in the order of the queue.
+
+        There is one lamp for all. The turn of those behind begins with the welcome of the one in
+        front, which is shown in full first; and while the nearest face is still being looked at,
+        nobody behind it is sent away.
+        """
+        waiting = [(item, self._visits[item.track]) for item in seen if self._unanswered(item)]
+        if not waiting:
             return
-        if frame.still or frame.t_ms - visit.since_ms >= self._timeout_ms:
-            self._tell(visit, Notice("fallback"), None)
+        if not frame.still:
+            turn_ms = frame.t_ms - self._welcomed_ms
+            nearest, _ = max(waiting, key=lambda one: one[0].face.width)
+            waiting = [
+                (item, visit)
+                for item, visit in waiting
+                if min(frame.t_ms - visit.since_ms, turn_ms) >= self._timeout_ms
+            ]
+            if turn_ms < self._show_ms or all(item is not nearest for item, _ in waiting):
+                return
+        for _, visit in waiting:
+            visit.told = "fallback"
+        self._teller.show(Notice("fallback"), None)
+
+    def _unanswered(self, seen: TrackedFace) -> bool:
+        visit = self._visits.get(seen.track)
+        return visit is not None and visit.outcome is not Outcome.MATCH and not visit.told
 
     def _tell(self, visit: _Visit, notice: Notice, stored: StoredEvent | None) -> None:
         if stored is None and visit.told == notice.signal:

@@ -131,7 +131,9 @@ class DecisionSettings(Section):
 class Liveness(Section):
     """Whether a face must be shown to be alive."""
 
-    mode: Literal["off", "on"] = Field("off", description="'on' refuses photographs and screens")
+    mode: Literal["off", "on"] = Field(
+        "on", description="'on' refuses photographs and screens, 'off' takes them for people"
+    )
     pack: str = Field("faceplugin", pattern=NAME, description="pack with a liveness network")
     threshold: Fraction | None = Field(
         None,

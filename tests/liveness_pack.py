@@ -13,7 +13,7 @@ import pytest
 
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
-from agent.parts import Networks, open_networks
+from agent.parts import Networks, door_networks
 from agent.settings import Settings, load
 
 PACK = "faceplugin"
@@ -56,4 +56,4 @@ def settings(state: Path, mode: str = "on") -> Settings:
 @cache
 def networks() -> Networks:
     """Detector, embedder and liveness network, opened once."""
-    return open_networks(settings(Path("/nonexistent/state")))
+    return door_networks(settings(Path("/nonexistent/state")))

@@ -30,16 +30,21 @@ from agent.values import (
 from agent.vision.quality import QualityGate
 
 # The stand-in network: a person is painted into the picture as a patch whose blue value says who.
-ANN, BEN, EVE = 40, 90, 203
+ANN, BEN, EVE, ZOE = 40, 90, 203, 205
 KNOWN = {ANN: "ann", BEN: "ben"}
 
 
 def picture(*people: tuple[int, int]) -> Image:
     """A frame with one patch a person: (who, left edge)."""
+    return queue(*((who, x, 50) for who, x in people))
+
+
+def queue(*people: tuple[int, int, int]) -> Image:
+    """The same with (who, left edge, width): who stands farther off is narrower."""
     image = np.full((240, 320, 3), 120, dtype=np.uint8)
     image[:, :, 1] = np.random.default_rng(0).integers(0, 255, (240, 320))
-    for who, x in people:
-        image[60:120, x : x + 50, 0] = who
+    for who, x, wide in people:
+        image[60:120, x : x + wide, 0] = who
     return image
 
 
@@ -53,7 +58,9 @@ class PatchDetector:
             points = np.array(
                 [(x + 15, 80), (x + 35, 80), (x + 25, 95), (x + 17, 108), (x + 33, 108)], "f4"
             )
-            faces.append(Face((x, 60.0, x + 50, 120.0), 0.9, points))
+            # A face cut off by the frame is as wide as ever.
+            wide = 50 if columns[-1] == 319 else len(columns)
+            faces.append(Face((x, 60.0, x + wide, 120.0), 0.9, points))
         return faces
 
 
@@ -190,6 +197,7 @@ def run(
         door,
         nickname=lambda _person: "",
         timeout_ms=1_000,
+        show_ms=1_500,
         on_journal_failure=on_failure,  # type: ignore[arg-type]
         goodbye=False,
     ).run(threading.Event())
@@ -221,6 +229,31 @@ def test_a_stranger_who_only_passes_by_is_told_nothing() -> None:
     door = Door()
     run(door, clip(*[picture((EVE, 100)) for _ in range(5)]))
     assert door.happened == []
+
+
+def test_the_one_behind_is_not_sent_away_while_the_one_in_front_is_being_welcomed() -> None:
+    """Eve waits behind for 0.8 s; Ann steps up, is welcomed at 1.0 s and goes on at 2.0 s."""
+    door = Door()
+    behind = [queue((EVE, 200, 40)) for _ in range(8)]
+    both = [queue((EVE, 200, 40), (ANN, 60, 60)) for _ in range(12)]
+    run(door, clip(*behind, *both, *behind[:4]))
+    assert door.happened == ["journalled", "welcome"]
+    # Ann's welcome is shown for 1.5 s, until 2.5 s; then Eve has had her turn.
+    door = Door()
+    run(door, clip(*behind, *both, *behind[:6]))
+    assert door.happened == ["journalled", "welcome", "fallback"]
+
+
+def test_nobody_behind_is_sent_away_before_the_one_in_front() -> None:
+    """Eve has waited for 0.8 s when Zoe steps before her: both get their answer after Zoe's 1 s."""
+    door = Door()
+    behind = [queue((EVE, 200, 40)) for _ in range(8)]
+    both = [queue((EVE, 200, 40), (ZOE, 60, 60)) for _ in range(10)]
+    run(door, clip(*behind, *both))
+    assert door.happened == []
+    door = Door()
+    run(door, clip(*behind, *both, *both[:3]))
+    assert door.happened == ["fallback"]
 
 
 def test_two_people_at_once_are_two_events() -> None:

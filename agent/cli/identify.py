@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--liveness",
     type=click.Choice(["on", "off"]),
-    default="off",
-    show_default=True,
-    help="Refuse photographs and screens.",
+    help="Refuse photographs and screens. Default: as set for a camera, off for files.",
 )
 @click.option("--sequence", is_flag=True, help="Take a folder's pictures as frames of one clip.")
 @json_option
@@ -52,28 +50,30 @@ def command(
     gallery_directory: Path | None,
     enrolments: tuple[str, ...],
     settings_file: Path | None,
-    liveness: str,
+    liveness: str | None,
     sequence: bool,
     as_json: bool,
 ) -> None:
     """Say who is seen in SOURCE: a video, a GIF, a photograph, a folder or a camera.
 
     Prints every decision and a summary. The models of the settings are used; without a settings
-    file the default pack and its research licence are assumed, for trying things out. Nothing is
+    file the default pack and its research licence are assumed, for trying things out. A file is
+    not judged for liveness unless asked for: it is a picture of somebody already. Nothing is
     journalled, and nothing of the pictures is kept.
     """
     from agent.identity.protection import Protection
     from agent.parts import (
+        FILE_KINDS,
         camera_overrides,
+        door_networks,
         open_camera,
-        open_networks,
         recogniser,
     )
 
-    overrides: dict[str, dict[str, Any]] = {
-        "camera": camera_overrides(source, pace="fast"),
-        "liveness": {"mode": liveness},
-    }
+    overrides: dict[str, dict[str, Any]] = {"camera": camera_overrides(source, pace="fast")}
+    of_files = overrides["camera"]["kind"] in FILE_KINDS
+    if liveness is not None or of_files:
+        overrides["liveness"] = {"mode": liveness or "off"}
     if settings_file is None:
         overrides["models"] = {"licence": "research"}
     if gallery_directory is not None:
@@ -89,7 +89,9 @@ def command(
     # Opened before the networks: a wrong path should be told at once.
     camera = open_camera(settings.camera, still_folder=not sequence)
     camera.open()
-    networks = open_networks(settings)
+    networks = door_networks(settings)
+    if of_files and liveness is None:
+        click.echo("liveness is not judged on files; with --liveness on it is", err=True)
     if people:
         networks = networks.protected(Protection.passing())
         templates = _enrolled(settings, networks, people)
@@ -97,7 +99,7 @@ def command(
         protection, templates = _from_gallery(settings, networks.embedder.pack)
         networks = networks.protected(protection)
     watcher = recogniser(settings, networks, templates)
-    report = _Report(as_json)
+    report = _Report(as_json, settings.liveness.mode)
     try:
         for frame in _frames(camera):
             step = watcher.process(frame)
@@ -114,8 +116,9 @@ def command(
 class _Report:
     """Prints decisions as they come, and sums them up."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, liveness: str) -> None:
         self._as_json = as_json
+        self._liveness = liveness
         self._frames = 0
         self._tracks: set[int] = set()
         self._people: Counter[str] = Counter()
@@ -156,6 +159,7 @@ class _Report:
             "people": dict(self._people),
             "unknown": self._others["unknown"],
             "rejected": self._others["rejected"],
+            "liveness": self._liveness,
         }
         if self._as_json:
             print_json({"summary": summary})

@@ -37,7 +37,7 @@ from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing, open_keyring
 from agent.identity.protection import Protection
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import Networks, camera_overrides, enroller, enrolment_frames, open_networks
+from agent.parts import Networks, camera_overrides, door_networks, enroller, enrolment_frames
 from agent.ports import Display
 from agent.settings import Settings, load
 from agent.sync.supervisor import SyncStatus
@@ -108,11 +108,13 @@ def run(
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="kaopass-demo-")))
         settings = _settings(options, folder)
-        networks = open_networks(settings)
+        networks = door_networks(settings)
         ring = open_keyring(key_source("file", settings.keys_directory), may_create=True)
         protection, templates = _enrol(options, settings, networks, ring)
         networks = networks.protected(protection)
         tell(f"enrolled: {', '.join(templates)}")
+        if options.liveness == "off" and options.source is None:
+            tell("liveness: off, as the passengers are photographs; at a door it is on")
         scene, known = _scene(options, settings, networks, templates)
         del networks  # the agent opens its own
         broker = opened.enter_context(Broker(options.broker))

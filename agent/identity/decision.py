@@ -65,7 +65,7 @@ class Rule:
 class _View:
     embedding: Vector
     weight: float
-    person: str | None
+    person: str | None = None  # whom it names by itself
 
 
 @dataclass(slots=True, eq=False)
@@ -108,15 +108,26 @@ class Decider:
 
         Returns a decision for each track that has enough views, in that order.
         """
-        decisions = []
-        for item, probe, single in zip(seen, probes, self._search.search(probes), strict=True):
+        ready = []
+        for item, probe in zip(seen, probes, strict=True):
             evidence = self._tracks.setdefault(item.track, _Evidence())
-            self._add(evidence, probe, item.quality, single)
+            self._add(evidence, probe, item.quality)
             if len(evidence.views) == 1:
                 evidence.since = frame.index
             if len(evidence.views) >= (1 if frame.still else self._rule.min_frames):
-                decisions.append(self._decide(frame, item, evidence))
-        return decisions
+                ready.append((item, evidence))
+        if not seen:
+            return []
+        # New views and evidence in one product: the templates are read from memory once.
+        fused = [_fused(evidence.views) for _, evidence in ready]
+        found = self._search.search(np.stack([*probes, *fused]))
+        for item, single in zip(seen, found[: len(seen)], strict=True):
+            if single.similarity >= self._rule.threshold:
+                self._tracks[item.track].views[-1].person = single.person
+        return [
+            self._decide(frame, item, evidence, candidate)
+            for (item, evidence), candidate in zip(ready, found[len(seen) :], strict=True)
+        ]
 
     def since(self, track: int) -> int:
         """The index of the frame from which on *track*'s evidence is of one face.
@@ -147,19 +158,19 @@ class Decider:
             final=True,
         )
 
-    def _add(self, evidence: _Evidence, probe: Vector, quality: Quality, single: Candidate) -> None:
+    def _add(self, evidence: _Evidence, probe: Vector, quality: Quality) -> None:
         if evidence.views and float(_fused(evidence.views) @ probe) < SAME_FACE:
             # Another face under the same number: what was gathered says nothing about this one.
             evidence.views.clear()
-        person = single.person if single.similarity >= self._rule.threshold else None
-        evidence.views.append(_View(probe, max(quality.score, LEAST_WEIGHT), person))
+        evidence.views.append(_View(probe, max(quality.score, LEAST_WEIGHT)))
         if len(evidence.views) > self._rule.max_frames:
             # The newest view always stays: it is what can contradict the others.
             weakest = min(range(len(evidence.views) - 1), key=lambda i: evidence.views[i].weight)
             del evidence.views[weakest]
 
-    def _decide(self, frame: Frame, item: TrackedFace, evidence: _Evidence) -> Decision:
-        candidate = self._search.search(_fused(evidence.views)[np.newaxis])[0]
+    def _decide(
+        self, frame: Frame, item: TrackedFace, evidence: _Evidence, candidate: Candidate
+    ) -> Decision:
         outcome, reason = self._verdict(candidate, evidence)
         person = candidate.person if outcome is Outcome.MATCH else None
         if evidence.matched is not None and person != evidence.matched:

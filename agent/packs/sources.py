@@ -62,18 +62,23 @@ def _pip(source: PackageSource, into: Path, clients: Clients) -> Holding:
         str(into),
         f"{source.package}=={source.version}",
     ]
-    _run("pip", [*clients.pip, *arguments], into, clients.client_timeout_seconds)
+    elsewhere = f"pip download --no-deps {source.package}=={source.version}"
+    _run("pip", [*clients.pip, *arguments], into, clients.client_timeout_seconds, elsewhere)
     return open_holding(_only(into, "*.whl", "pip"))
 
 
 def _npm(source: PackageSource, into: Path, clients: Clients) -> Holding:
     arguments = ["pack", f"{source.package}@{source.version}", "--pack-destination", str(into)]
-    arguments += ["--ignore-scripts", "--silent"]
-    _run("npm", [*clients.npm, *arguments], into, clients.client_timeout_seconds)
+    # Its own cache would keep a second copy of the archive on the card.
+    arguments += ["--ignore-scripts", "--silent", "--cache", str(into / "npm-cache")]
+    elsewhere = f"npm pack {source.package}@{source.version}"
+    _run("npm", [*clients.npm, *arguments], into, clients.client_timeout_seconds, elsewhere)
     return open_holding(_only(into, "*.tgz", "npm"))
 
 
-def _run(label: str, command: Sequence[str], into: Path, timeout_seconds: float) -> None:
+def _run(
+    label: str, command: Sequence[str], into: Path, timeout_seconds: float, elsewhere: str
+) -> None:
     try:
         done = subprocess.run(
             command,
@@ -87,8 +92,8 @@ def _run(label: str, command: Sequence[str], into: Path, timeout_seconds: float)
         )
     except FileNotFoundError as error:
         raise ModelError(
-            f"{label} is not installed on this machine; install it, or fetch the archive elsewhere"
-            " and give it with --from"
+            f"{label} is not installed on this machine; install it, or run `{elsewhere}` on "
+            "another machine and give the archive it leaves with --from"
         ) from error
     except OSError as error:
         raise ModelError(f"{label} cannot be started: {error.strerror}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -140,20 +141,21 @@ def test_measure_needs_live_faces_and_something_to_measure(tmp_path: Path) -> No
 def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
     tmp_path: Path,
 ) -> None:
-    """``yaoming.jpg`` is told for the picture it is; the people of ``t1`` are not."""
+    """``yaoming.jpg`` is told for the picture it is, but only if asked."""
 
-    def identify(mode: str) -> list[dict[str, object]]:
+    def identify(*mode: str) -> tuple[list[dict[str, Any]], str]:
         env = {
             "KAOPASS_STATE__DIRECTORY": str(tmp_path),
             "KAOPASS_MODELS__DIRECTORY": str(models_directory()),
         }
         file = str(picture("yaoming.jpg"))
-        words = ["identify", file, "--enroll", f"y={file}", "--liveness", mode, "--json"]
+        words = ["identify", file, "--enroll", f"y={file}", "--json", *mode]
         done = CliRunner(env=env).invoke(kaopass, words)
         assert done.exit_code == 0, done.output
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
-    refused, summary = identify("on")
+    (refused, summary), said = identify("--liveness", "on")
+    assert said == ""
     assert (refused["decision"], refused["person"], refused["reason"]) == (
         "rejected",
         None,
@@ -165,8 +167,14 @@ def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
         "people": {},
         "unknown": 0,
         "rejected": 1,
+        "liveness": "on",
     }
-    assert identify("off")[0]["person"] == "y"
+    (named, summary), said = identify()
+    assert named["person"] == "y"
+    assert said == "liveness is not judged on files; with --liveness on it is\n"
+    assert summary["summary"]["liveness"] == "off"
+    (named, _), said = identify("--liveness", "off")
+    assert (named["person"], said) == ("y", "")
 
 
 def test_identify_with_liveness_and_without_its_pack_says_what_to_run(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_profile_loads(path: Path) -> None:
     assert loaded.camera.kind == "picamera2"
     assert loaded.models.licence == "research"
     assert loaded.keys.source == "file"
-    assert loaded.liveness.mode == "off"
+    assert loaded.liveness.mode == "on"
     assert loaded.journal.on_failure == "refuse"
     assert loaded.sync.tls
 

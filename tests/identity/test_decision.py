@@ -152,3 +152,24 @@ def test_tracks_do_not_share_evidence() -> None:
         pair = [look(track=1), look(track=2)]
         made += decider.observe(frame(index), pair, np.stack([view(ANN, 0.7), view(BEN, 0.7)]))
     assert {d.track: d.person for d in made} == {1: "ann", 2: "ben"}
+
+
+def test_the_gallery_is_searched_once_a_frame_for_views_and_evidence_alike() -> None:
+    class Counting(People):
+        rows: list[int]
+
+        def search(self, probes: Vector) -> list[Candidate]:
+            self.rows.append(len(probes))
+            return super().search(probes)
+
+    counting = Counting(ann=ANN, ben=BEN)
+    counting.rows = []
+    decider = Decider(counting, RULE)
+    for index in range(4):
+        both = [look(track=1), look(track=2)]
+        made = decider.observe(frame(index), both, np.stack([view(ANN, 0.7), view(BEN, 0.7)]))
+    assert [d.person for d in made] == ["ann", "ben"]
+    # Two views a frame, and from the third frame on the evidence of both tracks with them.
+    assert counting.rows == [2, 2, 4, 4]
+    assert decider.observe(frame(5), [], np.empty((0, 512), np.float32)) == []
+    assert len(counting.rows) == 4

@@ -33,6 +33,7 @@ def kaopass(*arguments: object, state: Path, **settings: str) -> subprocess.Comp
         **os.environ,
         "KAOPASS_STATE__DIRECTORY": str(state),
         "KAOPASS_MODELS__LICENCE": "research",
+        "KAOPASS_LIVENESS__MODE": "off",  # the passengers are photographs
         "KAOPASS_SYNC__ENABLED": "false",
         **settings,
     }
@@ -84,9 +85,10 @@ def test_all_mistakes_in_the_settings_are_told_at_once(folder: Path) -> None:
     file = folder / "settings.toml"
     file.write_text(
         '[camera]\nkind = "webcam"\nwidth_pixel = 640\n[sync]\nport = "many"\n[snyc]\nhost = "x"\n'
-        '[liveness]\nmode = "maybe"\n'
     )
-    done = kaopass("run", "--settings", file, state=folder / "state")
+    done = kaopass(
+        "run", "--settings", file, state=folder / "state", KAOPASS_LIVENESS__MODE="maybe"
+    )
     assert done.returncode == 2
     for word in (
         "5 mistakes",
@@ -120,6 +122,18 @@ def test_a_model_without_accepted_licence_or_with_other_bytes_does_not_run(folde
         assert done.returncode == 1
         assert "w600k_mbf.onnx" in done.stderr
         assert "kaopass models install buffalo_s" in done.stderr
+
+
+def test_a_door_does_not_open_without_the_liveness_network_unless_told_to(folder: Path) -> None:
+    settings = folder / "settings.toml"
+    settings.write_text(f'[models]\nlicence = "research"\ndirectory = "{folder / "none"}"\n')
+    words = ("run", "--camera", YAO, "--until-end", "--settings", settings)
+    refused = kaopass(*words, state=folder / "state", KAOPASS_LIVENESS__MODE="on")
+    assert refused.returncode == 1
+    assert "run: kaopass models install faceplugin" in refused.stderr
+    assert not (folder / "state" / "journal.db").exists(), "nothing was opened"
+    done = kaopass(*words, state=folder / "state", KAOPASS_LIVENESS__MODE="off")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_gallery_under_another_key_is_refused_and_left_alone(folder: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.hw.photographs import picture
+from tests.liveness_pack import models_directory
 from tests.mosquitto import until
 
 PROFILES = Path(__file__).parent.parent.parent / "firmware_config/profiles"
@@ -73,7 +74,11 @@ def test_the_profile_runs_as_a_service(tmp_path: Path, systemd: Systemd, profile
             [*RUN, picture("t1.jpg"), "--settings", PROFILES / f"{profile}.toml"],
             stdout=out,
             stderr=out,
-            env={**os.environ, **systemd.environment},
+            env={
+                **os.environ,
+                **systemd.environment,
+                "KAOPASS_MODELS__DIRECTORY": str(models_directory()),
+            },
         )
     try:
         until(lambda: systemd.said("READY=1"), 20, f"READY=1\n{log.read_text()}")
@@ -92,6 +97,7 @@ def test_the_profile_runs_as_a_service(tmp_path: Path, systemd: Systemd, profile
         said = json.loads(status.stdout)
         assert said["state"] == "ready"
         assert said["counters"]["frames"] == 1
+        assert said["detail"]["liveness"] == "on"
         # No lamps on this machine: that is an alarm, and no reason to stop.
         assert any("lamps" in alarm for alarm in said["alarms"]) == (profile == "bus-door")
         begun = time.monotonic()
@@ -107,6 +113,7 @@ def test_the_profile_runs_as_a_service(tmp_path: Path, systemd: Systemd, profile
 
 def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path, systemd: Systemd) -> None:
     environment = {**os.environ, **systemd.environment, "KAOPASS_MODELS__LICENCE": "research"}
+    environment["KAOPASS_LIVENESS__MODE"] = "off"  # the passengers are photographs
     first = subprocess.Popen([*RUN, picture("t1.jpg")], env=environment, stdout=subprocess.DEVNULL)
     try:
         until(lambda: systemd.said("READY=1"), 20, "READY=1")

@@ -218,6 +218,7 @@ def test_each_source_that_failed_is_listed_with_its_reason(tmp_path: Path) -> No
     assert len(said) == 3
     assert "pip failed with exit code 1: ERROR: no such package" in said[1]
     assert "npm is not installed" in said[2]
+    assert "run `npm pack @some/made-up@1.0` on another machine" in said[2]
     assert "--from" in said[2]
     assert is_untouched(tmp_path / "m")
 
