@@ -14,6 +14,7 @@ import numpy as np
 
 from agent.device.selftest import Golden, SelfTest, self_test
 from agent.errors import ImageError, ModelError, SettingsError, UsageError
+from agent.hw.faceplugin import FacepluginDetector
 from agent.hw.file import FileCamera
 from agent.hw.folder import FolderCamera
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
@@ -30,7 +31,7 @@ from agent.identity.protection import ProtectedEmbedder, Protection
 from agent.identity.tail import Tail
 from agent.identity.templates import TemplateSet
 from agent.packs.manifest import GoldenValues, Pack
-from agent.packs.store import locate, locate_role
+from agent.packs.store import InstalledPack, locate, locate_role
 from agent.ports import Camera, FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
 from agent.settings import CameraSettings, DecisionSettings, Settings
@@ -40,6 +41,9 @@ from agent.vision.quality import QualityGate
 from agent.vision.threshold import load as load_threshold
 
 ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_images
+# Two views in one track are far more alike than two people: 2 in 100 pairs of strangers reach this,
+# two deviations above their mean.
+OTHER_FACE_FMR = 0.02
 NEEDS_SOURCE = ("file", "folder", "rtsp")
 FILE_KINDS = ("file", "folder", "scene")  # cameras that play what is there already
 
@@ -71,22 +75,8 @@ def open_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     models = settings.models
     installed = locate(models.pack, settings.models_directory, models.licence)
     return Networks(
-        detector=ScrfdDetector(
-            installed.paths["detector"],
-            input_pixels=models.detector_input_pixels,
-            min_score=settings.vision.min_detection_score,
-            threads=models.threads,
-            provider=models.provider,
-            opener=opener,
-        ),
-        embedder=ArcFaceEmbedder(
-            installed.paths["embedder"],
-            pack=models.pack,
-            threads=models.threads,
-            provider=models.provider,
-            typical_norm=installed.pack.typical_norm,
-            opener=opener,
-        ),
+        detector=_detector(settings, installed, opener),
+        embedder=_embedder(settings, installed, opener),
         calibration=calibration_for(settings, installed.pack),
         golden=installed.pack.golden,
     )
@@ -102,6 +92,44 @@ def door_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     if settings.liveness.mode == "off":
         return networks
     return replace(networks, liveness=open_liveness(settings, opener))
+
+
+def _detector(settings: Settings, installed: InstalledPack, opener: OpenSession) -> FaceDetector:
+    """The pack's detector by the adapter that its ``runtime`` names."""
+    models, min_score = settings.models, settings.vision.min_detection_score
+    if installed.pack.runtime == "faceplugin":
+        return FacepluginDetector(
+            installed.paths["detector"],
+            installed.paths["landmarks"],
+            input_pixels=models.detector_input_pixels,
+            min_score=min_score,
+            threads=models.threads,
+            provider=models.provider,
+            opener=opener,
+        )
+    return ScrfdDetector(
+        installed.paths["detector"],
+        input_pixels=models.detector_input_pixels,
+        min_score=min_score,
+        threads=models.threads,
+        provider=models.provider,
+        opener=opener,
+    )
+
+
+def _embedder(settings: Settings, installed: InstalledPack, opener: OpenSession) -> FaceEmbedder:
+    """The pack's embedder; those of all packs take ArcFace's aligned face."""
+    models, given = settings.models, installed.pack.file("embedder").input
+    return ArcFaceEmbedder(
+        installed.paths["embedder"],
+        pack=installed.pack.name,
+        threads=models.threads,
+        provider=models.provider,
+        mean=given.mean,
+        scale=given.scale,
+        typical_norm=installed.pack.typical_norm,
+        opener=opener,
+    )
 
 
 def calibration_for(settings: Settings, pack: Pack) -> Calibration:
@@ -305,6 +333,7 @@ def rule_for(
         min_margin=decision.min_margin,
         min_frames=decision.min_frames,
         max_frames=decision.max_frames,
+        same_face=calibration.cosine(OTHER_FACE_FMR),
     )
 
 

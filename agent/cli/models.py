@@ -36,8 +36,6 @@ def list_packs(settings_file: Path | None, as_json: bool) -> None:
         chosen = "*" if row["name"] == settings.models.pack else " "
         click.echo(f"{chosen} {row['name']:12} {row['licence']:10} {row['state']}")
         click.echo(f"    {row['title']}; {row['bytes'] / 1e6:.1f} MB; {row['licence_note']}")
-        if not row["runs"]:
-            click.echo("    can be installed and verified; this version cannot run it yet")
         if row["detail"]:
             click.echo(f"    {row['detail']}")
 
@@ -144,7 +142,6 @@ def _describe(pack: Pack, directory: Path) -> dict[str, Any]:
         "title": pack.title,
         "licence": pack.licence,
         "licence_note": pack.licence_note,
-        "runs": pack.runtime != "planned",
         "bytes": pack.bytes,
         "installed": installed,
         "state": state,

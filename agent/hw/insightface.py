@@ -62,9 +62,9 @@ class ScrfdDetector:
                 close_up = (CLOSE_UP_PIXELS, CLOSE_UP_PIXELS)
                 boxes, landmarks = self._model.detect(image, input_size=close_up)
         except FloatingPointError as error:
-            raise _not_numbers(self._path) from error
+            raise not_numbers(self._path) from error
         if not (np.isfinite(boxes).all() and np.isfinite(landmarks).all()):
-            raise _not_numbers(self._path)
+            raise not_numbers(self._path)
         return [
             Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), float(b[4]), points)
             for b, points in zip(boxes, landmarks, strict=True)
@@ -87,11 +87,13 @@ class ArcFaceEmbedder:
         pack: str,
         threads: int,
         provider: str,
+        mean: float = 127.5,
+        scale: float = 127.5,
         typical_norm: float | None = None,
         opener: OpenSession = open_session,
     ) -> None:
-        """*typical_norm*: the median length of the network's raw output, None where it says
-        nothing about the view."""
+        """Pixels go in as (value - *mean*) / *scale*. *typical_norm*: the median length of the
+        network's raw output, None where it says nothing about the view."""
         self._path = path
         self._pack = pack
         self._typical_norm = typical_norm
@@ -100,7 +102,9 @@ class ArcFaceEmbedder:
         self._together = provider != "cpu"
         session = opener(path, threads, provider)
         try:
-            self._model = LeanArcFace(session)
+            self._model = LeanArcFace(session, mean=mean, scale=scale)
+            # Some networks take one face at a time and no more.
+            self._together &= self._model.input_shape[0] != 1
             self._size = int(self._model.input_size[0])
             self._length = int(self._model.output_shape[1])
         except (AssertionError, IndexError, TypeError, ValueError) as error:
@@ -144,7 +148,7 @@ class ArcFaceEmbedder:
         parts = [list(crops)] if self._together else [[crop] for crop in crops]
         rows = np.concatenate([self._model.get_feat(part) for part in parts]).astype(np.float32)
         if not np.isfinite(rows).all():
-            raise _not_numbers(self._path)
+            raise not_numbers(self._path)
         return rows
 
 
@@ -155,7 +159,8 @@ def _unit(rows: Vector) -> Vector:
     return unit
 
 
-def _not_numbers(path: Path) -> ModelError:
+def not_numbers(path: Path) -> ModelError:
+    """The error to raise when what the network at *path* gives is not finite."""
     return ModelError(
         f"model {path}: its output is not numbers; run: kaopass models verify, and if the files "
         "are whole, look at the memory or the accelerator"

@@ -31,11 +31,6 @@ import numpy as np
 from agent.identity.fusion import LEAST_WEIGHT, fuse
 from agent.values import Box, Candidate, Decision, Frame, Outcome, Quality, TrackedFace, Vector
 
-# Two views of one person in one track are far more alike than two people: on the mean of LFW
-# impostors (0.006, deviation 0.066) this is two deviations out. Below it the tracker has most
-# likely jumped to another face.
-SAME_FACE = 0.15
-
 RECOGNISED = "recognised"
 BELOW_THRESHOLD = "below_threshold"
 AMBIGUOUS = "too_close_to_another"
@@ -53,12 +48,17 @@ class Search(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When evidence is enough. Cosines for ``threshold`` and ``min_margin``, counts otherwise."""
+    """When evidence is enough. Cosines for ``threshold`` and ``min_margin``, counts otherwise.
+
+    ``same_face`` is the cosine below which two views of one track are of two people: the tracker
+    has most likely jumped to another face.
+    """
 
     threshold: float
     min_margin: float
     min_frames: int
     max_frames: int
+    same_face: float = 0.15
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +159,7 @@ class Decider:
         )
 
     def _add(self, evidence: _Evidence, probe: Vector, quality: Quality) -> None:
-        if evidence.views and float(_fused(evidence.views) @ probe) < SAME_FACE:
+        if evidence.views and float(_fused(evidence.views) @ probe) < self._rule.same_face:
             # Another face under the same number: what was gathered says nothing about this one.
             evidence.views.clear()
         evidence.views.append(_View(probe, max(quality.score, LEAST_WEIGHT)))

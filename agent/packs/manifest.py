@@ -148,7 +148,7 @@ class Pack:
     ``impostor_fmr`` holds measured (false match rate, cosine) pairs, rate falling, cosine rising;
     ``impostor_tail`` goes on from the last of them. ``typical_norm`` is the median length of the
     embedder's raw output where that tells how good a view is.
-    ``runtime`` names the adapter that runs the pack; "planned" means there is none yet.
+    ``runtime`` names the adapter that runs the pack.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -156,7 +156,7 @@ class Pack:
     title: Text
     licence: Literal["research", "MIT", "Apache-2.0"]
     licence_note: Text
-    runtime: Literal["insightface", "planned"]
+    runtime: Literal["insightface", "faceplugin"]
     embedding_size: Annotated[int, Field(ge=16, le=4096)]
     impostor_fmr: tuple[tuple[Rate, Cosine], ...]
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
@@ -173,6 +173,13 @@ class Pack:
     @property
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
+
+    def file(self, role: str) -> ModelFile:
+        """The file of *role*. Raises ModelError if the pack has none."""
+        for file in self.files:
+            if file.role == role:
+                return file
+        raise ModelError(f"model pack {self.name!r} has no {role} network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +271,8 @@ def _contradictions(pack: Pack) -> Iterator[str]:
         faces = len(pack.golden.landmarks)
         if len(pack.golden.cosines) != faces * (faces - 1) // 2:
             yield f"{where}.golden.cosines: must have one for each pair of {faces} faces"
-    if pack.runtime != "planned" and len(pack.impostor_fmr) < 2:
-        yield f"{where}.impostor_fmr: a pack that runs needs at least two measured points"
+    if len(pack.impostor_fmr) < 2:
+        yield f"{where}.impostor_fmr: needs two measured points or more to set a threshold by"
 
 
 def _tail_apart(pack: Pack, where: str) -> Iterator[str]:

@@ -40,14 +40,9 @@ def locate(
 
     *directory* holds installed packs, *licence* is ``models.licence`` of the settings,
     *site_path* where Python packages are (default: ``sys.path``). Raises ModelError when the pack
-    is unknown, cannot run yet, is not licensed for this use, is not installed, or was altered.
+    is unknown, is not licensed for this use, is not installed, or was altered.
     """
     pack = (manifest or load_manifest()).pack(name)
-    if pack.runtime == "planned":
-        raise ModelError(
-            f"model pack {name!r}: this version can install and verify it but not run it yet;"
-            " set models.pack to another one (kaopass models list)"
-        )
     check_licence(pack, licence)
     found = find(pack, directory, site_path=site_path)
     if found is None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -47,12 +47,12 @@ def networks() -> Networks:
 
 
 @cache
-def people_of(name: str) -> dict[str, Vector]:
+def people_of(name: str, pack: Callable[[], Networks] = networks) -> dict[str, Vector]:
     """Every person of a photograph whose face the door would accept, with their embedding."""
     image = read_picture(name)
     gate = quality_gate(load())
-    faces = [f for f in networks().detector.detect(image) if gate.judge(image, f).usable]
-    rows = networks().embedder.embed(image, faces)
+    faces = [f for f in pack().detector.detect(image) if gate.judge(image, f).usable]
+    rows = pack().embedder.embed(image, faces)
     return {f"resident-{name}-{n:02d}": row[np.newaxis] for n, row in enumerate(rows)}
 
 

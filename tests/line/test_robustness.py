@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -12,20 +13,22 @@ from agent.errors import CameraError
 from agent.hw.frames import LiveNumbers, as_bgr
 from agent.hw.photographs import read_picture
 from agent.identity.templates import TemplateSet
-from agent.parts import recogniser
+from agent.parts import Networks, recogniser
 from agent.recognise import Recogniser
 from agent.settings import load
 from agent.values import Face, Frame, Image
 from agent.vision.colour import ColourWatch, redness
+from tests import second_pack
 from tests.line.door import networks, people_of
 
 SETTINGS = load(None, {"models": {"licence": "research"}, "liveness": {"mode": "off"}})
+PACKS = pytest.mark.parametrize("pack", [networks, second_pack.networks], ids=["first", "second"])
 
 
-def line(picture: str = "t1.jpg") -> Recogniser:
+def line(picture: str = "t1.jpg", pack: Callable[[], Networks] = networks) -> Recogniser:
     """The whole line with the people of a photograph enrolled."""
-    people = TemplateSet.build((name, rows) for name, rows in people_of(picture).items())
-    return recogniser(SETTINGS, networks(), people)
+    people = TemplateSet.build((name, rows) for name, rows in people_of(picture, pack).items())
+    return recogniser(SETTINGS, pack(), people)
 
 
 def named(watcher: Recogniser, *images: Image) -> set[str]:
@@ -54,30 +57,40 @@ def noise(height: int = 480, width: int = 640) -> Image:
     ],
     ids=["black", "white", "noise", "1x1", "a row", "a column", "tiny"],
 )
-def test_a_picture_without_people_names_nobody(image: Image) -> None:
-    assert named(line(), *[image] * 4) == set()
+@PACKS
+def test_a_picture_without_people_names_nobody(image: Image, pack: Callable[[], Networks]) -> None:
+    assert named(line(pack=pack), *[image] * 4) == set()
 
 
-def test_people_are_named_right_in_12_megapixels() -> None:
+@PACKS
+def test_people_are_named_right_in_12_megapixels(pack: Callable[[], Networks]) -> None:
     large = cv2.resize(read_picture("t1.jpg"), (4000, 3000)).astype(np.uint8)
-    assert len(named(line(), *[large] * 3)) >= 5
+    assert len(named(line(pack=pack), *[large] * 3)) >= 5
 
 
-def test_forty_faces_in_one_frame_are_all_seen_and_nobody_is_taken_for_another() -> None:
+@PACKS
+def test_forty_faces_in_one_frame_are_all_seen_and_nobody_is_taken_for_another(
+    pack: Callable[[], Networks],
+) -> None:
     crowd = read_picture("t1.jpg")[50:490]
     crowd = np.vstack([crowd, crowd[:, ::-1]] * 4)[:, :, :].astype(np.uint8)
-    faces = networks().detector.detect(crowd)
+    faces = pack().detector.detect(crowd)
     assert len(faces) >= 40
-    watcher = line("players.jpg")
+    watcher = line("players.jpg", pack)
     assert named(watcher, *[crowd] * 4) == set(), "none of them is enrolled"
-    assert named(line(), *[crowd] * 12) <= set(people_of("t1.jpg"))
+    assert named(line(pack=pack), *[crowd] * 12) <= set(people_of("t1.jpg", pack))
 
 
-def test_swapped_colours_name_no_stranger_and_are_noticed() -> None:
+@PACKS
+def test_swapped_colours_name_no_stranger(pack: Callable[[], Networks]) -> None:
+    blue = np.ascontiguousarray(read_picture("t1.jpg")[:, :, ::-1])
+    assert named(line(pack=pack), *[blue] * 3) <= set(people_of("t1.jpg", pack))
+    assert named(line("players.jpg", pack), *[blue] * 3) == set()
+
+
+def test_swapped_colours_are_noticed() -> None:
     image = read_picture("t1.jpg")
     blue = np.ascontiguousarray(image[:, :, ::-1])
-    assert named(line(), *[blue] * 3) <= set(people_of("t1.jpg"))
-    assert named(line("players.jpg"), *[blue] * 3) == set()
     for shown, swapped in ((image, False), (blue, True)):
         watch = ColourWatch()
         for number, face in enumerate(networks().detector.detect(image)):

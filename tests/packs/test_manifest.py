@@ -39,9 +39,14 @@ def test_the_shipped_manifest_has_the_default_pack_with_its_score_table() -> Non
         assert next_cosine > cosine
 
 
-def test_the_permissive_pack_is_there_and_marked_as_not_yet_running() -> None:
+def test_the_permissive_pack_has_measured_scores_and_needs_no_licence_to_be_accepted() -> None:
     pack = load_manifest().pack("faceplugin")
-    assert pack.runtime == "planned"
+    assert pack.runtime == "faceplugin"
+    assert pack.impostor_tail is not None
+    assert pack.golden is not None
+    assert pack.file("embedder").input.mean == 127.0
+    with pytest.raises(ModelError, match="has no iris network"):
+        pack.file("iris")
     assert not pack.research_only
     liveness = next(file for file in pack.files if file.role == "liveness")
     assert liveness.input.channels == "BGR"
@@ -92,9 +97,9 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, n
     assert named in broken(tmp_path, (old, new))
 
 
-def test_a_pack_that_runs_needs_measured_scores(tmp_path: Path) -> None:
-    said = broken(tmp_path, ('runtime = "planned"', 'runtime = "insightface"'))
-    assert "packs.faceplugin.impostor_fmr" in said
+def test_a_pack_needs_measured_scores(tmp_path: Path) -> None:
+    said = broken(tmp_path, ("    [0.1, 0.0935],\n    [0.01, 0.1708],\n", ""))
+    assert "packs.buffalo_s.impostor_fmr: needs two measured points" in said
 
 
 def test_a_missing_or_broken_manifest_is_said_to_be_so(tmp_path: Path) -> None:

@@ -110,11 +110,6 @@ def test_a_research_pack_needs_the_setting(tmp_path: Path) -> None:
     assert located(pack, tmp_path, licence="research").pack is pack
 
 
-def test_a_planned_pack_is_not_run(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not run it yet"):
-        locate("faceplugin", tmp_path, "research")
-
-
 def test_an_unknown_pack_brings_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="did you mean 'faceplugin'"):
         locate("faceplugins", tmp_path, "none")
