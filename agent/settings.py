@@ -1,5 +1,8 @@
 """All settings of a device: one TOML file, read once, every mistake listed before anything opens.
 
+Over the file lies what the city set from afar (``agent.overlay``), except for what is the
+device's own (``overlay.DEVICES_OWN``).
+
 A section is a frozen model; units are in the names. ``load()`` is the only way in. Environment
 variables such as ``KAOPASS_CAMERA__SOURCE`` override single values, for containers and tests.
 """
@@ -7,21 +10,18 @@ variables such as ``KAOPASS_CAMERA__SOURCE`` override single values, for contain
 from __future__ import annotations
 
 import os
-import sys
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from agent.errors import SettingsError
+from agent.mistakes import in_words
+from agent.overlay import Overlay, OverlayFile, Values, devices_own
+from agent.settings_sources import environment, own_file
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-PREFIX = "KAOPASS_"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Pin = Annotated[int, Field(ge=0, le=27)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -277,6 +277,11 @@ class Settings(Section):
         return self.state_directory / "identity"
 
     @property
+    def city_settings_file(self) -> Path:
+        """What the city set from afar."""
+        return self.state_directory / "city-settings.json"
+
+    @property
     def audit_file(self) -> Path:
         """Who did what on this device."""
         return self.state_directory / "audit.jsonl"
@@ -291,65 +296,69 @@ class Settings(Section):
         return (self.keys.directory or self.state_directory / "keys").expanduser()
 
 
-def load(path: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None) -> Settings:
-    """Read *path* (defaults alone if None); the environment, then *overrides* go before it.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and what the city has to do with them.
+
+    ``city_problem`` says why the city's settings are not in force although there are some.
+    """
+
+    settings: Settings
+    city: Overlay = field(default_factory=Overlay)
+    city_problem: str = ""
+
+
+def load(path: Path | None = None, overrides: Values | None = None) -> Settings:
+    """Read *path* (defaults alone if None); over it the city's settings, then the environment's,
+    then *overrides*.
 
     Raises SettingsError listing every mistake: unknown names with a suggestion, values out of
     range, and a file that is missing or no TOML.
     """
-    source = str(path) if path else "settings"
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(source, [f"cannot be read: {error.strerror}"]) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(source, [f"is not TOML: {error}"]) from error
-    for source_of_overrides in (_from_environment(), overrides or {}):
-        for section, given in source_of_overrides.items():
+    return load_with_city(path, overrides).settings
+
+
+def load_with_city(path: Path | None = None, overrides: Values | None = None) -> Loaded:
+    """The same, telling what came from the city. Raises SettingsError for the device's own part.
+
+    The city's part never keeps a device from starting: where the whole is not valid with it (an
+    update or the device's own file has changed since), the device's own settings hold.
+    """
+    own = own_file(path)
+    settings = _valid(path, own, {}, overrides or {})
+    file = OverlayFile(settings.city_settings_file)
+    try:
+        city = file.read()
+        return Loaded(_valid(path, own, city.settings, overrides or {}), city)
+    except SettingsError as error:
+        return Loaded(settings, Overlay(), str(error))
+
+
+def city_problems(
+    candidate: Values, path: Path | None = None, overrides: Values | None = None
+) -> list[str]:
+    """Why *candidate* from the city cannot be put in force; empty when it can."""
+    problems = devices_own(candidate)
+    try:
+        settings = _valid(path, own_file(path), candidate, overrides or {})
+    except SettingsError as error:
+        return [*problems, *error.problems]
+    if settings.camera.kind == "gstreamer" and "camera" in candidate:
+        problems.append("camera: a pipeline can run anything; change it on the device itself")
+    return problems
+
+
+def _valid(path: Path | None, own: Mapping[str, Any], city: Values, overrides: Values) -> Settings:
+    values: dict[str, Any] = {
+        section: dict(given) if isinstance(given, dict) else given for section, given in own.items()
+    }
+    for source in (city, environment(), overrides):
+        for section, given in source.items():
             known = values.setdefault(section, {})
             if isinstance(known, dict):
                 known.update(given)
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise SettingsError(source, _problems(error)) from error
-
-
-def _from_environment() -> dict[str, dict[str, str]]:
-    """``KAOPASS_CAMERA__SOURCE=x`` as ``{"camera": {"source": "x"}}``."""
-    found: dict[str, dict[str, str]] = {}
-    for name, value in os.environ.items():
-        section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
-        if name.startswith(PREFIX) and separator:
-            found.setdefault(section, {})[key] = value
-    return found
-
-
-def _problems(error: ValidationError) -> list[str]:
-    found = []
-    for item in error.errors():
-        place = tuple(str(part) for part in item["loc"])
-        key = ".".join(place)
-        if item["type"] == "extra_forbidden":
-            hint = _nearest(place)
-            found.append(
-                f"{key}: there is no such setting" + (f"; did you mean {hint}?" if hint else "")
-            )
-            continue
-        secret = "password" in place
-        value = "" if secret or item["type"] == "missing" else f" = {item['input']!r}"
-        found.append(f"{key}{value}: {item['msg'].removeprefix('Value error, ')}")
-    return found
-
-
-def _nearest(place: tuple[str, ...]) -> str:
-    model: type[BaseModel] = Settings
-    if len(place) > 1:
-        field = Settings.model_fields.get(place[0])
-        if field is None or not isinstance(field.annotation, type):
-            return ""
-        model = field.annotation
-    close = get_close_matches(place[-1], model.model_fields, n=1, cutoff=0.6)
-    return ".".join((*place[:-1], close[0])) if close else ""
+        name = str(path) if path else "settings"
+        raise SettingsError(name, in_words(error, Settings)) from error

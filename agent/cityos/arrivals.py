@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, String, delete, select, text, update
 
-from agent.cityos import streams
+from agent.cityos import enrolments, streams
 from agent.cityos.schema import CLOCK, EVENT, REJECTED, UNKNOWN_CLOCKS
 from agent.cityos.sequence import Key, close_gaps, note_gaps, of, run_on, spans
 from agent.sync.items import Lost
@@ -171,9 +171,13 @@ def _insert_events(
     rows = []
     boots = set()
     for key, arrival in taken.items():
-        for seq, stored in arrival.events.items():
-            if seq <= held[key].floor or seq in same[key]:
-                continue
+        fresh = [
+            stored
+            for seq, stored in arrival.events.items()
+            if seq > held[key].floor and seq not in same[key]
+        ]
+        enrolments.note(db, insert, key[0], fresh, now_ms)
+        for stored in fresh:
             rows.append(event_row(key[0], stored, now_ms))
             moment = stored.event.moment
             if stored.corrected_ms is None and moment.clock in UNKNOWN_CLOCKS:
