@@ -64,6 +64,11 @@ class Postgres:
         self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._folder)
 
+    @property
+    def pid(self) -> int:
+        """The server's first process, whose children do the work."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
     def database(self) -> str:
         name = f"city{next(_NAMES)}"
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
