@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -50,6 +51,20 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     return files
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker on loopback is, and whose certificates to trust; None: it has no TLS."""
+
+    port: int
+    authority: Path | None
+
+    @property
+    def options(self) -> list[str]:
+        """For ``kaopass city serve``."""
+        url = f"{'mqtts' if self.authority else 'mqtt'}://{_LOOPBACK}:{self.port}"
+        return ["--broker", url, *(["--ca", str(self.authority)] if self.authority else [])]
+
+
 class Broker:
     """Mosquitto as a context manager; ``restart`` keeps the port. Raises LinkError."""
 
@@ -83,9 +98,9 @@ class Broker:
         return self._process.pid if self._process else 0
 
     @property
-    def address(self) -> str:
-        """For ``kaopass city serve --broker``."""
-        return f"{'mqtts' if self.authority else 'mqtt'}://{_LOOPBACK}:{self.port}"
+    def address(self) -> Address:
+        """How to reach it, from any process."""
+        return Address(self.port, self.authority)
 
     def start(self) -> None:
         with self._log.open("ab") as log:

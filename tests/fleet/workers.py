@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -18,32 +17,23 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import click
-from sqlalchemy import select
 
-from agent.bench.broker import Broker
+from agent.bench.broker import Address, Broker
 from agent.bench.disk import quick_folder
 from agent.bench.process import cpu_seconds, tree_cpu_seconds
-from agent.bench.sync import boarding, fill, syncing
-from agent.cityos.database import open_engine
-from agent.cityos.schema import EVENT
+from agent.bench.sync import boarding, fill
 from agent.journal import Journal
-from agent.sync.uplink import UplinkLimits
+from tests.fleet.senders import KEY, Senders
+from tests.fleet.verdict import compare
 from tests.postgres import Postgres
 
-KEY = bytes(range(32))
 SHARE = "town"
-SENDERS = 2  # processes the devices are divided among
-GIVE_UP_SECONDS = 900.0
-# What a killed worker had taken is sent again after this long.
-LIMITS = UplinkLimits(batch_seconds=0.05, ack_timeout_seconds=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +59,8 @@ class Throughput:
 class Workers:
     """*count* processes of ``kaopass city serve`` with one share name."""
 
-    def __init__(self, broker: Broker, database: str, count: int) -> None:
-        command = ["city", "serve", "--broker", broker.address, "--share", SHARE]
-        if broker.authority is not None:
-            command += ["--ca", str(broker.authority)]
+    def __init__(self, broker: Address, database: str, count: int) -> None:
+        command = ["city", "serve", *broker.options, "--share", SHARE]
         self._command = [sys.executable, "-m", "agent", *command]
         self._environment = {**os.environ, "KAOPASS_CITY_DATABASE": database}
         self._running = [self._start() for _ in range(count)]
@@ -112,99 +100,12 @@ class Workers:
 
 
 @contextmanager
-def workers(broker: Broker, database: str, count: int) -> Iterator[Workers]:
+def workers(broker: Address, database: str, count: int) -> Iterator[Workers]:
     started = Workers(broker, database, count)
     try:
         yield started
     finally:
         started.stop()
-
-
-class Senders:
-    """Devices ``bus-0``, ``bus-1`` ... with the journals ``0.db``, ``1.db`` ... of *folder*.
-
-    They begin with ``go``, and send what is there and, at *rate* events a second all together,
-    more until ``finish``.
-    """
-
-    def __init__(self, folder: Path, broker: Broker, devices: int, rate: float = 0.0) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._stop = context.Value("i", 0 if rate else 1)
-        senders = min(SENDERS, devices)
-        self._ready = context.Barrier(senders + 1, timeout=60)
-        address = (broker.port, broker.authority)
-        self._processes = [
-            context.Process(
-                target=_send,
-                args=(
-                    *(folder, *address, range(at, devices, senders), rate / devices),
-                    *(self._ready, self._stop),
-                ),
-            )
-            for at in range(senders)
-        ]
-        for process in self._processes:
-            process.start()
-        while self._ready.n_waiting < senders:
-            assert all(process.is_alive() for process in self._processes)
-            time.sleep(0.02)
-
-    @property
-    def pids(self) -> list[int]:
-        return [process.pid for process in self._processes if process.pid]
-
-    def go(self) -> None:
-        self._ready.wait()
-
-    def finish(self) -> None:
-        """Have no more appended, and wait until all is acknowledged."""
-        self._stop.value = 1
-        for process in self._processes:
-            process.join(GIVE_UP_SECONDS)
-            assert process.exitcode == 0, "events were not acknowledged in time"
-
-
-class _Addressed(Broker):
-    """Where a broker is, for another process."""
-
-    def __init__(self, port: int, authority: Path | None) -> None:
-        self.port = port
-        self.authority = authority
-
-
-def _send(
-    folder: Path,
-    port: int,
-    authority: Path | None,
-    numbers: Sequence[int],
-    rate: float,
-    ready: Barrier,
-    stop: Synchronized[int],
-) -> None:
-    """One process of senders; ends when everything is acknowledged."""
-    ready.wait()
-    with ExitStack() as stack:
-        journals = []
-        for number in numbers:
-            path = folder / f"{number}.db"
-            journals.append(stack.enter_context(Journal(path, KEY)))
-
-            def opened(path: Path = path) -> Journal:
-                return Journal(path, KEY)
-
-            broker = _Addressed(port, authority)
-            stack.enter_context(syncing(f"bus-{number}", broker, opened, LIMITS))
-        begun = time.monotonic()
-        there = [journal.bounds(journal.epoch)[1] for journal in journals]
-        made = 0
-        while not stop.value:
-            while made < (time.monotonic() - begun) * rate and not stop.value:
-                for journal, first in zip(journals, there, strict=True):
-                    journal.append(boarding(first + made))
-                made += 1
-            time.sleep(0.01)
-        while any(journal.pending(journal.epoch, 0, 1) for journal in journals):
-            time.sleep(0.02)
 
 
 def killed_in_turns(
@@ -225,8 +126,8 @@ def killed_in_turns(
     for number in range(devices):
         fill(folder / f"{number}.db", KEY, events, lambda *_: None)
     kills = 0
-    with workers(broker, database, 3) as three:
-        senders = Senders(folder, broker, devices, rate)
+    with workers(broker.address, database, 3) as three:
+        senders = Senders(folder, broker.address, devices, rate)
         senders.go()
         begun = time.monotonic()
         pause = threading.Event()
@@ -243,22 +144,13 @@ def killed_in_turns(
 
 
 def count(folder: Path, database: str, devices: int) -> tuple[int, int, int]:
-    """(appended, lost, twice): by what events say, not by their numbers, which are unique."""
-    total = lost = twice = 0
-    engine = open_engine(database, create=False)
-    try:
-        for number in range(devices):
-            with Journal(folder / f"{number}.db", KEY, read_only=True) as journal:
-                last = journal.bounds(journal.epoch)[1]
-            with engine.connect() as db:
-                of_bus = select(EVENT.c.person).where(EVENT.c.device == f"bus-{number}")
-                here = Counter(db.execute(of_bus).scalars())
-            total += last
-            lost += len({boarding(at).person for at in range(last)} - here.keys())
-            twice += here.total() - len(here)
-    finally:
-        engine.dispose()
-    return total, lost, twice
+    """(appended, lost, twice)."""
+    appended = {}
+    for number in range(devices):
+        with Journal(folder / f"{number}.db", KEY, read_only=True) as journal:
+            last = journal.bounds(journal.epoch)[1]
+        appended[f"bus-{number}"] = Counter(boarding(at).person for at in range(last))
+    return sum(each.total() for each in appended.values()), *compare(database, appended)
 
 
 def throughput(
@@ -269,9 +161,9 @@ def throughput(
     shutil.copytree(root / "filled", folder)
     with (
         Broker(folder / "broker", tls=tls) as broker,
-        workers(broker, server.database(), many) as running,
+        workers(broker.address, server.database(), many) as running,
     ):
-        senders = Senders(folder, broker, devices)
+        senders = Senders(folder, broker.address, devices)
         begun = time.monotonic()
         spent = {
             "devices": -_children_seconds() - sum(cpu_seconds(pid) for pid in senders.pids),
