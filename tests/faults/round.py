@@ -70,6 +70,8 @@ def run_round(
     second what was done so far.
     """
     folder.mkdir(parents=True)
+    if weaken == "keep-nothing":  # which only a restored copy brings to light
+        kinds = set(kinds) - _DESTROYING
     chosen, database = kinds_of_round(seed, kinds), folder / "city.db"
     restoring = "city_restored" in chosen
     broker = FaultyBroker(folder / "broker")
