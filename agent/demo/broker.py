@@ -42,7 +42,7 @@ class Broker:
         self.name = ""
 
     def __enter__(self) -> Broker:
-        """Start; returns when the broker takes connections. Raises LinkError if it does not in time."""
+        """Start; returns when it takes connections. Raises LinkError if it does not in time."""
         own = self._kind != "embedded" and find_mosquitto() is not None
         if not own and self._kind == "mosquitto":
             raise LinkError("no Mosquitto on this machine; install it, or use the embedded broker")
