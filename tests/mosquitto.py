@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
-START_SECONDS = 10.0
-
-
-def find_mosquitto() -> str:
-    """Debian puts the broker into /usr/sbin, which is not on everybody's path."""
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-    if found is None:
-        pytest.fail("the broker 'mosquitto' is missing: apt-get install mosquitto (scripts/test)")
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from agent.hw import mosquitto as mosquitto_process
+from agent.hw.mosquitto import LOOPBACK, free_port
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0, what: str = "") -> None:
@@ -39,69 +21,22 @@ def until(condition: Callable[[], object], seconds: float = 15.0, what: str = ""
         time.sleep(0.02)
 
 
-class Mosquitto:
-    """One broker with its own configuration; keeps its port over restarts."""
+class Mosquitto(mosquitto_process.Mosquitto):
+    """One broker on a free port; *options* are further lines of its configuration."""
 
     def __init__(self, folder: Path, *options: str, anonymous: bool = True) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        self._config = folder / "mosquitto.conf"
-        self._log = folder / "mosquitto.log"
+        port = free_port()
         lines = [
-            f"user {getpass.getuser()}",
             "per_listener_settings false",
-            f"listener {self.port} 127.0.0.1",
+            f"listener {port} {LOOPBACK}",
             f"allow_anonymous {str(anonymous).lower()}",
             *options,
         ]
-        self._config.write_text("\n".join(lines) + "\n")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [find_mosquitto(), "-c", str(self._config)], stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    pytest.fail(f"mosquitto did not start:\n{self._log.read_text()}")
-                time.sleep(0.02)
-
-    def stop(self) -> None:
-        """SIGTERM: it says goodbye to its clients."""
-        self._end(kill=False)
+        super().__init__(folder, port, lines)
 
     def kill(self) -> None:
         """SIGKILL: it vanishes."""
-        self._end(kill=True)
-
-    def _end(self, *, kill: bool) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if kill:
-            process.kill()
-        else:
-            process.terminate()
-        process.wait(10)
-
-    def __enter__(self) -> Mosquitto:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+        self.stop(kill=True)
 
 
 @pytest.fixture

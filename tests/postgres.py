@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.mosquitto import free_port
+from agent.hw.mosquitto import free_port
 
 _NAMES = count(1)
 
@@ -63,6 +63,11 @@ class Postgres:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._folder)
+
+    @property
+    def pid(self) -> int:
+        """The server's first process, whose children do the work."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def database(self) -> str:
         name = f"city{next(_NAMES)}"

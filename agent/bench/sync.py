@@ -24,7 +24,7 @@ from pathlib import Path
 
 import click
 
-from agent.bench.broker import Broker
+from agent.bench.broker import Address, Broker
 from agent.bench.disk import Progress, folder_option, fresh_folder, quick_folder, shown_progress
 from agent.bench.journal import boarding as alike
 from agent.bench.process import cpu_seconds
@@ -107,14 +107,18 @@ def measure(folder: Path, database: str, backlog: Path, key: bytes, progress: Pr
     _CountedLink.sent_bytes = 0
     with (
         Broker(folder / "broker") as broker,
-        city(broker, database) as worker,
+        city(broker.address, database) as worker,
         Journal(path, key) as journal,
     ):
         events = journal.stats().pending
         pids = {"device": os.getpid(), "broker": broker.pid, "city": worker.pid}
         computed = {name: -cpu_seconds(pid) for name, pid in pids.items()}
+
+        def opened() -> Journal:
+            return _TimedJournal(path, key, acks)
+
         begun = time.perf_counter()
-        with syncing(device, broker, lambda: _TimedJournal(path, key, acks)) as sync:
+        with syncing(device, broker.address, opened) as sync:
             _wait(sync, events, lambda done: progress("draining", done / events))
         seconds = time.perf_counter() - begun
         for name, pid in pids.items():
@@ -122,7 +126,9 @@ def measure(folder: Path, database: str, backlog: Path, key: bytes, progress: Pr
         sent_bytes = _CountedLink.sent_bytes
         limits = UplinkLimits(batch_seconds=LIVE_BATCH_SECONDS)
         acks.clear()
-        with syncing(device, broker, lambda: _TimedJournal(path, key, acks), limits) as sync:
+        with syncing(
+            device, broker.address, lambda: _TimedJournal(path, key, acks), limits
+        ) as sync:
             stored = _trickle(journal, sync, progress)
         latencies = _latencies(stored, acks)
     return Drain(
@@ -166,11 +172,9 @@ def fill(path: Path, key: bytes, events: int, progress: Progress) -> None:
 
 
 @contextmanager
-def city(broker: Broker, database: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def city(broker: Address, database: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """``kaopass city serve`` on *broker* and *database*, ready. Raises CityError."""
-    command = [sys.executable, "-m", "agent", "city", "serve", "--broker", broker.address]
-    if broker.authority is not None:
-        command += ["--ca", str(broker.authority)]
+    command = [sys.executable, "-m", "agent", "city", "serve", *broker.options]
     process = subprocess.Popen(
         [*command, *options],
         # Not as an argument: an address may hold a password, and arguments are for all to see.
@@ -192,7 +196,7 @@ def city(broker: Broker, database: str, *options: str) -> Iterator[subprocess.Po
 @contextmanager
 def syncing(
     device: str,
-    broker: Broker,
+    broker: Address,
     journal: Callable[[], Journal],
     limits: UplinkLimits = UplinkLimits(),  # noqa: B008 - frozen
 ) -> Iterator[Supervisor]:

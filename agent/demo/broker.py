@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
-import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -18,13 +14,14 @@ import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal
 
 from agent.errors import LinkError
+from agent.hw.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
+HOST = LOOPBACK
 START_SECONDS = 5.0
 STOP_SECONDS = 3.0
 
@@ -38,29 +35,29 @@ class Broker:
 
     def __init__(self, kind: Literal["auto", "mosquitto", "embedded"] = "auto") -> None:
         self._kind = kind
-        self._running: _Running | None = None
+        self._undo = ExitStack()
         self.host = HOST
         self.port = 0
         self.protocol: Literal["5", "3.1.1"] = "5"
         self.name = ""
 
     def __enter__(self) -> Broker:
-        """Start; returns when the broker takes connections. Raises LinkError within 5 seconds."""
-        program = None if self._kind == "embedded" else mosquitto()
-        if program is None and self._kind == "mosquitto":
+        """Start; returns when it takes connections. Raises LinkError if it does not in time."""
+        own = self._kind != "embedded" and find_mosquitto() is not None
+        if not own and self._kind == "mosquitto":
             raise LinkError("no Mosquitto on this machine; install it, or use the embedded broker")
-        self.port = _free_port()
-        if program is not None:
-            self.name, self.protocol = "mosquitto", "5"
-            self._running = _Mosquitto(program, self.port)
-        else:
-            self.name, self.protocol = "amqtt", "3.1.1"
-            self._running = _Embedded(self.port)
-        try:
-            self._await_listening(self._running)
-        except BaseException:
-            self._running.stop()
-            raise
+        self.port = free_port()
+        with ExitStack() as undo:
+            if own:
+                self.name, self.protocol = "mosquitto", "5"
+                name = undo.enter_context(tempfile.TemporaryDirectory(prefix="kaopass-broker-"))
+                undo.enter_context(Mosquitto(Path(name), self.port, self._lines()))
+            else:
+                self.name, self.protocol = "amqtt", "3.1.1"
+                embedded = _Embedded(self.port)
+                undo.callback(embedded.stop)
+                self._await_listening(embedded)
+            self._undo = undo.pop_all()
         log.info("demo broker %s listens on %s:%d", self.name, self.host, self.port)
         return self
 
@@ -71,11 +68,15 @@ class Broker:
         trace: TracebackType | None,
     ) -> None:
         del kind, error, trace
-        if self._running is not None:
-            self._running.stop()
-            self._running = None
+        self._undo.close()
 
-    def _await_listening(self, running: _Running) -> None:
+    def _lines(self) -> list[str]:
+        return [
+            *(f"listener {self.port} {HOST}", "allow_anonymous true", "persistence false"),
+            *("set_tcp_nodelay true", "log_dest stderr", "log_type error"),
+        ]
+
+    def _await_listening(self, running: _Embedded) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             complaint = running.failed()
@@ -88,78 +89,6 @@ class Broker:
             f"the demo's broker {self.name} did not listen on {self.host}:{self.port} "
             f"within {START_SECONDS:g} s; the machine may be overloaded, try again"
         )
-
-
-def mosquitto() -> str | None:
-    """The Mosquitto program, looked for in the system's folders too; None if there is none."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    return shutil.which("mosquitto", path=path)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class _Running(Protocol):
-    def ready(self) -> bool:
-        """Whether it takes connections."""
-
-    def failed(self) -> str:
-        """Why it ended by itself, empty while it has not."""
-
-    def stop(self) -> None: ...
-
-
-class _Mosquitto:
-    def __init__(self, program: str, port: int) -> None:
-        self._port = port
-        with ExitStack() as undo:
-            folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kaopass-broker-")))
-            config = folder / "mosquitto.conf"
-            # Started by root it would become another user, who may be missing on this machine.
-            user = "user root\n" if os.geteuid() == 0 else ""
-            config.write_text(
-                f"{user}listener {port} {HOST}\nallow_anonymous true\npersistence false\n"
-                "log_dest stderr\nlog_type error\n",
-                encoding="utf-8",
-            )
-            self._log = undo.enter_context((folder / "log").open("w+b"))
-            try:
-                self._process = subprocess.Popen(
-                    [program, "-c", str(config)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=self._log,
-                )
-            except OSError as error:
-                raise LinkError(f"{program} cannot be started: {error.strerror}") from error
-            self._undo = undo.pop_all()
-
-    def ready(self) -> bool:
-        try:
-            socket.create_connection((HOST, self._port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def failed(self) -> str:
-        if self._process.poll() is None:
-            return ""
-        self._log.seek(0)
-        said = self._log.read().decode("utf-8", "replace").strip()
-        return said or f"exit code {self._process.returncode}"
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._undo.close()
 
 
 class _Embedded:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.values import Health
+
+log = logging.getLogger(__name__)
 
 
 class HealthBoard:
@@ -35,14 +38,22 @@ class HealthBoard:
             self._counters[name] = self._counters.get(name, 0) + by
 
     def alarm(self, key: str, text: str) -> None:
-        """Raise the alarm *key*, or replace its text: what is wrong and what to do."""
+        """Raise the alarm *key*, or replace its text: what is wrong and what to do.
+
+        It is logged when it is raised, not again while it lasts.
+        """
         with self._lock:
+            is_new = key not in self._alarms
             self._alarms[key] = text
+        if is_new:
+            log.error("alarm %s: %s", key, text)
 
     def clear(self, key: str) -> None:
-        """The reason for the alarm *key* is gone; none is fine too."""
+        """The reason for the alarm *key* is gone, which is logged once; none is fine too."""
         with self._lock:
-            self._alarms.pop(key, None)
+            was_there = self._alarms.pop(key, None) is not None
+        if was_there:
+            log.info("alarm %s is over", key)
 
     def detail(self, name: str, value: Any) -> None:
         """Set one detail; *value* must be something JSON can say."""

@@ -7,11 +7,16 @@ Architecture Blog, 2015; with a floor, so that it is never 0).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
 from agent.sync.state import SyncState
 
+# The wait before a run's first attempt: a board that reboots again and again must not knock each
+# time, but somebody who has just put the cause right and restarted it stands there and waits. Two
+# thousand devices within it are fewer handshakes a second than one broker on two cores takes.
+START_MAX_SECONDS = 30.0
 _DOUBLINGS = 30  # beyond any sensible ceiling; keeps the power of two small
 
 
@@ -37,13 +42,18 @@ class Backoff:
         return self._wait()
 
     def at_start(self) -> float:
-        """The wait before the very first connection: 0 unless the last run ended in failures."""
-        return self._wait() if self._state.failures else 0.0
+        """The wait before the very first connection: 0 unless the last run ended in failures.
+
+        At most START_MAX_SECONDS; the failures still count for what comes after it.
+        """
+        return self._wait(START_MAX_SECONDS) if self._state.failures else 0.0
 
     def succeeded(self) -> None:
         """Forget the failures."""
         self._state.set_failures(0)
 
-    def _wait(self) -> float:
-        ceiling = min(self._max_seconds, self._min_seconds * 2.0**self._state.failures)
-        return self._min_seconds + self._draw() * (ceiling - self._min_seconds)
+    def _wait(self, most_seconds: float = math.inf) -> float:
+        ceiling = min(
+            *(most_seconds, self._max_seconds), self._min_seconds * 2.0**self._state.failures
+        )
+        return self._min_seconds + self._draw() * max(0.0, ceiling - self._min_seconds)

@@ -146,7 +146,10 @@ class Supervisor:
         return True
 
     def _run(self) -> None:
-        self._stop.wait(self._backoff.at_start())
+        seconds = self._backoff.at_start()
+        if seconds:
+            self._update(reason=f"waits {seconds:.0f} s: the last run ended without a connection")
+        self._stop.wait(seconds)
         while not self._stop.is_set():
             try:
                 with self._open_journal() as outbox:

@@ -14,12 +14,13 @@ import pytest
 from agent.cityos.app import parse_broker
 from agent.cityos.store import Arrival, Store
 from agent.errors import UsageError
+from agent.hw.mosquitto import free_port
 from agent.hw.mqtt import MqttLink
 from agent.sync.items import encode_event
 from agent.sync.messages import Birth, Bounds, decode_ack, pack
 from agent.values import LinkEvent, LinkUp, Message
 from tests.events import EPOCH, stored
-from tests.mosquitto import Mosquitto, free_port, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto, until
 
 __all__ = ["mosquitto"]  # a fixture
 

@@ -14,9 +14,9 @@ from agent.cityos.metrics import CityCollector, serve_metrics
 from agent.cityos.store import Arrival, Store
 from agent.cli.city import command
 from agent.errors import CityError, KaopassError, UsageError
+from agent.hw.mosquitto import free_port
 from agent.sync.messages import Birth, Bounds
 from tests.events import EPOCH, stored
-from tests.mosquitto import free_port
 
 KEY = ("bus-1", EPOCH)
 

@@ -9,11 +9,12 @@ from typing import Literal
 import pytest
 from paho.mqtt import client as mqtt
 
-from agent.demo.broker import Broker, mosquitto
+from agent.demo.broker import Broker
+from agent.hw.mosquitto import find_mosquitto
 
 KINDS = [
     pytest.param(
-        "mosquitto", marks=pytest.mark.skipif(mosquitto() is None, reason="no Mosquitto here")
+        "mosquitto", marks=pytest.mark.skipif(find_mosquitto() is None, reason="no Mosquitto here")
     ),
     "embedded",
 ]
@@ -81,5 +82,5 @@ def test_two_run_beside_each_other_on_their_own_ports() -> None:
 
 def test_by_itself_it_takes_mosquitto_where_there_is_one() -> None:
     with Broker() as broker:
-        assert broker.name == ("mosquitto" if mosquitto() else "amqtt")
-        assert broker.protocol == ("5" if mosquitto() else "3.1.1")
+        assert broker.name == ("mosquitto" if find_mosquitto() else "amqtt")
+        assert broker.protocol == ("5" if find_mosquitto() else "3.1.1")

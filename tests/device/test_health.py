@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+
+import pytest
 
 from agent.device.health import HealthBoard
 
@@ -31,6 +34,24 @@ def test_an_alarm_lasts_until_it_is_cleared() -> None:
     board.clear("camera")
     board.clear("never-raised")
     assert board.snapshot().alarms == ()
+
+
+def test_an_alarm_is_logged_once_when_it_comes_and_once_when_it_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    board = HealthBoard()
+    for attempt in range(3):
+        board.alarm("journal", f"the disk is full, attempt {attempt}")
+    for _ in range(2):
+        board.clear("journal")
+    board.alarm("journal", "again")
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [
+        ("ERROR", "alarm journal: the disk is full, attempt 0"),
+        ("INFO", "alarm journal is over"),
+        ("ERROR", "alarm journal: again"),
+    ]
 
 
 def test_sources_are_asked_at_every_snapshot() -> None:

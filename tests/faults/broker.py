@@ -28,13 +28,11 @@ class FaultyBroker(Mosquitto):
             "autosave_interval 1",
         )
         super().__init__(folder, *options)
-        self._plain = self._config.read_text()
 
     def restart(self, *options: str) -> None:
         """SIGKILL, and up again with *options* more."""
         self.kill()
-        self._config.write_text(self._plain + "\n".join(options) + "\n")
-        self.start()
+        self.start(*options)
 
     def wipe(self) -> None:
         """SIGKILL, and up again without anything it had stored."""

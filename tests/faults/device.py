@@ -86,9 +86,14 @@ def run(
     clock: str = "right",
     full_at: float | None = None,
     weak: bool = False,
+    keep_days: float = 0.0,
     drain_seconds: float = 0.0,
+    until_file: str = "",
 ) -> None:
-    """A life of device *name* on the disk *root*; *boot* is the file with this boot's id."""
+    """A life of device *name* on the disk *root*; *boot* is the file with this boot's id.
+
+    A draining one goes on answering the city until *until_file* is there, if one is named.
+    """
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(name)s: %(message)s")
     chance = Random(seed)
     tracer, lines = Tracer(), LedgerWriter(Path(ledger))
@@ -96,7 +101,7 @@ def run(
     path = Path(root) / "journal.db"
     kind = WeakJournal if weak else Journal
     wall = FaultyClock(Path(boot), clock, chance.uniform(0.05, 0.4))
-    journal, report = kind.open_checked(path, KEY, now=wall.now(), keep_days=0.0)
+    journal, report = kind.open_checked(path, KEY, now=wall.now(), keep_days=keep_days)
     if report.damage:
         lines.fault("damaged_page")
     sync = _sync(
@@ -104,7 +109,7 @@ def run(
     )
     sync.start()
     if drain_seconds:
-        _drain(journal, lines, drain_seconds)
+        _drain(journal, lines, drain_seconds, Path(until_file) if until_file else None)
         sync.stop()
         return
     _append(journal, lines, wall, clock, tracer, full_at, chance, seed)
@@ -209,10 +214,12 @@ def _sync(
     )
 
 
-def _drain(journal: Journal, lines: LedgerWriter, seconds: float) -> None:
+def _drain(journal: Journal, lines: LedgerWriter, seconds: float, until_file: Path | None) -> None:
     """Wait until the city has everything, and write down what the journal knows to be gone."""
     pause = threading.Event()
     until = time.monotonic() + seconds
+    while until_file is not None and not until_file.exists() and time.monotonic() < until:
+        pause.wait(0.05)
     while any(journal.pending(epoch, 0, 1) for epoch in journal.epochs()):
         if time.monotonic() > until:
             for epoch in journal.epochs():

@@ -7,6 +7,7 @@ repeats a round's choices; how the threads interleave is the machine's.
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 import time
 import uuid
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from agent.cityos.store import Store
 from tests.faults.broker import QUOTA, FaultyBroker
 from tests.faults.city import POINTS
 from tests.faults.device import CLOCKS
@@ -30,8 +32,9 @@ KINDS = (
     *(f"clock_{how}" for how in CLOCKS),
     *("broker_kill", "broker_wiped", "broker_quota", "broker_slow"),
     *("net_delay", "net_stall", "net_cut", "net_half_close"),
-    *("city_kill", *POINTS),
+    *("city_kill", *POINTS, "city_restored"),
 )
+FOREVER_DAYS = 36_500.0
 
 
 class Driver(threading.Thread):
@@ -82,6 +85,7 @@ class DeviceDriver(Driver):
         processes: Processes,
         port: int,
         weak: bool,
+        keep_days: float,
     ) -> None:
         super().__init__(name, seed, kinds)
         self._folder = folder
@@ -93,6 +97,7 @@ class DeviceDriver(Driver):
         self._processes = processes
         self._port = port
         self._weak = weak
+        self._keep_days = keep_days
         self._lives = 0
         self._torn = False
         self.ledger = Ledger()
@@ -136,6 +141,7 @@ class DeviceDriver(Driver):
             port=self._port,
             seed=self.chance.getrandbits(64),
             weak=self._weak,
+            keep_days=self._keep_days,
             **spec,
         )
 
@@ -174,9 +180,15 @@ class DeviceDriver(Driver):
     def _new_boot(self) -> None:
         self._boot.write_text(str(uuid.UUID(int=self.chance.getrandbits(128))))
 
-    def drain(self, seconds: float) -> None:
-        """A last calm life that sends what is left."""
-        life = self._start(drain_seconds=seconds)
+    def drain(self, seconds: float, whole: Callable[[DeviceDriver], bool] | None) -> None:
+        """A last calm life that sends what is left, and what the city asks for until *whole*."""
+        enough = self._folder / "enough"
+        until_file = str(enough) if whole else ""
+        life = self._start(drain_seconds=seconds, until_file=until_file)
+        until = time.monotonic() + seconds
+        while whole and life.status is None and time.monotonic() < until and not whole(self):
+            time.sleep(0.2)
+        enough.touch()
         if life.wait(seconds + 15.0) is None:
             self.problems.append(f"{self.name} does not come to its end")
         self._finish(life, "sigkill")
@@ -245,7 +257,10 @@ class NetworkDriver(Driver):
 
 
 class CityDriver(Driver):
-    """Lives of the city side, each ended at random or at one of POINTS."""
+    """Lives of the city side, each ended at random or at one of POINTS.
+
+    "city_restored" puts a copy of its database, made a few lives ago, in the database's place.
+    """
 
     def __init__(
         self,
@@ -253,19 +268,27 @@ class CityDriver(Driver):
         kinds: frozenset[str],
         haste: float,
         start: Callable[[str, int], Life],
+        database: Path,
     ) -> None:
         super().__init__("city", seed, kinds, haste)
         self._start = start
+        self._database = database
+        self._copy = database.with_name("copy.db")
         self.life = start("", 0)
 
     def turn(self) -> None:
-        kinds = self.among("city_kill", *POINTS)
+        kinds = self.among("city_kill", *POINTS, "city_restored")
         if not kinds:
             self.stopping.wait()
             return
         kind = self.chance.choice(kinds)
+        if kind == "city_restored" and not self._copy.exists():
+            kind = "city_kill"
         point = kind if kind in POINTS else ""
         self.end()
+        if kind == "city_restored":
+            self._restore()
+        self._back_up()
         self.life = self._start(point, round(self.spread(1, 15)) if point else 0)
         begun = time.monotonic()
         most = (4.0 if point else self.spread(0.3, 3.0)) / self._haste
@@ -274,7 +297,25 @@ class CityDriver(Driver):
                 return
         self._check()
         # At its point it has killed itself; where nothing came to commit, the time is up.
-        self.done[kind if self.life.status is not None else "city_kill"] += 1
+        self.done["city_kill" if point and self.life.status is None else kind] += 1
+
+    def _back_up(self) -> None:
+        """Now and then, with the command's own means; an older copy stays where it is."""
+        if "city_restored" not in self.kinds or not self._database.exists():
+            return
+        if self._copy.exists() and self.chance.random() < 0.6:
+            return
+        store = Store(str(self._database))
+        try:
+            self._copy.unlink(missing_ok=True)
+            store.backup(str(self._copy))
+        finally:
+            store.close()
+
+    def _restore(self) -> None:
+        for end in ("-wal", "-shm"):
+            Path(f"{self._database}{end}").unlink(missing_ok=True)
+        shutil.copyfile(self._copy, self._database)
 
     def restart(self) -> None:
         """A life without faults."""

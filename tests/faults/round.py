@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
+from agent.cityos import asks
 from tests.faults.broker import FaultyBroker
 from tests.faults.drivers import (
+    FOREVER_DAYS,
     KINDS,
     BrokerDriver,
     CityDriver,
@@ -21,9 +24,14 @@ from tests.faults.ledger import at_city, judge
 from tests.faults.network import Proxy
 from tests.faults.processes import Life, Processes
 
-WEAKNESSES = ("normal-sync", "ack-before-commit")
+WEAKNESSES = ("normal-sync", "ack-before-commit", "keep-nothing")
 DEVICES = 4
 DRAIN_SECONDS = 30.0
+# After a copy was restored the city asks for what it lacks, and after a while again.
+WHOLE_SECONDS = DRAIN_SECONDS + (asks.GRACE_MS + asks.AGAIN_MS) / 1000
+# What has left the devices for good cannot be sent again: no proof where both sides destroy.
+RESTORING = 1 / 3  # of the rounds
+_DESTROYING = frozenset({"disk_full", "damaged_page"})
 WEAK_DRAIN_SECONDS = 3.0  # what a weakness has lost never comes
 
 
@@ -62,7 +70,10 @@ def run_round(
     second what was done so far.
     """
     folder.mkdir(parents=True)
-    chosen, database = frozenset(kinds), folder / "city.db"
+    if weaken == "keep-nothing":  # which only a restored copy brings to light
+        kinds = set(kinds) - _DESTROYING
+    chosen, database = kinds_of_round(seed, kinds), folder / "city.db"
+    restoring = "city_restored" in chosen
     broker = FaultyBroker(folder / "broker")
     with broker:
         ways = [Proxy(broker.port), Proxy(broker.port)]
@@ -87,21 +98,27 @@ def run_round(
                 processes=processes,
                 port=ways[0].port,
                 weak=weaken == "normal-sync",
+                keep_days=FOREVER_DAYS if restoring and weaken != "keep-nothing" else 0.0,
             )
             for number in range(devices)
         ]
-        city_driver = CityDriver(seed, chosen, haste, city)
+        city_driver = CityDriver(seed, chosen, haste, city, database)
         drivers: list[Driver] = [
             *town,
             BrokerDriver(seed, chosen, haste, broker),
             NetworkDriver(seed, chosen, haste, ways),
             city_driver,
         ]
+
+        def whole(device: DeviceDriver) -> bool:
+            return not judge(device.ledger, at_city(database, device.name), damaged=False).lost
+
         try:
             _run(drivers, seconds, said)
             city_driver.restart()
-            drain_seconds = WEAK_DRAIN_SECONDS if weaken else DRAIN_SECONDS
-            _together([threading.Thread(target=d.drain, args=(drain_seconds,)) for d in town])
+            patience = WHOLE_SECONDS if restoring else DRAIN_SECONDS
+            drain = (WEAK_DRAIN_SECONDS if weaken else patience, whole if restoring else None)
+            _together([threading.Thread(target=device.drain, args=drain) for device in town])
         finally:
             city_driver.end()
             for way in ways:
@@ -118,6 +135,15 @@ def run_round(
         outcome.lost += [f"{device.name} {what}" for what in verdict.lost]
         outcome.duplicated += [f"{device.name} {what}" for what in verdict.duplicated]
     return outcome
+
+
+def kinds_of_round(seed: int, kinds: Collection[str]) -> frozenset[str]:
+    """Which of *kinds* the round of *seed* has: some restore the city's copy, most destroy."""
+    chosen = frozenset(kinds)
+    if "city_restored" not in chosen or not chosen & _DESTROYING:
+        return chosen
+    restores = Random(f"{seed}/restores").random() < RESTORING
+    return chosen - (_DESTROYING if restores else {"city_restored"})
 
 
 def _run(drivers: list[Driver], seconds: float, said: Callable[[Counter[str]], None]) -> None:

@@ -14,7 +14,7 @@ from tests.faults.campaign import campaign
 from tests.faults.disk import build_library
 from tests.faults.drivers import KINDS
 from tests.faults.processes import Processes
-from tests.faults.round import run_round
+from tests.faults.round import kinds_of_round, run_round
 
 SECONDS = 8.0
 
@@ -67,6 +67,36 @@ def test_with_acks_before_the_commit_a_killed_city_side_loses_events(
     )
     assert outcome.by_kind["city_before_commit"] > 0
     assert outcome.lost
+
+
+@pytest.mark.parametrize("weaken", ["", "keep-nothing"])
+def test_a_restored_city_gets_back_what_it_had_acknowledged_after_its_copy(
+    processes: Processes, tmp_path: Path, weaken: str
+) -> None:
+    """And only because devices keep for a while what was acknowledged."""
+    outcome = run_round(
+        tmp_path / "town",
+        processes,
+        1,
+        3.0,
+        kinds=["city_restored", "sigkill"],
+        haste=4.0,
+        weaken=weaken,
+        devices=1,
+    )
+    assert outcome.by_kind["city_restored"] > 0
+    assert bool(outcome.lost) == bool(weaken), outcome.lost[:3]
+    assert (outcome.duplicated, outcome.problems) == ([], [])
+
+
+def test_a_round_restores_the_citys_copy_or_destroys_what_devices_keep() -> None:
+    both = {"city_restored", "disk_full", "damaged_page"}
+    found = [kinds_of_round(seed, KINDS) & both for seed in range(60)]
+    assert {frozenset(kinds) for kinds in found} == {
+        frozenset({"city_restored"}),
+        frozenset({"disk_full", "damaged_page"}),
+    }
+    assert kinds_of_round(1, {"city_restored", "sigkill"}) == {"city_restored", "sigkill"}
 
 
 def test_the_command_ends_with_one_line_for_programs_and_says_how_to_repeat_each_round() -> None:

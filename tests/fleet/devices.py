@@ -7,6 +7,7 @@ import random
 import secrets
 import ssl
 import time
+from collections import Counter
 
 from agent.bench.sync import boarding
 from agent.errors import MessageError
@@ -46,8 +47,9 @@ class SimulatedDevice:
         self.up_since: float | None = None
 
     @property
-    def appended(self) -> int:
-        return len(self._all)
+    def persons(self) -> Counter[str]:
+        """What was appended, as the city's verdict counts it."""
+        return Counter(boarding(seq).person for seq in range(1, len(self._all) + 1))
 
     @property
     def drained(self) -> bool:

@@ -15,18 +15,22 @@ import ssl
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from agent.bench.broker import Broker
+from agent.bench.process import cpu_seconds, memory_mb
 from agent.bench.sync import boarding, city, syncing
 from agent.cityos.store import Store
 from agent.journal import Journal
+from agent.sync.supervisor import Supervisor
 from tests.fleet.devices import SimulatedDevice
+from tests.fleet.verdict import compare
 
 KEY = bytes(range(32))
 GIVE_UP_SECONDS = 600.0
@@ -41,6 +45,23 @@ class Arrival:
     per_second: float
 
 
+@dataclass
+class Fleet:
+    """Simulated devices, and real ones: their journals and their sync."""
+
+    devices: list[SimulatedDevice] = field(default_factory=list)
+    journals: list[Journal] = field(default_factory=list)
+    real: list[Supervisor] = field(default_factory=list)
+
+    def appended(self) -> dict[str, Counter[str]]:
+        """By device, each event's ``person``."""
+        found = {device.name: device.persons for device in self.devices}
+        for number, journal in enumerate(self.journals):
+            last = journal.bounds(journal.epoch)[1]
+            found[f"real-{number}"] = Counter(boarding(at).person for at in range(1, last + 1))
+        return found
+
+
 def raise_limits(wanted: int) -> None:
     """Let this process and its children hold *wanted* descriptors. Exits with what to do if not."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -49,24 +70,20 @@ def raise_limits(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, max(hard, wanted)), hard))
 
 
-def peak_mb(pid: int | str) -> float:
-    """The most memory process *pid* ever had, in MB (VmHWM, proc(5))."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return round(int(line.split()[1]) / 1024, 1)
-    return 0.0
-
-
-async def _come_up(devices: list[SimulatedDevice], begun: float) -> Arrival:
-    """Wait until every device is up since *begun*."""
+async def _come_up(fleet: Fleet, begun: float, reconnects: int) -> Arrival:
+    """Wait until every device is up since *begun*, real ones for the *reconnects*-th time."""
+    count = len(fleet.devices) + len(fleet.real)
+    real: list[float] = []
     while True:
-        ups = [device.up_since for device in devices]
+        ups = [device.up_since for device in fleet.devices]
         times = [up for up in ups if up is not None and up >= begun]
-        if len(times) == len(devices):
-            seconds = max(times) - begun
-            return Arrival(round(seconds, 1), round(len(devices) / seconds, 1))
+        back = [s.status.connected and s.status.reconnects >= reconnects for s in fleet.real]
+        real += [time.monotonic()] * (sum(back) - len(real))
+        if len(times) + len(real) == count:
+            seconds = max(*times, *real) - begun
+            return Arrival(round(seconds, 1), round(count / seconds, 1))
         if time.monotonic() - begun > GIVE_UP_SECONDS:
-            raise TimeoutError(f"{len(times)} of {len(devices)} devices are up")
+            raise TimeoutError(f"{len(times) + len(real)} of {count} devices are up")
         await asyncio.sleep(0.1)
 
 
@@ -77,41 +94,39 @@ async def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
-async def _work(devices: list[SimulatedDevice], journals: list[Journal], seconds: float) -> None:
+async def _work(fleet: Fleet, seconds: float) -> None:
     """Each device appends now and then, for *seconds*."""
     until = time.monotonic() + seconds
     number = 0
     while time.monotonic() < until:
-        for device in devices[number % 10 :: 10]:
+        for device in fleet.devices[number % 10 :: 10]:
             device.append()
-        for journal in journals[number % 10 :: 10]:
-            journal.append(boarding(number))
+        for journal in fleet.journals[number % 10 :: 10]:
+            journal.append(boarding(journal.bounds(journal.epoch)[1] + 1))
         number += 1
         await asyncio.sleep(1.0)
 
 
-async def drive(
-    devices: list[SimulatedDevice], journals: list[Journal], broker: Broker, seconds: float
-) -> dict[str, object]:
+async def drive(fleet: Fleet, broker: Broker, seconds: float) -> dict[str, object]:
     """Bring all up, let them work, kill the broker, let all come back; figures of it."""
     begun = time.monotonic()
-    tasks = [asyncio.ensure_future(device.live()) for device in devices]
+    tasks = [asyncio.ensure_future(device.live()) for device in fleet.devices]
     try:
-        first = await _come_up(devices, begun)
-        click.echo(f"{len(devices)} up after {first.seconds} s", err=True)
-        await _work(devices, journals, seconds / 2)
-        broker_peak = peak_mb(broker.pid)
+        first = await _come_up(fleet, begun, 0)
+        click.echo(f"all up after {first.seconds} s", err=True)
+        await _work(fleet, seconds / 2)
+        broker_peak = memory_mb(broker.pid)[1]
         broker.stop(kill=True)
         begun = time.monotonic()
         broker.start()
-        work = asyncio.ensure_future(_work(devices, journals, seconds / 2))
-        again = await _come_up(devices, begun)
+        work = asyncio.ensure_future(_work(fleet, seconds / 2))
+        again = await _come_up(fleet, begun, 1)
         click.echo(f"all back {again.seconds} s after the broker's restart", err=True)
         await work
         drained = await _until(
             lambda: (
-                all(device.drained for device in devices)
-                and not any(journal.pending(journal.epoch, 0, 1) for journal in journals)
+                all(device.drained for device in fleet.devices)
+                and not any(journal.pending(journal.epoch, 0, 1) for journal in fleet.journals)
             ),
             120.0,
         )
@@ -126,38 +141,48 @@ async def drive(
         "back_seconds": again.seconds,
         "back_per_second": again.per_second,
         "drained": drained,
-        "broker_peak_mb": max(broker_peak, peak_mb(broker.pid)),
+        "broker_peak_mb": max(broker_peak, memory_mb(broker.pid)[1]),
     }
 
 
 def run(
     root: Path, *, count: int, real: int, seconds: float, tls: bool, database: str
 ) -> dict[str, object]:
-    """A fleet of *count* devices, *real* of them with journals; figures, events counted."""
+    """A fleet of *count* devices, *real* of them with journals; figures, events counted.
+
+    The devices' peak is that of the one process all of them live in; ``device_kb`` is what it has
+    grown by for each.
+    """
     raise_limits(2 * count + 256)
+    empty_mb = memory_mb(os.getpid())[0]
+    fleet = Fleet()
     with ExitStack() as stack:
         broker = stack.enter_context(Broker(root / "broker", "max_queued_messages 0", tls=tls))
         context = ssl.create_default_context(cafile=str(broker.authority)) if tls else None
-        process = stack.enter_context(city(broker, database))
-        journals = []
+        process = stack.enter_context(city(broker.address, database))
         for number in range(real):
             path = root / f"{number}.db"
-            journals.append(stack.enter_context(Journal(path, KEY)))
+            fleet.journals.append(stack.enter_context(Journal(path, KEY)))
 
             def opened(path: Path = path) -> Journal:
                 return Journal(path, KEY)
 
-            stack.enter_context(syncing(f"real-{number}", broker, opened))
-        devices = [
+            fleet.real.append(
+                stack.enter_context(syncing(f"real-{number}", broker.address, opened))
+            )
+        fleet.devices = [
             SimulatedDevice(f"sim-{number}", broker.port, context) for number in range(count - real)
         ]
-        found = asyncio.run(drive(devices, journals, broker, seconds))
-        found["city_peak_mb"] = peak_mb(process.pid)
-        expected = sum(device.appended for device in devices)
-        expected += sum(journal.bounds(journal.epoch)[1] for journal in journals)
+        found = asyncio.run(drive(fleet, broker, seconds))
+        found["city_peak_mb"] = memory_mb(process.pid)[1]
+        found["city_cpu_seconds"] = round(cpu_seconds(process.pid), 1)
+        # The broker that runs now: it has been there since the restart.
+        found["broker_cpu_seconds"] = round(cpu_seconds(broker.pid), 1)
+        devices_mb = memory_mb(os.getpid())[1]
+        appended = fleet.appended()
+    lost, duplicated = compare(database, appended)
     store = Store(database, create=False)
     try:
-        there = store.event_count()
         lag = sum(pulse.lag for pulse in store.pulses())
     finally:
         store.close()
@@ -166,9 +191,11 @@ def run(
         "real_journals": real,
         "tls": tls,
         **found,
-        "fleet_peak_mb": peak_mb("self"),
-        "events": expected,
-        "committed": there,
+        "devices_peak_mb": devices_mb,
+        "device_kb": round(1024 * (devices_mb - empty_mb) / count, 1),
+        "events": sum(each.total() for each in appended.values()),
+        "lost": lost,
+        "duplicated": duplicated,
         "lag": lag,
         "load": round(os.getloadavg()[0], 1),
     }
@@ -197,7 +224,7 @@ def main() -> None:
         for key, value in found.items():
             click.echo(f"{key:<20} {value}", err=True)
     click.echo(json.dumps(found))
-    sys.exit(0 if found["drained"] and found["events"] == found["committed"] else 1)
+    sys.exit(0 if found["drained"] and not found["lost"] and not found["duplicated"] else 1)
 
 
 if __name__ == "__main__":

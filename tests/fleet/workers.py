@@ -1,7 +1,8 @@
 """City workers that share the work on one PostgreSQL, killed in turns while devices send.
 
-``scripts/workers`` runs the long version: throughput with 1, 2 and 3 workers, then one of three
-killed every five seconds under load, and at the end every event of every device counted.
+``scripts/workers`` runs the long version: throughput with 1, 2 and 3 workers and what each part
+of it costs in processor time, then one of three killed every five seconds under load, and at the
+end every event of every device counted.
 """
 
 from __future__ import annotations
@@ -13,27 +14,26 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
-from agent.bench.broker import Broker
-from agent.bench.sync import boarding, fill, syncing
-from agent.cityos.store import Store
+from agent.bench.broker import Address, Broker
+from agent.bench.disk import quick_folder
+from agent.bench.process import cpu_seconds, tree_cpu_seconds
+from agent.bench.sync import boarding, fill
 from agent.journal import Journal
-from agent.sync.uplink import UplinkLimits
+from tests.fleet.senders import KEY, Senders
+from tests.fleet.verdict import compare
 from tests.postgres import Postgres
 
-KEY = bytes(range(32))
 SHARE = "town"
-# What a killed worker had taken is sent again after this long.
-LIMITS = UplinkLimits(batch_seconds=0.05, ack_timeout_seconds=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,33 @@ class Outcome:
     events: int
     kills: int
     seconds: float
+    per_second: float
     lost: int
     duplicated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Until acknowledged; microseconds of processor time an event took in each part."""
+
+    per_second: float
+    cpu_us_per_event: dict[str, float]
 
 
 class Workers:
     """*count* processes of ``kaopass city serve`` with one share name."""
 
-    def __init__(self, broker: Broker, database: str, count: int) -> None:
-        command = ["city", "serve", "--broker", broker.address, "--share", SHARE]
-        if broker.authority is not None:
-            command += ["--ca", str(broker.authority)]
+    def __init__(self, broker: Address, database: str, count: int) -> None:
+        command = ["city", "serve", *broker.options, "--share", SHARE]
         self._command = [sys.executable, "-m", "agent", *command]
         self._environment = {**os.environ, "KAOPASS_CITY_DATABASE": database}
         self._running = [self._start() for _ in range(count)]
         for process in self._running:
             self._await(process)
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._running]
 
     def kill_one(self, number: int) -> None:
         """SIGKILL a worker and start another in its place."""
@@ -89,36 +100,12 @@ class Workers:
 
 
 @contextmanager
-def workers(broker: Broker, database: str, count: int) -> Iterator[Workers]:
+def workers(broker: Address, database: str, count: int) -> Iterator[Workers]:
     started = Workers(broker, database, count)
     try:
         yield started
     finally:
         started.stop()
-
-
-def drain(
-    folder: Path, broker: Broker, devices: int, during: Callable[[], None], seconds: float
-) -> list[str]:
-    """Send what the journals ``0.db``, ``1.db`` ... hold; their epochs, when all is acked."""
-    epochs = []
-    with ExitStack() as stack:
-        journals = []
-        for number in range(devices):
-            path = folder / f"{number}.db"
-            journals.append(stack.enter_context(Journal(path, KEY)))
-            epochs.append(journals[-1].epoch)
-
-            def opened(path: Path = path) -> Journal:
-                return Journal(path, KEY)
-
-            stack.enter_context(syncing(f"bus-{number}", broker, opened, LIMITS))
-        until = time.monotonic() + seconds
-        while any(journal.pending(journal.epoch, 0, 1) for journal in journals):
-            assert time.monotonic() < until, "events were not acknowledged in time"
-            during()
-            time.sleep(0.05)
-    return epochs
 
 
 def killed_in_turns(
@@ -128,99 +115,129 @@ def killed_in_turns(
     *,
     devices: int,
     events: int,
+    rate: float,
     every_seconds: float,
     seconds: float,
 ) -> Outcome:
-    """Three workers, one killed *every_seconds* as long as *devices* drain *events* each."""
+    """Three workers, for *seconds* one killed *every_seconds*, then everything is drained.
+
+    Each device has a backlog of *events*; all together append *rate* a second beside it.
+    """
     for number in range(devices):
         fill(folder / f"{number}.db", KEY, events, lambda *_: None)
-    begun = time.monotonic()
-    with workers(broker, database, 3) as three:
-        stop = threading.Event()
-        kills: list[int] = []
+    kills = 0
+    with workers(broker.address, database, 3) as three:
+        senders = Senders(folder, broker.address, devices, rate)
+        senders.go()
+        begun = time.monotonic()
+        pause = threading.Event()
+        # A worker takes a second or two to start: the next kill waits for it, not for the clock.
+        while (due := begun + (kills + 1) * every_seconds) < begun + seconds:
+            pause.wait(max(0.0, due - time.monotonic()))
+            three.kill_one(kills)
+            kills += 1
+        pause.wait(max(0.0, begun + seconds - time.monotonic()))
+        senders.finish()
+        took = time.monotonic() - begun
+    total, lost, twice = count(folder, database, devices)
+    return Outcome(total, kills, round(took, 1), round(total / took, 1), lost, twice)
 
-        def killer() -> None:
-            while not stop.wait(every_seconds):
-                three.kill_one(len(kills))
-                kills.append(1)
 
-        thread = threading.Thread(target=killer)
-        thread.start()
-        try:
-            drain(folder, broker, devices, lambda: None, seconds)
-        finally:
-            stop.set()
-            thread.join()
-    lost, duplicated = count(database, devices, events)
-    return Outcome(
-        devices * events, len(kills), round(time.monotonic() - begun, 1), lost, duplicated
+def count(folder: Path, database: str, devices: int) -> tuple[int, int, int]:
+    """(appended, lost, twice)."""
+    appended = {}
+    for number in range(devices):
+        with Journal(folder / f"{number}.db", KEY, read_only=True) as journal:
+            last = journal.bounds(journal.epoch)[1]
+        appended[f"bus-{number}"] = Counter(boarding(at).person for at in range(last))
+    return sum(each.total() for each in appended.values()), *compare(database, appended)
+
+
+def throughput(
+    root: Path, server: Postgres, devices: int, events: int, many: int, *, tls: bool
+) -> Throughput:
+    """How fast *many* workers take the backlog of *events* of each device."""
+    folder = root / f"with-{many}"
+    shutil.copytree(root / "filled", folder)
+    with (
+        Broker(folder / "broker", tls=tls) as broker,
+        workers(broker.address, server.database(), many) as running,
+    ):
+        senders = Senders(folder, broker.address, devices)
+        begun = time.monotonic()
+        spent = {
+            "devices": -_children_seconds() - sum(cpu_seconds(pid) for pid in senders.pids),
+            "broker": -cpu_seconds(broker.pid),
+            "city": -sum(cpu_seconds(pid) for pid in running.pids),
+            "postgresql": -tree_cpu_seconds(server.pid),
+        }
+        senders.go()
+        senders.finish()
+        seconds = time.monotonic() - begun
+        spent["broker"] += cpu_seconds(broker.pid)
+        spent["city"] += sum(cpu_seconds(pid) for pid in running.pids)
+        spent["postgresql"] += tree_cpu_seconds(server.pid)
+        spent["devices"] += _children_seconds()
+    shutil.rmtree(folder)
+    total = devices * events
+    return Throughput(
+        round(total / seconds, 1), {name: round(s / total * 1e6, 1) for name, s in spent.items()}
     )
 
 
-def count(database: str, devices: int, events: int) -> tuple[int, int]:
-    """(lost, twice): by what each event says, not by its number, which cannot be there twice."""
-    store = Store(database, create=False)
-    try:
-        rows = store.events(limit=devices * events * 2)
-    finally:
-        store.close()
-    persons = [boarding(number).person for number in range(events)]
-    lost = twice = 0
-    for number in range(devices):
-        here = sorted(row["person"] for row in rows if row["device"] == f"bus-{number}")
-        lost += len(set(persons) - set(here))
-        twice += len(here) - len(set(here))
-    return lost, twice
-
-
-def throughput(root: Path, server: Postgres, devices: int, events: int) -> dict[str, float]:
-    """Events a second, until acknowledged, with 1, 2 and 3 workers."""
-    filled = root / "filled"
-    filled.mkdir()
-    for number in range(devices):
-        fill(filled / f"{number}.db", KEY, events, lambda *_: None)
-    rates = {}
-    for many in (1, 2, 3):
-        folder = root / f"with-{many}"
-        shutil.copytree(filled, folder)
-        with Broker(folder / "broker") as broker, workers(broker, server.database(), many):
-            begun = time.monotonic()
-            drain(folder, broker, devices, lambda: None, 600.0)
-            rates[str(many)] = round(devices * events / (time.monotonic() - begun), 1)
-    return rates
+def _children_seconds() -> float:
+    """Processor time of children that have ended, as the senders have when they are done."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/workers", description=__doc__)
-    parser.add_argument("--devices", type=int, default=6)
-    parser.add_argument("--events", type=int, default=5_000, help="of each device")
-    parser.add_argument("--every-seconds", type=float, default=5.0)
+    parser.add_argument("--devices", type=int, default=12)
+    parser.add_argument("--events", type=int, default=5_000, help="backlog of each device")
+    parser.add_argument("--rate", type=float, default=600.0, help="events a second beside it")
+    parser.add_argument("--seconds", type=float, default=75.0, help="of kills")
+    parser.add_argument("--every-seconds", type=float, default=5.0, help="between two kills")
+    parser.add_argument("--no-tls", action="store_true", help="leave connections unencrypted")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kaopass-workers-") as name, Postgres() as server:
-        root = Path(name)
-        rates = throughput(root, server, given.devices, given.events)
-        click.echo(f"workers -> events a second: {rates}", err=True)
+    # In memory: the devices' own disks are not what is measured here.
+    needed = 6 * given.devices * given.events * 512
+    with quick_folder(needed, Path.cwd()) as root, Postgres() as server:
+        (root / "filled").mkdir()
+        for number in range(given.devices):
+            fill(root / "filled" / f"{number}.db", KEY, given.events, lambda *_: None)
+        found = {}
+        for many in (1, 2, 3):
+            found[many] = throughput(
+                root, server, given.devices, given.events, many, tls=not given.no_tls
+            )
+            spent = ", ".join(f"{n} {us:.0f} µs" for n, us in found[many].cpu_us_per_event.items())
+            click.echo(
+                f"{many} worker{'s' * (many > 1)}: {found[many].per_second:,.0f} events a second; "
+                f"processor time of one: {spent}",
+                err=True,
+            )
         folder = root / "killed"
         folder.mkdir()
-        with Broker(folder / "broker") as broker:
+        with Broker(folder / "broker", tls=not given.no_tls) as broker:
             outcome = killed_in_turns(
                 folder,
                 broker,
                 server.database(),
                 devices=given.devices,
-                events=given.events * 4,
+                events=given.events,
+                rate=given.rate,
                 every_seconds=given.every_seconds,
-                seconds=900.0,
+                seconds=given.seconds,
             )
     click.echo(
         json.dumps(
             {
-                "throughput": rates,
-                "kills": outcome.kills,
-                "events": outcome.events,
+                "throughput": {str(many): asdict(one) for many, one in found.items()},
+                "killed": asdict(outcome),
                 "lost": outcome.lost,
                 "duplicated": outcome.duplicated,
-                "load": os.getloadavg()[0],
+                "load": round(os.getloadavg()[0], 1),
             }
         )
     )

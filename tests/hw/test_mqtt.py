@@ -16,11 +16,12 @@ import pytest
 
 from agent.bench.broker import Broker
 from agent.errors import LinkError
+from agent.hw.mosquitto import free_port
 from agent.hw.mqtt import MqttLink
 from agent.hw.tls import Tls
 from agent.values import LinkDown, LinkEvent, LinkUp, Message
 from tests.certificates import Authority
-from tests.mosquitto import Mosquitto, find_mosquitto, free_port, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto, until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -155,7 +156,7 @@ def test_a_broker_that_dies_is_a_clear_loss_and_the_link_opens_again(
 @both
 def test_a_refused_password_names_what_to_check(tmp_path: Path, protocol: Protocol) -> None:
     passwords = tmp_path / "passwords"
-    program = Path(find_mosquitto()).name + "_passwd"
+    program = "mosquitto_passwd"
     subprocess.run([program, "-b", "-c", str(passwords), "bus-1", "right"], check=True)
     options = (f"password_file {passwords}",)
     with Mosquitto(tmp_path / "broker", *options, anonymous=False) as broker:

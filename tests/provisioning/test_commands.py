@@ -15,13 +15,14 @@ import pytest
 
 from agent.app import _mqtt_link
 from agent.cli.common import open_ring
+from agent.hw.mosquitto import free_port
 from agent.journal import Journal
 from agent.settings import load
 from agent.sync.backoff import Backoff
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from tests.events import make_event
-from tests.mosquitto import free_port, until
+from tests.mosquitto import until
 from tests.provisioning.town import Broker, kaopass
 
 ROOT = Path(__file__).parents[2]

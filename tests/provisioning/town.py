@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -23,11 +21,11 @@ from agent.cityos.claims import Issued, Registry
 from agent.cityos.desk import Desk
 from agent.cityos.est import EstServer, server_context
 from agent.cityos.notes import audit_log
+from agent.hw.mosquitto import Mosquitto, free_port
 from agent.hw.mqtt import MqttLink
 from agent.hw.tls import Tls
 from agent.sync.certificates import new_key, signing_request
 from agent.values import LinkDown, LinkUp
-from tests.mosquitto import find_mosquitto, free_port, until
 
 HOUR_MS = 3_600_000
 
@@ -70,41 +68,14 @@ class Est:
         assert not self._thread.is_alive()
 
 
-class Broker:
+class Broker(Mosquitto):
     """Mosquitto with nothing but the configuration that ``broker-config`` writes."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        folder.mkdir()
-        self.port = port
         self.directory = folder / "kaopass"
         self.pid_file = folder / "mosquitto.pid"
-        self._config = folder / "mosquitto.conf"
-        self.log = folder / "mosquitto.log"
-        self._config.write_text(
-            f"user {getpass.getuser()}\npid_file {self.pid_file}\nlog_type all\n"
-            f"include_dir {self.directory}\n"
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [find_mosquitto(), "-c", str(self._config)], stdout=log, stderr=log
-            )
-
-        def answers() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.log.read_text()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        until(answers, what="mosquitto")
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            process.wait(10)
+        lines = (f"pid_file {self.pid_file}", "log_type all", f"include_dir {self.directory}")
+        super().__init__(folder, port, lines)
 
 
 class Town:

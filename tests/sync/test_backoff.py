@@ -43,6 +43,17 @@ def test_failures_are_remembered_over_a_restart(tmp_path: Path) -> None:
     assert again.failed() == 32.0
 
 
+def test_who_restarts_after_a_long_outage_waits_half_a_minute_at_most_and_not_all_alike() -> None:
+    """A board that reboots again and again is patient; so may be who has just mended it."""
+    state = SyncState(None)
+    for _ in range(20):
+        Backoff(state).failed()
+    longest = Backoff(state, draw=lambda: 1.0)
+    assert longest.at_start() == 30.0
+    assert longest.failed() == 300.0
+    assert len({round(Backoff(state).at_start(), 6) for _ in range(20)}) > 10
+
+
 def test_the_connection_counter_goes_on_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "sync.json"
     assert [SyncState(path).next_connection() for _ in range(3)] == [1, 2, 3]
