@@ -12,6 +12,7 @@ from dataclasses import replace
 from agent import __version__
 from agent.device.clock import SystemClock
 from agent.device.health import HealthBoard
+from agent.device.memory import return_freed
 from agent.device.notify import Notifier, Watchdog
 from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
@@ -186,6 +187,7 @@ class Agent:
         with self._journal() as journal:
             templates = self._load_gallery()
             self._recogniser = recogniser(settings, self._networks, templates)
+            return_freed()
             # Ready is who can recognise, so not before the gallery is in memory.
             self.feedback.show(Notice("ready"))
             self.health.state("ready")
