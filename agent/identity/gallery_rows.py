@@ -53,15 +53,19 @@ def as_person(profile: dict[str, Any], templates: dict[str, int]) -> Person:
 
 
 def load_templates(
-    db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str | None
+    db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str | None, lacking: str = ""
 ) -> TemplateSet:
     """One template of *pack* for each person enrolled for *purpose* (None: for any).
 
-    Several of one person are fused (fusion.Means). Those rotated by another map than the one called
+    With *lacking*, only people without any template of that pack are looked at. Several templates
+    of one person are fused (fusion.Means). Those rotated by another map than the one called
     *map_name* count as damaged.
     """
-    query = "SELECT ref, COUNT(*) FROM template WHERE pack = ? GROUP BY ref"
-    counts: dict[bytes, int] = dict(db.execute(query, [pack]).fetchall())
+    query = (
+        "SELECT ref, COUNT(*) FROM template WHERE pack = ?"
+        " AND ref NOT IN (SELECT ref FROM template WHERE pack = ?) GROUP BY ref"
+    )
+    counts: dict[bytes, int] = dict(db.execute(query, [pack, lacking]).fetchall())
     damaged = set(counts)  # whoever has templates but turns out to have no key or profile
     ids: list[str] = []
     seals: dict[bytes, PersonSeal] = {}
@@ -115,6 +119,15 @@ def _filled(
     if means is None:
         return np.zeros((len(seals), 0), np.float32), found
     return means.rows(), found
+
+
+def packs_left(db: Database, pack: str) -> dict[str, int]:
+    """How many people have templates of other packs and none of *pack*, by their pack."""
+    query = (
+        "SELECT pack, COUNT(DISTINCT ref) FROM template"
+        " WHERE ref NOT IN (SELECT ref FROM template WHERE pack = ?) GROUP BY pack"
+    )
+    return dict(db.execute(query, [pack]).fetchall())
 
 
 def check_templates(db: Database, pack: str, templates: Vector) -> None:
