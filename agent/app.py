@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from agent import __version__
 from agent.device.clock import SystemClock
 from agent.device.health import HealthBoard
+from agent.device.memory import return_freed
 from agent.device.notify import Notifier, Watchdog
 from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
@@ -22,17 +22,16 @@ from agent.hw.mqtt import MqttLink
 from agent.hw.onnx import OpenSession, open_session
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
-from agent.identity.matcher import Matcher
-from agent.identity.protection import ProtectedEmbedder
 from agent.identity.templates import TemplateSet
 from agent.joining import broker_tls, renewal
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import FILE_KINDS, door_networks, open_camera, recogniser, rule_for, self_tested
+from agent.parts import FILE_KINDS, door_networks, open_camera, recogniser, self_tested
 from agent.pipeline import Pipeline
 from agent.ports import Camera, Display, Lamps
 from agent.recognise import Step
+from agent.rules import both_sides, pack_change
 from agent.settings import FeedbackSettings, Settings
 from agent.sync.backoff import Backoff
 from agent.sync.commands import down_topics
@@ -116,9 +115,8 @@ class Agent:
             domain=settings.place.kind,
         )
         self._opened.callback(self._gallery.close)
-        # From here on no plain embedding leaves the embedder.
-        self._embedder = ProtectedEmbedder(networks.embedder, self._gallery.protection)
-        self._networks = replace(networks, embedder=self._embedder)
+        # From here on no plain embedding leaves the embedders.
+        self._networks = networks.protected(self._gallery.protection)
         if self._gallery.salvaged is not None:
             self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
         self._check_journal()
@@ -183,8 +181,9 @@ class Agent:
             self._stand_idle()
             return
         with self._journal() as journal:
-            templates = self._load_gallery()
-            self._recogniser = recogniser(settings, self._networks, templates)
+            # No name here keeps the templates when the gallery is loaded anew.
+            self._recogniser = recogniser(settings, self._networks, *self._load_gallery())
+            return_freed()
             # Ready is who can recognise, so not before the gallery is in memory.
             self.feedback.show(Notice("ready"))
             self.health.state("ready")
@@ -242,9 +241,8 @@ class Agent:
         if now >= self._next_gallery_check:
             self._next_gallery_check = now + GALLERY_CHECK_SECONDS
             if self._gallery.version != self._gallery_version:
-                templates = self._load_gallery()
-                rule = rule_for(self._settings.decision, self._networks.calibration, templates)
-                self._recogniser.use(Matcher(templates), rule)
+                self._load_gallery()
+                self._recogniser.use(*self._sides)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_SECONDS
             moment = self._clock.now()
@@ -254,23 +252,29 @@ class Agent:
             except JournalError as error:
                 self.health.alarm("journal", str(error))
 
-    def _load_gallery(self) -> TemplateSet:
+    def _load_gallery(self) -> tuple[TemplateSet, TemplateSet | None]:
+        """The templates of the pack in use, and those that the former one still decides by."""
         self._gallery_version = self._gallery.version
-        self._embedder.use(self._gallery.protection)
+        self._networks.use(self._gallery.protection)
         self._nicknames = self._gallery.nicknames()
-        templates = self._gallery.load(purpose=self._settings.place.kind)
+        kind, models = self._settings.place.kind, self._settings.models
+        templates = self._gallery.load(purpose=kind)
+        former = self._gallery.load(models.former, purpose=kind) if models.former else None
         if templates.damaged:
             self.health.alarm("gallery", f"{templates.damaged} people must be enrolled again")
-        rule = rule_for(self._settings.decision, self._networks.calibration, templates)
-        self.health.detail(
-            "gallery",
-            {
-                "people": len(templates.ids),
-                "templates": len(templates.owners),
-                "threshold": round(rule.threshold, 4),
-            },
-        )
-        return templates
+        people = len(templates.ids) + (0 if former is None else len(former.ids))
+        calibrations = self._networks.calibrations
+        self._sides = both_sides(self._settings.decision, calibrations, templates, former)
+        threshold = round(self._sides[1].threshold, 4)
+        self.health.detail("gallery", {"people": people, "threshold": threshold})
+        left = self._gallery.to_enrol_again()
+        progress, alarm = pack_change(models.pack, models.former, left)
+        self.health.detail("to_enrol_again", progress or "nobody")
+        if alarm:
+            self.health.alarm("packs", alarm)
+        else:
+            self.health.clear("packs")
+        return templates, former
 
     def _journal(self) -> Journal:
         return Journal(

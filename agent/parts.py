@@ -23,27 +23,21 @@ from agent.hw.onnx import OpenSession, open_session
 from agent.hw.opencv import RtspCamera, V4l2Camera
 from agent.hw.photographs import pinned_picture
 from agent.identity.calibration import Calibration
-from agent.identity.calibration import load as load_calibration
-from agent.identity.decision import Decider, Rule
+from agent.identity.decision import Decider
 from agent.identity.enrolment import Enroller
-from agent.identity.matcher import Matcher
 from agent.identity.protection import ProtectedEmbedder, Protection
-from agent.identity.tail import Tail
 from agent.identity.templates import TemplateSet
-from agent.packs.manifest import GoldenValues, Pack
+from agent.packs.manifest import GoldenValues
 from agent.packs.store import InstalledPack, locate, locate_role
 from agent.ports import Camera, FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
-from agent.settings import CameraSettings, DecisionSettings, Settings
+from agent.rules import both_sides, calibration_for
+from agent.settings import CameraSettings, Settings
 from agent.values import Frame
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
 from agent.vision.threshold import load as load_threshold
 
-ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_images
-# Two views in one track are far more alike than two people: 2 in 100 pairs of strangers reach this,
-# two deviations above their mean.
-OTHER_FACE_FMR = 0.02
 NEEDS_SOURCE = ("file", "folder", "rtsp")
 FILE_KINDS = ("file", "folder", "scene")  # cameras that play what is there already
 
@@ -52,7 +46,9 @@ FILE_KINDS = ("file", "folder", "scene")  # cameras that play what is there alre
 class Networks:
     """The networks of one pack, ready to run, and the pack's measured impostor scores.
 
-    ``liveness`` is there at a door whose settings ask for it: see ``door_networks``.
+    ``liveness`` is there at a door whose settings ask for it: see ``door_networks``. ``former`` is
+    the pack that residents were enrolled with before; it is shown the faces this one's detector
+    finds.
     """
 
     detector: FaceDetector
@@ -60,10 +56,27 @@ class Networks:
     calibration: Calibration
     liveness: LivenessModel | None = None
     golden: GoldenValues | None = None
+    former: Networks | None = None
+
+    @property
+    def calibrations(self) -> tuple[Calibration, Calibration | None]:
+        """This pack's, and the former one's."""
+        return self.calibration, None if self.former is None else self.former.calibration
 
     def protected(self, protection: Protection) -> Networks:
         """The same networks, but that no plain embedding leaves them (requirement B6)."""
-        return replace(self, embedder=ProtectedEmbedder(self.embedder, protection))
+        return replace(
+            self,
+            embedder=ProtectedEmbedder(self.embedder, protection),
+            former=self.former and self.former.protected(protection),
+        )
+
+    def use(self, protection: Protection) -> None:
+        """Rotate by *protection* from now on; only for what ``protected`` gave."""
+        if isinstance(self.embedder, ProtectedEmbedder):
+            self.embedder.use(protection)
+        if self.former is not None:
+            self.former.use(protection)
 
 
 def open_networks(settings: Settings, opener: OpenSession = open_session) -> Networks:
@@ -74,8 +87,25 @@ def open_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     """
     models = settings.models
     installed = locate(models.pack, settings.models_directory, models.licence)
-    return Networks(
+    networks = Networks(
         detector=_detector(settings, installed, opener),
+        embedder=_embedder(settings, installed, opener),
+        calibration=calibration_for(settings, installed.pack),
+        golden=installed.pack.golden,
+    )
+    return replace(networks, former=_former(settings, networks, opener))
+
+
+def _former(settings: Settings, networks: Networks, opener: OpenSession) -> Networks | None:
+    models = settings.models
+    if not models.former:
+        return None
+    try:
+        installed = locate(models.former, settings.models_directory, models.licence)
+    except ModelError as error:
+        raise ModelError(f"models.former: {error}") from error
+    return Networks(
+        detector=networks.detector,
         embedder=_embedder(settings, installed, opener),
         calibration=calibration_for(settings, installed.pack),
         golden=installed.pack.golden,
@@ -132,23 +162,6 @@ def _embedder(settings: Settings, installed: InstalledPack, opener: OpenSession)
     )
 
 
-def calibration_for(settings: Settings, pack: Pack) -> Calibration:
-    """What ``kaopass gallery calibrate`` found on this device's residents, else the pack's figures.
-
-    Raises GalleryError when the device's own is damaged.
-    """
-    return load_calibration(settings.calibration_file, pack.name) or pack_calibration(pack)
-
-
-def pack_calibration(pack: Pack) -> Calibration:
-    """The scores of different people that come with *pack*."""
-    given = pack.impostor_tail
-    if given is None:
-        return Calibration(pack.impostor_fmr)
-    tail = Tail(given.start, given.rate, given.scale, given.shape)
-    return Calibration(pack.impostor_fmr, tail, given.errors, given.averaging)
-
-
 def open_liveness(settings: Settings, opener: OpenSession = open_session) -> LivenessModel:
     """Find, verify and open the liveness network, whatever ``liveness.mode`` says.
 
@@ -180,16 +193,27 @@ def liveness_threshold(settings: Settings) -> float:
 
 def self_tested(networks: Networks) -> SelfTest:
     """The boot self-test of *networks*; a warning where there is nothing to test them with."""
-    values = networks.golden
+    result = _tested(networks.detector, networks.embedder, networks.golden)
+    if result.fault or networks.former is None:
+        return result
+    former = _tested(None, networks.former.embedder, networks.former.golden)
+    return SelfTest(
+        fault=former.fault and f"models.former: {former.fault}",
+        warning=result.warning or former.warning,
+    )
+
+
+def _tested(
+    detector: FaceDetector | None, embedder: FaceEmbedder, values: GoldenValues | None
+) -> SelfTest:
     if values is None:
-        return SelfTest(warning=f"model pack {networks.embedder.pack!r} has no golden values")
+        return SelfTest(warning=f"model pack {embedder.pack!r} has no golden values")
     try:
         picture = pinned_picture(values.picture, values.sha256)
     except (ImageError, OSError) as error:
         return SelfTest(warning=str(error))
     landmarks = np.asarray(values.landmarks, np.float32).reshape(-1, 5, 2)
-    golden = Golden(picture, landmarks, values.cosines)
-    return self_test(networks.detector, networks.embedder, golden)
+    return self_test(detector, embedder, Golden(picture, landmarks, values.cosines))
 
 
 def open_camera(
@@ -312,37 +336,17 @@ def quality_gate(settings: Settings) -> QualityGate:
     )
 
 
-def rule_for(
-    decision: DecisionSettings,
-    calibration: Calibration,
+def recogniser(
+    settings: Settings,
+    networks: Networks,
     templates: TemplateSet,
-    *,
-    images: int = ENROLLED_VIEWS,
-    views: int = 1,
-) -> Rule:
-    """The decision rule for a gallery of this size.
-
-    *images* is how many views of different moments a template is the mean of, *views* how many a
-    decision is made of. The frames of one track are near copies of each other and spread scores
-    like one.
-    """
-    return Rule(
-        threshold=calibration.threshold(
-            len(templates.owners), decision.fpir, images=images, views=views
-        ),
-        min_margin=decision.min_margin,
-        min_frames=decision.min_frames,
-        max_frames=decision.max_frames,
-        same_face=calibration.cosine(OTHER_FACE_FMR),
-    )
-
-
-def recogniser(settings: Settings, networks: Networks, templates: TemplateSet) -> Recogniser:
+    former: TemplateSet | None = None,
+) -> Recogniser:
     """The whole path from a frame to decisions, against *templates*.
 
+    During a change of packs, *former* are the templates that ``networks.former`` still decides by.
     Raises ValueError when the settings ask for liveness and *networks* cannot tell.
     """
-    rule = rule_for(settings.decision, networks.calibration, templates)
     liveness = None
     if settings.liveness.mode == "on":
         if networks.liveness is None:
@@ -352,16 +356,20 @@ def recogniser(settings: Settings, networks: Networks, templates: TemplateSet) -
             threshold=liveness_threshold(settings),
             min_frames=settings.decision.min_frames,
         )
-    return Recogniser(
+    sides = both_sides(settings.decision, networks.calibrations, templates, former)
+    watcher = Recogniser(
         networks.detector,
         networks.embedder,
         quality_gate(settings),
-        Decider(Matcher(templates), rule),
+        Decider(*sides[:2]),
         lost_ms=round(settings.vision.lost_seconds * 1000),
         max_faces=settings.vision.max_faces,
         max_frames=settings.decision.max_frames,
         liveness=liveness,
+        former_embedder=None if networks.former is None else networks.former.embedder,
     )
+    watcher.use(*sides)
+    return watcher
 
 
 def enroller(settings: Settings, networks: Networks, *, min_images: int | None = None) -> Enroller:

@@ -11,8 +11,9 @@ import numpy as np
 
 from agent.errors import ModelError
 from agent.identity.decision import Decider, Rule, Search
+from agent.identity.transition import both
 from agent.ports import FaceDetector, FaceEmbedder
-from agent.values import Decision, Frame, Outcome, TrackedFace, Tracks
+from agent.values import Decision, Frame, Outcome, TrackedFace, Tracks, Vector
 from agent.vision.bestshot import BestShots
 from agent.vision.liveness import Liveness
 from agent.vision.quality import QualityGate
@@ -41,23 +42,32 @@ class Recogniser:
         max_faces: int,
         max_frames: int,
         liveness: Liveness | None = None,
+        former_embedder: FaceEmbedder | None = None,
     ) -> None:
         """*lost_ms* ends an unseen track, *max_faces* bounds the embeddings of one frame, and
         *max_frames* the views a track is decided on. With *liveness* a match is given only to a
-        face that is shown to be alive; a stranger stays unknown, alive or not."""
+        face that is shown to be alive; a stranger stays unknown, alive or not. With
+        *former_embedder* two packs decide side by side: see ``use``."""
         self._detector = detector
         self._embedder = embedder
         self._gate = gate
         self._decider = decider
+        self._former_embedder = former_embedder
+        self._former: Decider | None = None
         self._tracker = Tracker(lost_ms)
         self._shots = BestShots(max_frames)
         self._max_faces = max_faces
         self._liveness = liveness
         self._after_still = False
 
-    def use(self, search: Search, rule: Rule) -> None:
-        """Decide against another gallery from now on; tracks in progress start anew."""
+    def use(self, search: Search, rule: Rule, former: tuple[Search, Rule] | None = None) -> None:
+        """Decide against another gallery from now on; tracks in progress start anew.
+
+        *former* is the gallery of those whom the former pack still decides on. Without it nothing
+        is embedded by that pack, and it costs nothing.
+        """
         self._decider.replace(search, rule)
+        self._former = None if former is None else Decider(*former)
 
     def process(self, frame: Frame) -> Step:
         """Take one frame through all stages. Frames must come in the order of their ``t_ms``.
@@ -78,6 +88,8 @@ class Recogniser:
         )
         for item in seen:
             self._decider.saw(frame, item)
+            if self._former is not None:
+                self._former.saw(frame, item)
         decisions = before + self._embed_and_decide(frame, seen)
         decisions += self._end(ended, still=False)
         return Step(Tracks(frame, seen, over + ended), tuple(decisions))
@@ -93,21 +105,24 @@ class Recogniser:
             wanted = sorted(wanted, key=lambda s: -s.face.width)[: self._max_faces]
         if not wanted:
             return []
-        probes = self._embedder.embed(frame.image, [s.face for s in wanted])
-        if not np.isfinite(probes).all():
-            # Dropped in silence they would look like nobody.
-            raise ModelError("the embedder's output is not numbers; run: kaopass models verify")
+        probes = _embedded(self._embedder, frame, wanted)
         for item in wanted:
             self._shots.took(item.track, item.quality, frame.t_ms)
         if self._liveness is not None:
             self._liveness.observe(frame, wanted)
-        return [self._alive(frame, d) for d in self._decider.observe(frame, wanted, probes)]
+        decisions = self._decider.observe(frame, wanted, probes)
+        if self._former is not None and self._former_embedder is not None:
+            others = _embedded(self._former_embedder, frame, wanted)
+            decisions = both(decisions, self._former.observe(frame, wanted, others))
+        return [self._alive(frame, decision) for decision in decisions]
 
     def _alive(self, frame: Frame, decision: Decision) -> Decision:
         """*decision*, or its refusal when a match was not shown to be alive."""
         if self._liveness is None or decision.outcome is not Outcome.MATCH:
             return decision
         since = self._decider.since(decision.track)
+        if self._former is not None:
+            since = max(since, self._former.since(decision.track))
         verdict = self._liveness.verdict(decision.track, since=since, still=frame.still)
         if verdict.live:
             return decision
@@ -120,6 +135,16 @@ class Recogniser:
             if self._liveness is not None:
                 self._liveness.forget(track)
             decision = self._decider.end(track, still=still)
+            if self._former is not None and self._former.end(track, still=still) is None:
+                decision = None  # decided on by one pack is decided
             if decision is not None:
                 last_words.append(decision)
         return last_words
+
+
+def _embedded(embedder: FaceEmbedder, frame: Frame, wanted: list[TrackedFace]) -> Vector:
+    probes = embedder.embed(frame.image, [item.face for item in wanted])
+    if not np.isfinite(probes).all():
+        # Dropped in silence they would look like nobody.
+        raise ModelError("the embedder's output is not numbers; run: kaopass models verify")
+    return probes

@@ -82,6 +82,12 @@ class Models(Section):
     """Which networks run, and on what."""
 
     pack: str = Field("buffalo_s", pattern=NAME, description="pack in models/manifest.toml")
+    former: str = Field(
+        "",
+        pattern=rf"^$|{NAME}",
+        description="pack residents are enrolled with from before; it still recognises who has no"
+        " templates of `models.pack` yet",
+    )
     licence: Literal["none", "research"] = Field(
         "none", description='"research" accepts non-commercial research weights'
     )
@@ -91,6 +97,12 @@ class Models(Section):
     detector_input_pixels: int = Field(
         640, ge=128, le=2048, multiple_of=32, description="square detector input; smaller is faster"
     )
+
+    @model_validator(mode="after")
+    def _packs_differ(self) -> Models:
+        if self.former == self.pack:
+            raise ValueError(f'former = "{self.former}" is the pack itself; leave it out')
+        return self
 
 
 class Vision(Section):

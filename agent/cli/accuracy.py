@@ -117,7 +117,7 @@ def command(
     from agent.accuracy.report import as_json as report_values
     from agent.accuracy.report import as_lines, assess
     from agent.accuracy.trial import play
-    from agent.parts import pack_calibration, rule_for
+    from agent.rules import pack_calibration, rule_for
 
     pack = _pack(settings)
     views = _read(

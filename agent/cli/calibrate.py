@@ -24,7 +24,7 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
     """
     from agent.identity.calibration import LEAST_TEMPLATES, from_measured, measure_residents, save
     from agent.packs.manifest import load_manifest
-    from agent.parts import pack_calibration, rule_for
+    from agent.rules import pack_calibration, rule_for
 
     settings = load(settings_file)
     file = settings.calibration_file

@@ -49,8 +49,9 @@ def command() -> None:
 @json_option
 def list_people(settings_file: Path | None, as_json: bool) -> None:
     """List everybody enrolled, with their templates by model pack."""
-    with existing(load(settings_file)) as gallery:
-        people = gallery.people()
+    settings = load(settings_file)
+    with existing(settings) as gallery:
+        people, left = gallery.people(), gallery.to_enrol_again()
     if as_json:
         print_json(
             [
@@ -71,6 +72,9 @@ def list_people(settings_file: Path | None, as_json: bool) -> None:
         purposes = "+".join(person.purposes)
         click.echo(f"{person.id}  {person.nickname or '-'}  {purposes}  {day}  {templates}")
     click.echo(f"{len(people)} enrolled")
+    if left:
+        by_pack = ", ".join(f"{count} with {pack}" for pack, count in left.items())
+        click.echo(f"to be enrolled again under {settings.models.pack}: {by_pack}")
 
 
 @command.command("revoke")

@@ -94,11 +94,11 @@ def command(
         click.echo("liveness is not judged on files; with --liveness on it is", err=True)
     if people:
         networks = networks.protected(Protection.passing())
-        templates = _enrolled(settings, networks, people)
+        templates, former = _enrolled(settings, networks, people), None
     else:
-        protection, templates = _from_gallery(settings, networks.embedder.pack)
+        protection, templates, former = _from_gallery(settings)
         networks = networks.protected(protection)
-    watcher = recogniser(settings, networks, templates)
+    watcher = recogniser(settings, networks, templates, former)
     report = _Report(as_json, settings.liveness.mode)
     try:
         for frame in _frames(camera):
@@ -190,7 +190,7 @@ def _enrolled(settings: Settings, networks: Networks, people: list[tuple[str, st
     )
 
 
-def _from_gallery(settings: Settings, pack: str) -> tuple[Protection, TemplateSet]:
+def _from_gallery(settings: Settings) -> tuple[Protection, TemplateSet, TemplateSet | None]:
     from agent.identity.gallery import Gallery
 
     path = settings.state_directory / "gallery.db"
@@ -199,5 +199,7 @@ def _from_gallery(settings: Settings, pack: str) -> tuple[Protection, TemplateSe
             f"there is no gallery at {path}: give --gallery DIR, or --enroll ID=FILE to compare "
             "with somebody"
         )
-    with Gallery(path, open_ring(settings), pack) as gallery:
-        return gallery.protection, gallery.load()
+    models = settings.models
+    with Gallery(path, open_ring(settings), models.pack) as gallery:
+        former = gallery.load(models.former) if models.former else None
+        return gallery.protection, gallery.load(), former

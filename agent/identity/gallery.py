@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
 from typing import Any
 
 from agent.errors import GalleryError
@@ -34,6 +33,7 @@ from agent.identity.gallery_rows import (
     load_templates,
     opened_people,
     opened_profile,
+    packs_left,
 )
 from agent.identity.keys import KeyRing
 from agent.identity.person import Person, Verification, check_words
@@ -78,12 +78,7 @@ class Gallery:
     def __enter__(self) -> Gallery:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -265,15 +260,16 @@ class Gallery:
                 if profile is not None and profile["nickname"]
             }
 
-    def load(self, pack: str | None = None, *, purpose: str | None = None) -> TemplateSet:
-        """The templates of *pack* (default: this gallery's) of everybody enrolled for *purpose*.
+    def load(self, former: str = "", *, purpose: str | None = None) -> TemplateSet:
+        """A template of this gallery's pack for each person enrolled for *purpose* (None: any).
 
-        ``damaged`` in the result counts people of whom a row does not open; the rest of them, and
-        everybody else, is there. With *purpose* None all purposes are meant.
+        With *former*, those of that pack instead, of people who have none of this gallery's.
+        ``damaged`` counts people of whom a row does not open; the rest of them is there.
         """
+        pack, lacking = (former, self._pack) if former else (self._pack, "")
         with self._reading():
             name = self._map_in_use().name
-            templates = load_templates(self._db, self._sealer, name, pack or self._pack, purpose)
+            templates = load_templates(self._db, self._sealer, name, pack, purpose, lacking)
         if templates.damaged:
             logger.error(
                 "gallery %s: %d people have rows that do not open; enrol them again",
@@ -281,6 +277,11 @@ class Gallery:
                 templates.damaged,
             )
         return templates
+
+    def to_enrol_again(self) -> dict[str, int]:
+        """How many people have templates of other packs and none of this gallery's, by pack."""
+        with self._reading():
+            return packs_left(self._db, self._pack)
 
     def verify(self) -> Verification:
         """Open every row of every pack, and overwrite what earlier revocations left behind."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from agent.errors import GalleryError
+from agent.identity.fusion import Means
 from agent.identity.person import Person
 from agent.identity.sealing import OVERHEAD_BYTES, PersonSeal, Sealer
 from agent.identity.templates import TemplateSet
@@ -52,14 +53,19 @@ def as_person(profile: dict[str, Any], templates: dict[str, int]) -> Person:
 
 
 def load_templates(
-    db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str | None
+    db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str | None, lacking: str = ""
 ) -> TemplateSet:
-    """The templates of *pack* of everybody enrolled for *purpose* (None: for any).
+    """One template of *pack* for each person enrolled for *purpose* (None: for any).
 
-    Those rotated by another map than the one called *map_name* count as damaged.
+    With *lacking*, only people without any template of that pack are looked at. Several templates
+    of one person are fused (fusion.Means). Those rotated by another map than the one called
+    *map_name* count as damaged.
     """
-    query = "SELECT ref, COUNT(*) FROM template WHERE pack = ? GROUP BY ref"
-    counts: dict[bytes, int] = dict(db.execute(query, [pack]).fetchall())
+    query = (
+        "SELECT ref, COUNT(*) FROM template WHERE pack = ?"
+        " AND ref NOT IN (SELECT ref FROM template WHERE pack = ?) GROUP BY ref"
+    )
+    counts: dict[bytes, int] = dict(db.execute(query, [pack, lacking]).fetchall())
     damaged = set(counts)  # whoever has templates but turns out to have no key or profile
     ids: list[str] = []
     seals: dict[bytes, PersonSeal] = {}
@@ -71,49 +77,57 @@ def load_templates(
         if ref in counts and (purpose is None or purpose in profile["purposes"]):
             seals[ref] = seal
             ids.append(profile["id"])
-    matrix, owners, short = _filled(db, map_name, pack, [counts[ref] for ref in seals], seals)
-    kept, owners = np.unique(owners, return_inverse=True)
+    expected = np.array([counts[ref] for ref in seals], np.intp)
+    matrix, found = _filled(db, map_name, pack, expected, seals)
+    some = found > 0
+    if not some.all():
+        matrix = matrix[some]
     return TemplateSet(
         matrix=matrix,
-        owners=owners.astype(np.int32),
-        ids=tuple(ids[number] for number in kept),
-        damaged=len(damaged) + short,
+        owners=np.arange(len(matrix), dtype=np.int32),
+        ids=tuple(person for person, kept in zip(ids, some.tolist(), strict=True) if kept),
+        damaged=len(damaged) + int((found < expected).sum()),
     )
 
 
 def _filled(
-    db: Database, map_name: str, pack: str, counts: list[int], seals: dict[bytes, PersonSeal]
-) -> tuple[Vector, NDArray[np.intp], int]:
-    """Rows that open, the number of each one's owner, and how many people lack a row.
+    db: Database,
+    map_name: str,
+    pack: str,
+    expected: NDArray[np.intp],
+    seals: dict[bytes, PersonSeal],
+) -> tuple[Vector, NDArray[np.intp]]:
+    """A row a person of *seals*, in that order, and how many of the *expected* rows opened.
 
-    Filled in place, each person's rows together: at 25,324 people a copy would be 150 MB.
+    Fused in place: at 25,324 people with three rows each, all of them would be 150 MB.
     """
-    owners = np.repeat(np.arange(len(seals)), counts)
-    ends = np.cumsum(counts, dtype=np.int64).tolist()
-    end = dict(zip(seals, ends, strict=True))
-    free = dict(zip(seals, [0, *ends[:-1]] if ends else [], strict=True))
-    matrix: Vector | None = None
+    number = dict(zip(seals, range(len(seals)), strict=True))
+    found = np.zeros(len(seals), np.intp)
+    means: Means | None = None
     rows = db.execute("SELECT ref, sealed FROM template NOT INDEXED WHERE pack = ?", [pack])
     for ref, sealed in rows:
-        if ref not in seals or free[ref] == end[ref]:
+        at = number.get(ref)
+        if at is None or found[at] == expected[at]:
             continue
         opened = seals[ref].open_template(pack, map_name, sealed)
         if opened is None:
             continue
-        if matrix is None:
-            matrix = np.zeros((len(owners), len(opened) // 4), np.float32)
-        if len(opened) == matrix.shape[1] * 4:
-            matrix[free[ref]] = np.frombuffer(opened, "<f4")
-            free[ref] += 1
-    if matrix is None:
-        return np.zeros((0, 0), np.float32), owners[:0], len(seals)
-    short = [ref for ref in seals if free[ref] < end[ref]]
-    if short:
-        keep = np.ones(len(owners), bool)
-        for ref in short:
-            keep[free[ref] : end[ref]] = False
-        matrix, owners = matrix[keep], owners[keep]
-    return matrix, owners, len(short)
+        if means is None:
+            means = Means(len(seals), len(opened) // 4)
+        if len(opened) == means.values * 4:
+            found[at] += means.add(at, np.frombuffer(opened, "<f4"))
+    if means is None:
+        return np.zeros((len(seals), 0), np.float32), found
+    return means.rows(), found
+
+
+def packs_left(db: Database, pack: str) -> dict[str, int]:
+    """How many people have templates of other packs and none of *pack*, by their pack."""
+    query = (
+        "SELECT pack, COUNT(DISTINCT ref) FROM template"
+        " WHERE ref NOT IN (SELECT ref FROM template WHERE pack = ?) GROUP BY pack"
+    )
+    return dict(db.execute(query, [pack]).fetchall())
 
 
 def check_templates(db: Database, pack: str, templates: Vector) -> None:

@@ -11,7 +11,7 @@ from agent.__main__ import main
 from agent.cli.common import open_ring
 from agent.identity.gallery import Gallery
 from agent.packs.manifest import load_manifest
-from agent.parts import calibration_for, pack_calibration
+from agent.rules import calibration_for, pack_calibration
 from agent.settings import load
 from tests.identity.people import NOW_MS, PACK
 from tests.identity.scores import views

@@ -30,3 +30,21 @@ assert resident() - before < 10 << 20, resident() - before
 
 def test_what_start_up_needed_only_once_is_given_back() -> None:
     subprocess.run([sys.executable, "-c", CODE], check=True, timeout=30)
+
+
+HOLES = """
+from agent.device.memory import return_freed
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+held = [bytes(2000) for _ in range(20_000)]
+pins = held[::50]
+before = resident()
+del held
+assert return_freed()
+assert before - resident() > 20 << 20, before - resident()
+del pins
+"""
+
+
+def test_holes_between_what_is_still_used_are_given_back() -> None:
+    subprocess.run([sys.executable, "-c", HOLES], check=True, timeout=30)

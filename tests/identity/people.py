@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from agent.identity.fusion import Means
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
 from agent.values import Vector
@@ -32,7 +33,15 @@ def enroll(gallery: Gallery, *numbers: int) -> None:
         gallery.enroll(person_id(number), templates(number), nickname(number), now_ms=NOW_MS)
 
 
+def one(rows: Vector) -> Vector:
+    """What the gallery makes of the templates of one person: one, float32 (1, d)."""
+    means = Means(1, rows.shape[1])
+    for row in rows:
+        assert means.add(0, row)
+    return means.rows()
+
+
 def loaded(gallery: Gallery) -> dict[str, Vector]:
-    """The templates as loaded, by id."""
+    """The template of each as loaded, float32 (1, d), by id."""
     found = gallery.load()
     return {name: found.matrix[found.owners == number] for number, name in enumerate(found.ids)}

@@ -21,7 +21,7 @@ from agent.identity.calibration import (
 from agent.identity.tail import Tail, measure
 from agent.identity.templates import TemplateSet
 from agent.packs.manifest import load_manifest
-from agent.parts import pack_calibration
+from agent.rules import pack_calibration
 from tests.identity.scores import views
 
 TABLE = Calibration(((0.1, 0.09), (0.01, 0.17), (0.001, 0.23), (0.0001, 0.28), (0.00001, 0.335)))

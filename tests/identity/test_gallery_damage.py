@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import closing
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.identity.people import (
     RING,
     enroll,
     loaded,
+    one,
     person_id,
     templates,
 )
@@ -74,8 +76,8 @@ def test_a_flipped_bit_costs_one_template(
     with Gallery(path, RING, PACK) as gallery:
         found = gallery.load()
         assert found.damaged == 1
-        np.testing.assert_array_equal(loaded(gallery)[person_id(2)], templates(2)[[0, 2]])
-        np.testing.assert_array_equal(loaded(gallery)[person_id(3)], templates(3))
+        np.testing.assert_array_equal(loaded(gallery)[person_id(2)], one(templates(2)[[0, 2]]))
+        np.testing.assert_array_equal(loaded(gallery)[person_id(3)], one(templates(3)))
         report = gallery.verify()
     assert (report.damaged_people, report.damaged_templates, report.sound) == (0, 1, False)
     assert "1 people have rows that do not open; enrol them again" in caplog.text
@@ -96,7 +98,7 @@ def test_a_person_whose_key_or_profile_is_damaged_is_left_out_until_enrolled_aga
         enroll(gallery, 1)
         assert gallery.verify().sound
         assert gallery.load().damaged == 0
-        np.testing.assert_array_equal(loaded(gallery)[person_id(1)], templates(1))
+        np.testing.assert_array_equal(loaded(gallery)[person_id(1)], one(templates(1)))
 
 
 def test_a_damaged_person_can_still_be_revoked(path: Path) -> None:
@@ -113,8 +115,8 @@ def test_rows_swapped_between_two_people_open_for_neither(path: Path, column: st
     swapped(path, "template", column, (1, 4))
     with Gallery(path, RING, PACK) as gallery:
         assert gallery.load().damaged == 2
-        np.testing.assert_array_equal(loaded(gallery)[person_id(1)], templates(1)[1:])
-        np.testing.assert_array_equal(loaded(gallery)[person_id(2)], templates(2)[1:])
+        np.testing.assert_array_equal(loaded(gallery)[person_id(1)], one(templates(1)[1:]))
+        np.testing.assert_array_equal(loaded(gallery)[person_id(2)], one(templates(2)[1:]))
         assert gallery.verify().damaged_templates == 2
 
 
@@ -197,8 +199,11 @@ def test_whichever_page_is_destroyed_the_rest_is_salvaged(path: Path, tmp_path: 
             found = loaded(gallery)
             for name, rows in found.items():
                 own = templates(int(name[-5:]))
-                assert all(any(np.array_equal(row, mine) for mine in own) for row in rows)
-            kept.append((len(found), sum(map(len, found.values()))))
+                some = chain.from_iterable(combinations(range(3), n) for n in (1, 2, 3))
+                # Fused from whichever of their own rows are left, and in whatever order.
+                assert any(np.allclose(rows, one(own[list(rest)]), atol=1e-6) for rest in some)
+            checked = gallery.verify()
+            kept.append((len(found), checked.templates - checked.damaged_templates))
             # It can be worked with again.
             enroll(gallery, 999)
             assert person_id(999) in loaded(gallery)

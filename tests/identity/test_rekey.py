@@ -18,7 +18,7 @@ from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
 from agent.identity.matcher import Matcher
 from agent.values import Vector
-from tests.identity.people import NOW_MS, PACK, RING, loaded, person_id, templates
+from tests.identity.people import NOW_MS, PACK, RING, loaded, one, person_id, templates
 
 PEOPLE = range(8)
 # A new device key that carries on what must last of RING, with the maps given.
@@ -71,7 +71,7 @@ def test_twenty_rekeys_lose_no_precision(gallery: Gallery) -> None:
     for _ in range(20):
         gallery.rekey()
     rows = gallery.protection.apply(small(3))
-    np.testing.assert_allclose(loaded(gallery)[person_id(3)], rows, atol=1e-6)
+    np.testing.assert_allclose(loaded(gallery)[person_id(3)], one(rows), atol=1e-6)
 
 
 def test_progress_is_told_to_its_end(gallery: Gallery) -> None:
@@ -138,7 +138,7 @@ def test_a_running_agent_sees_the_new_key_with_the_new_version(
         assert agent.version != seen
         assert agent.protection.version == 2
         rows = agent.protection.apply(small(2))
-        np.testing.assert_allclose(loaded(agent)[person_id(2)], rows, atol=1e-6)
+        np.testing.assert_allclose(loaded(agent)[person_id(2)], one(rows), atol=1e-6)
 
 
 def test_what_was_mapped_before_a_rekey_is_not_enrolled_after_it(
