@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent.examine import Examiner, View
+    from agent.ports import LivenessModel
     from agent.settings import Settings
     from agent.values import Frame
 
@@ -25,13 +26,13 @@ def settings_of(settings_file: Path | None) -> Settings:
     return load(settings_file, None if settings_file else {"models": {"licence": "research"}})
 
 
-def open_examiner(settings: Settings) -> Examiner:
-    """Detector and liveness network of *settings*, whatever its liveness mode is."""
+def open_examiner(settings: Settings, model: LivenessModel | None = None) -> Examiner:
+    """Detector and liveness network of *settings*, whatever its mode; or *model* as the latter."""
     from agent.examine import Examiner
     from agent.parts import open_liveness, open_networks, quality_gate
 
     networks = open_networks(settings)
-    return Examiner(networks.detector, quality_gate(settings), open_liveness(settings))
+    return Examiner(networks.detector, quality_gate(settings), model or open_liveness(settings))
 
 
 def files_under(path: Path) -> list[Path]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.accuracy.presentation import apcer, bpcer, eer
+from agent.accuracy.presentation import apcer, bpcer, eer, eer_interval
 from agent.cli.common import json_option, print_json, settings_option
 from agent.cli.liveness_input import (
+    files_under,
     kinds_under,
     open_examiner,
     paths_type,
@@ -23,27 +25,58 @@ from agent.errors import UsageError
 if TYPE_CHECKING:
     from agent.accuracy.rates import Rate
     from agent.examine import Examiner, View
+    from agent.ports import LivenessModel
+    from agent.values import Face, Image, Vector
 
 LIVE = "live"
+MOST = 60  # photographs that attacks are drawn from
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """The scores of one kind of presentation. A sequence without any face scores 0: refused."""
 
-    images: list[float]
+    views: list[list[float]]  # of each presentation
     sequences: list[float]
     no_face: int
+
+    @property
+    def images(self) -> list[float]:
+        return [score for views in self.views for score in views]
 
     @classmethod
     def of(cls, found: dict[str, list[View]]) -> _Kind:
         from agent.examine import sequence_score
 
         return cls(
-            [view.score for views in found.values() for view in views],
+            [[view.score for view in views] for views in found.values()],
             [sequence_score(views) if views else 0.0 for views in found.values()],
             sum(not views for views in found.values()),
         )
+
+
+class _Timed:
+    """A ports.LivenessModel that says how long it took."""
+
+    def __init__(self, model: LivenessModel) -> None:
+        self._model = model
+        self._seconds = 0.0
+        self._faces = 0
+
+    @property
+    def pack(self) -> str:
+        return self._model.pack
+
+    @property
+    def ms_per_face(self) -> float:
+        return round(1000 * self._seconds / max(self._faces, 1), 1)
+
+    def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
+        begun = time.perf_counter()
+        found = self._model.log_odds(image, faces)
+        self._seconds += time.perf_counter() - begun
+        self._faces += len(faces)
+        return found
 
 
 @click.command("measure")
@@ -54,6 +87,13 @@ class _Kind:
     help="Also attacks drawn in memory from the pictures that installed packages carry.",
 )
 @click.option(
+    "--faces",
+    "faces_folder",
+    type=paths_type,
+    metavar="DIR",
+    help="Draw the attacks from the photographs in DIR instead, at most 60 of them.",
+)
+@click.option(
     "--threshold", type=click.FloatRange(0.0, 1.0), help="Instead of the device's own threshold."
 )
 @settings_option
@@ -61,6 +101,7 @@ class _Kind:
 def measure(
     directory: Path | None,
     synthetic: bool,
+    faces_folder: Path | None,
     threshold: float | None,
     settings_file: Path | None,
     as_json: bool,
@@ -72,25 +113,24 @@ def measure(
     as refused. Synthetic attacks are drawings of attacks: they say little about real printers and
     screens.
     """
-    from agent.parts import liveness_threshold
+    from agent.parts import liveness_threshold, open_liveness
 
+    synthetic = synthetic or faces_folder is not None
     if directory is None and not synthetic:
         raise UsageError("give a DIRECTORY, --synthetic, or both")
     settings = settings_of(settings_file)
-    examiner = open_examiner(settings)
+    timed = _Timed(open_liveness(settings))
+    examiner = open_examiner(settings, timed)
     limit = liveness_threshold(settings) if threshold is None else threshold
     found: dict[str, _Kind] = {}
-    begun = time.perf_counter()
     if directory is not None:
         given = kinds_under(directory)
         if LIVE not in given:
             raise UsageError(f'{directory}: has no subfolder "{LIVE}" with live faces')
         found = {kind: _Kind.of(sequences(examiner, files)) for kind, files in given.items()}
     if synthetic:
-        found |= _synthetic(examiner, with_live=directory is None)
-    seconds = time.perf_counter() - begun
-    images = sum(len(kind.images) for kind in found.values())
-    report = _report(found, limit) | {"ms_per_image": round(1000 * seconds / max(images, 1), 1)}
+        found |= _synthetic(examiner, faces_folder, with_live=directory is None)
+    report = _report(found, limit) | {"ms_per_face": timed.ms_per_face}
     if as_json:
         print_json(report)
     else:
@@ -114,10 +154,17 @@ def rate_text(rate: Rate) -> str:
     return f"{rate.value:6.1%} ({rate.errors} of {rate.trials}; 95%: {low:.1%} to {high:.1%})"
 
 
-def _synthetic(examiner: Examiner, *, with_live: bool) -> dict[str, _Kind]:
-    from agent.hw.attacks import KINDS, attack_clip, subjects
+def _synthetic(
+    examiner: Examiner, faces_folder: Path | None, *, with_live: bool
+) -> dict[str, _Kind]:
+    from agent.hw.attacks import KINDS, attack_clip, subjects, subjects_in
+    from agent.hw.frames import read_picture
 
-    people = subjects(examiner.detector)
+    if faces_folder is None:
+        people = subjects(examiner.detector)
+    else:
+        files = files_under(faces_folder)
+        people = subjects_in(examiner.detector, map(read_picture, files[:: -(-len(files) // MOST)]))
     found: dict[str, dict[str, list[View]]] = {f"synthetic {kind}": {} for kind in KINDS}
     for number, person in enumerate(people):
         other = people[(number + 1) % len(people)]
@@ -135,8 +182,11 @@ def _synthetic(examiner: Examiner, *, with_live: bool) -> dict[str, _Kind]:
 def _report(found: dict[str, _Kind], limit: float) -> dict[str, Any]:
     live = found[LIVE]
     attacks = [kind for name, kind in found.items() if name != LIVE]
-    of_images = eer(live.images, [score for kind in attacks for score in kind.images])
-    of_sequences = eer(live.sequences, [score for kind in attacks for score in kind.sequences])
+    good = {"image": live.views, "sequence": [[score] for score in live.sequences]}
+    bad = {
+        "image": [views for kind in attacks for views in kind.views],
+        "sequence": [[score] for kind in attacks for score in kind.sequences],
+    }
     return {
         "threshold": limit,
         "bpcer": {
@@ -153,17 +203,24 @@ def _report(found: dict[str, _Kind], limit: float) -> dict[str, Any]:
             for name, kind in found.items()
             if name != LIVE
         },
-        "eer": {"image": _rounded(of_images), "sequence": _rounded(of_sequences)},
+        "eer": {what: _eer(good[what], bad[what]) for what in good},
+        "eer_interval": {what: _interval(good[what], bad[what]) for what in good},
     }
 
 
-def _rounded(value: float | None) -> float | None:
+def _eer(good: list[list[float]], bad: list[list[float]]) -> float | None:
+    value = eer(*([score for views in kind for score in views] for kind in (good, bad)))
     return None if value is None else round(value, 5)
+
+
+def _interval(good: list[list[float]], bad: list[list[float]]) -> list[float] | None:
+    found = eer_interval(good, bad)
+    return None if found is None else [round(side, 5) for side in found]
 
 
 def _print_table(found: dict[str, _Kind], limit: float, report: dict[str, Any]) -> None:
     live = found[LIVE]
-    click.echo(f"threshold {limit:.3f}; {report['ms_per_image']} ms an image, detection included")
+    click.echo(f"threshold {limit:.3f}; the network takes {report['ms_per_face']} ms a face")
     click.echo(f"BPCER, live refused     an image {rate_text(bpcer(live.images, limit))}")
     click.echo(f"{'':23} a sequence {rate_text(bpcer(live.sequences, limit))}")
     for name, kind in found.items():
@@ -172,4 +229,8 @@ def _print_table(found: dict[str, _Kind], limit: float, report: dict[str, Any]) 
             click.echo(f"{'':23} a sequence {rate_text(apcer(kind.sequences, limit))}")
     for what, value in report["eer"].items():
         if value is not None:
-            click.echo(f"EER a{'n' if what == 'image' else ''} {what}: {value:.1%}")
+            low, high = report["eer_interval"][what]
+            click.echo(
+                f"EER a{'n' if what == 'image' else ''} {what}: {value:.1%} "
+                f"(95%: {low:.1%} to {high:.1%})"
+            )

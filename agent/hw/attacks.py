@@ -7,7 +7,7 @@ attacks: a figure measured on them is labelled so, and says little about a real 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -48,9 +48,13 @@ def subjects(detector: FaceDetector, names: tuple[str, ...] = picture_names()) -
 
     Raises ImageError when a package is missing.
     """
+    return subjects_in(detector, map(read_picture, names))
+
+
+def subjects_in(detector: FaceDetector, photographs: Iterable[Image]) -> list[Subject]:
+    """Everybody large enough in *photographs*."""
     found = []
-    for name in names:
-        photograph = read_picture(name)
+    for photograph in photographs:
         for face in detector.detect(photograph):
             if face.width >= MIN_FACE_PIXELS:
                 found.append(Subject(photograph, face))

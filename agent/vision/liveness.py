@@ -4,12 +4,17 @@ The log-odds of single views are averaged, weighted by the views' quality: error
 are large and partly independent. A person must show the same number of views as for a match, and
 only views of the face that is being recognised count. Without a verdict nobody is live.
 
-Cues that cost nothing were tried and left out, because they did not tell live from flat on data
-that was not used for choosing them: the rigidity of the five landmarks over a track (the smallest
-singular value of their affine factorisation, Tomasi and Kanade 1992: 0.008 to 0.018 for people who
-turn and walk, 0.006 to 0.034 for drawn flat sheets; the detector's jitter is larger than the
-relief), and saturation, spectrum and over-exposure, which follow the lamp more than the skin. A
-sheet's edge, a bezel and moire are the network's own cues, in its widest and its closest crop.
+Cues that cost nothing were tried and left out, because they did not tell live from flat:
+- parallax: the rigidity of the five landmarks over a track (the smallest singular value of their
+  affine factorisation, Tomasi and Kanade 1992) is 0.008 to 0.018 for people who turn and walk and
+  0.006 to 0.034 for drawn flat sheets; the detector's jitter is larger than the relief;
+- a sheet that moves with its face (after Anjos and Marcel 2011: optical flow beside the face like
+  the face's, unlike the background's): 23 to 59% of the points beside people who walk up, whose
+  hair, shoulders and neighbours move too, 33 to 75% of those beside drawn sheets;
+- saturation, spectrum and over-exposure follow the lamp more than the skin.
+A sheet's edge, a bezel and moire are the network's own cues, in its widest and its closest crop.
+Views mirrored and judged once more bring 10.6% to 9.9% errors an image and none fewer a sequence,
+for twice the time; the median of the views instead of their mean makes no difference.
 """
 
 from __future__ import annotations

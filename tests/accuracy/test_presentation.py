@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from agent.accuracy.presentation import apcer, bpcer, eer
+from agent.accuracy.presentation import apcer, bpcer, eer, eer_interval
 
 
 def test_a_score_at_the_threshold_passes() -> None:
@@ -26,3 +27,24 @@ def test_one_of_ten_on_each_side() -> None:
 def test_without_attacks_there_is_no_equal_error_rate() -> None:
     assert eer([0.5], []) is None
     assert eer([], [0.5]) is None
+
+
+def test_the_interval_of_an_equal_error_rate_holds_it_and_draws_presentations_whole() -> None:
+    rng = np.random.default_rng(3)
+    live = [list(rng.normal(1.0, 1.0, 1)) for _ in range(200)]
+    attacks = [list(rng.normal(-1.0, 1.0, 1)) for _ in range(200)]
+    value = eer(*([score for one in kind for score in one] for kind in (live, attacks)))
+    found = eer_interval(live, attacks)
+    assert value is not None
+    assert found is not None
+    low, high = found
+    assert low < value < high
+    assert high - low == pytest.approx(0.1, abs=0.04)  # 2 x 1.96 x sqrt(0.16 x 0.84 / 200)
+    # Ten copies of each score in its presentation prove no more than one.
+    copies = eer_interval([one * 10 for one in live], [one * 10 for one in attacks])
+    assert copies == pytest.approx(found, abs=0.02)
+
+
+def test_without_attacks_the_equal_error_rate_has_no_interval() -> None:
+    assert eer_interval([[0.5]], []) is None
+    assert eer_interval([[]], [[0.5]]) is None

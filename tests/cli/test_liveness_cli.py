@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from agent.cli.main import kaopass
 from agent.errors import KaopassError, ModelError, UsageError
+from agent.hw.attacks import KINDS
 from agent.hw.photographs import picture
 from tests.liveness_pack import models_directory
 
@@ -125,6 +126,8 @@ def test_measure_reports_each_kind_with_intervals(tmp_path: Path) -> None:
     low, high = report["apcer"]["magazine"]["image"]["interval"]
     assert 0.0 <= low < high <= 1.0
     assert report["eer"] == {"image": 0.0, "sequence": 0.0}
+    assert report["eer_interval"] == {"image": [0.0, 0.0], "sequence": [0.0, 0.0]}
+    assert report["ms_per_face"] > 1
     table = run(tmp_path, "measure", tmp_path / "set").stdout
     assert "BPCER, live refused" in table
     assert "APCER, magazine" in table
@@ -136,6 +139,18 @@ def test_measure_needs_live_faces_and_something_to_measure(tmp_path: Path) -> No
     assert 'no subfolder "live"' in str(failure(run(tmp_path, "measure", tmp_path / "set")))
     assert "--synthetic" in str(failure(run(tmp_path, "measure")))
     assert "no such file or folder" in str(failure(run(tmp_path, "calibrate", tmp_path / "x")))
+
+
+def test_measure_draws_every_kind_of_attack_from_the_photographs_given(tmp_path: Path) -> None:
+    shown(tmp_path / "faces", "gdp.jpg")
+    done = run(tmp_path, "measure", "--faces", tmp_path / "faces", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    people = report["bpcer"]["sequence"]["trials"]
+    assert people >= 1
+    assert {kind: found["sequence"]["trials"] for kind, found in report["apcer"].items()} == {
+        f"synthetic {kind}": people for kind in KINDS
+    }
 
 
 def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
