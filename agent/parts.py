@@ -87,13 +87,22 @@ def open_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     """
     models = settings.models
     installed = locate(models.pack, settings.models_directory, models.licence)
-    networks = Networks(
+    networks = pack_networks(settings, installed, opener)
+    return replace(
+        networks,
+        liveness=open_liveness(settings, opener) if settings.liveness.mode == "on" else None,
+        former=_former(settings, networks, opener),
+    )
+
+
+def pack_networks(settings: Settings, installed: InstalledPack, opener: OpenSession) -> Networks:
+    """Detector and embedder of one verified pack. Raises ModelError."""
+    return Networks(
         detector=_detector(settings, installed, opener),
         embedder=_embedder(settings, installed, opener),
         calibration=calibration_for(settings, installed.pack),
         golden=installed.pack.golden,
     )
-    return replace(networks, former=_former(settings, networks, opener))
 
 
 def _former(settings: Settings, networks: Networks, opener: OpenSession) -> Networks | None:

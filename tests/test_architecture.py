@@ -41,7 +41,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(*BASE, *STAGES, "settings", "hw"),
         *("recognise", "pipeline", "parts", "joining", "steering", "rules"),
     ),
-    "bench": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cli"),
+    "bench": (
+        *(*BASE, *STAGES, "settings", "hw"),
+        *("recognise", "parts", "app", "cli", "accuracy", "rules"),
+    ),
     "cityos": (*BASE, "wire", "sync", "hw", "audit"),
     "demo": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cityos"),
 }

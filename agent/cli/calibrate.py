@@ -23,7 +23,7 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
     Do it again when many have been added; a running agent takes it up at its next start.
     """
     from agent.identity.calibration import LEAST_TEMPLATES, from_measured, measure_residents, save
-    from agent.packs.manifest import load_manifest
+    from agent.packs.store import known_packs
     from agent.rules import pack_calibration, rule_for
 
     settings = load(settings_file)
@@ -40,7 +40,7 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
     measured = measure_residents(templates)
     save(file, settings.models.pack, measured)
     here = rule_for(settings.decision, from_measured(measured, 0.0), templates)
-    packs_own = pack_calibration(load_manifest().pack(settings.models.pack))
+    packs_own = pack_calibration(known_packs(settings.models_directory).pack(settings.models.pack))
     before = rule_for(settings.decision, packs_own, templates)
     result = {
         "people": measured.people,

@@ -27,7 +27,7 @@ def command() -> None:
 def list_packs(settings_file: Path | None, as_json: bool) -> None:
     """List the packs this version knows, their licences, and which are installed."""
     settings = load(settings_file)
-    manifest = load_manifest()
+    manifest = store.known_packs(settings.models_directory)
     rows = [_describe(pack, settings.models_directory) for pack in manifest.packs.values()]
     if as_json:
         print_json(rows)
@@ -36,6 +36,8 @@ def list_packs(settings_file: Path | None, as_json: bool) -> None:
         chosen = "*" if row["name"] == settings.models.pack else " "
         click.echo(f"{chosen} {row['name']:12} {row['licence']:10} {row['state']}")
         click.echo(f"    {row['title']}; {row['bytes'] / 1e6:.1f} MB; {row['licence_note']}")
+        if row["loss"]:
+            click.echo(f"    {row['loss']}")
         if row["detail"]:
             click.echo(f"    {row['detail']}")
 
@@ -103,7 +105,7 @@ def verify_packs(name: str | None, settings_file: Path | None, as_json: bool) ->
     The exit code is 1 when a file is missing, truncated or altered, or nothing is installed.
     """
     settings = load(settings_file)
-    manifest = load_manifest()
+    manifest = store.known_packs(settings.models_directory)
     packs = [manifest.pack(name)] if name else list(manifest.packs.values())
     rows = [_describe(pack, settings.models_directory) for pack in packs]
     if name is None:
@@ -146,6 +148,7 @@ def _describe(pack: Pack, directory: Path) -> dict[str, Any]:
         "installed": installed,
         "state": state,
         "detail": detail,
+        "loss": pack.loss,
         "files": [file.name for file in pack.files],
         "sources": [str(source) for source in pack.sources],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,31 @@ def open_session(path: Path, threads: int, provider: str) -> onnxruntime.Inferen
     # Spinning threads burn a small board's battery and heat budget between frames.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=wanted)
+        # Without the last argument it tries the CPU when the provider fails, and says so to nobody.
+        session = onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=wanted, enable_fallback=False
+        )
     except Exception as error:  # ONNX Runtime raises a family of its own without a common base
-        raise ModelError(f"model {path} cannot be opened: {_first_line(error)}") from error
+        raise ModelError(
+            f'model {path} cannot be opened with models.provider = "{provider}": '
+            f"{_first_line(error)}"
+        ) from error
+    check_running_on(session.get_providers(), path, provider)
+    return session
+
+
+def check_running_on(running: Sequence[str], path: Path, provider: str) -> None:
+    """Raise ModelError unless the first provider *running* is the one that *provider* means.
+
+    A provider whose library or driver is missing is only left out of the session's list.
+    """
+    wanted = PROVIDERS[provider][0]
+    if list(running[:1]) != [wanted]:
+        raise ModelError(
+            f'model {path}: models.provider = "{provider}" is in this ONNX Runtime, but {wanted} '
+            f"does not start here (running: {', '.join(running)}); check its driver and libraries, "
+            'or set it to "cpu"'
+        )
 
 
 def _first_line(error: Exception) -> str:

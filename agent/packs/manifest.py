@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -149,6 +149,9 @@ class Pack:
     ``impostor_tail`` goes on from the last of them. ``typical_norm`` is the median length of the
     embedder's raw output where that tells how good a view is.
     ``runtime`` names the adapter that runs the pack.
+
+    A lighter variant made on this machine (``scripts/quantize``) has no source; ``variant_of``
+    names the pack it was made of, ``loss`` how much worse it was measured to be.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -160,11 +163,13 @@ class Pack:
     embedding_size: Annotated[int, Field(ge=16, le=4096)]
     impostor_fmr: tuple[tuple[Rate, Cosine], ...]
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: tuple[Source, ...]
     name: Annotated[str, Field(pattern=FILE_NAME)] = field(default="")
     golden: GoldenValues | None = None
     impostor_tail: ImpostorTail | None = None
     typical_norm: Annotated[float, Field(gt=0)] | None = None
+    variant_of: str = ""
+    loss: str = ""
 
     @property
     def research_only(self) -> bool:
@@ -229,6 +234,29 @@ def load_manifest(path: Path | None = None) -> Manifest:
     return manifest
 
 
+def with_local(manifest: Manifest, files: Iterable[Path]) -> Manifest:
+    """*manifest* and the variants described in *files*, which ``scripts/quantize`` wrote.
+
+    Raises ModelError for one that is damaged, or called like another pack.
+    """
+    packs = dict(manifest.packs)
+    for path in files:
+        try:
+            pack = TypeAdapter(Pack).validate_json(path.read_bytes())
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise _mistakes(path, problems) from error
+        problems = list(_contradictions(pack))
+        if not pack.variant_of or pack.name in packs or pack.name != path.parent.name:
+            problems.append(f"{pack.name!r} is no variant in a folder of its own name")
+        if problems:
+            raise _mistakes(path, problems)
+        packs[pack.name] = pack
+    return Manifest(manifest.version, packs)
+
+
 def _mistakes(path: Path, problems: list[str]) -> ModelError:
     count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
     return ModelError("\n  ".join([f"model manifest {path}: {count}", *problems]))
@@ -267,6 +295,7 @@ def _contradictions(pack: Pack) -> Iterator[str]:
                 " rates must fall and cosines rise"
             )
     yield from _tail_apart(pack, where)
+    yield from _origin_unclear(pack, where)
     if pack.golden is not None:
         faces = len(pack.golden.landmarks)
         if len(pack.golden.cosines) != faces * (faces - 1) // 2:
@@ -282,3 +311,10 @@ def _tail_apart(pack: Pack, where: str) -> Iterator[str]:
             f"{where}.impostor_tail: begins at [{tail.rate}, {tail.start}]; that must be the last"
             " pair of impostor_fmr"
         )
+
+
+def _origin_unclear(pack: Pack, where: str) -> Iterator[str]:
+    if bool(pack.sources) == bool(pack.variant_of):
+        yield f"{where}.sources: a pack needs one, and a variant made here has none"
+    if bool(pack.loss) != bool(pack.variant_of):
+        yield f"{where}.loss: a variant needs its measured loss, and only a variant has one"

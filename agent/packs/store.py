@@ -14,9 +14,10 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from agent.errors import ModelError
-from agent.packs.manifest import Manifest, ModelFile, Pack, PackageSource, load_manifest
+from agent.packs.manifest import Manifest, ModelFile, Pack, PackageSource, load_manifest, with_local
 
 CHUNK_BYTES = 1 << 20
+LOCAL = "pack.json"  # beside the files of a variant made on this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,14 @@ class InstalledPack:
     pack: Pack
     paths: Mapping[str, Path]
     origin: str
+
+
+def known_packs(directory: Path) -> Manifest:
+    """The packs of the manifest, and the variants made on this machine that *directory* holds.
+
+    Raises ModelError when either is damaged.
+    """
+    return with_local(load_manifest(), sorted(directory.glob(f"*/{LOCAL}")))
 
 
 def locate(
@@ -42,7 +51,7 @@ def locate(
     *site_path* where Python packages are (default: ``sys.path``). Raises ModelError when the pack
     is unknown, is not licensed for this use, is not installed, or was altered.
     """
-    pack = (manifest or load_manifest()).pack(name)
+    pack = (manifest or known_packs(directory)).pack(name)
     check_licence(pack, licence)
     found = find(pack, directory, site_path=site_path)
     if found is None:
@@ -58,7 +67,7 @@ def locate_role(
     Raises ModelError when the pack is unknown, has no such file, is not licensed for this use, is
     not installed, or was altered.
     """
-    known = manifest or load_manifest()
+    known = manifest or known_packs(directory)
     pack = known.pack(name)
     if role not in {file.role for file in pack.files}:
         have = [p.name for p in known.packs.values() if role in {file.role for file in p.files}]
