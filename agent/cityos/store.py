@@ -48,12 +48,14 @@ class Store:
         """Commit everything in one transaction; the acks are true once this has returned."""
         with self._write("events cannot be committed") as db:
             # In one order, so that two workers cannot lock each other out.
-            aside = self._hold(db, {device for device, _ in arrivals}, now_ms)
-            closed = [device for device, why in aside.items() if why]
+            held = self._hold(
+                db, {device for device, _ in arrivals}, now_ms, DEVICE.c.name, DEVICE.c.aside
+            )
+            closed = [device for device, row in held.items() if row.aside]
             acks, liars = arriving.commit(db, self._insert, arrivals, closed, now_ms)
             for device in liars.difference(closed):
                 self._set_device(db, device, aside=_ASIDE_CONFLICT)
-            seen = update(DEVICE).where(DEVICE.c.name.in_(aside))
+            seen = update(DEVICE).where(DEVICE.c.name.in_(held))
             db.execute(seen.values(last_seen_ms=now_ms))
         return acks
 
@@ -69,10 +71,15 @@ class Store:
         if not told:
             return []
         with self._write("devices' states cannot be noted") as db:
-            self._hold(db, {device for device, _ in told}, now_ms)
+            held = self._hold(db, {device for device, _ in told}, now_ms, DEVICE)
             # In one order of devices, so that two workers cannot lock each other out.
             order = sorted(range(len(told)), key=lambda at: told[at][0])
-            fresh = {at: self._state(db, *told[at], now_ms) for at in order}
+            fresh = {}
+            for at in order:
+                device, state = told[at]
+                # What came before may have changed the row.
+                row = held.pop(device, None) or _device(db, device)
+                fresh[at] = self._state(db, row, state, now_ms)
         return [fresh[at] for at in range(len(told))]
 
     def due(self, now_ms: int) -> list[tuple[str, Replay]]:
@@ -177,11 +184,13 @@ class Store:
         except SQLAlchemyError as error:
             raise CityError(f"city database: cannot be read: {error}") from error
 
-    def _hold(self, db: Connection, names: Iterable[str], now_ms: int) -> dict[str, str]:
-        """Hold the rows of these devices until the commit; why each is set aside, if it is."""
+    def _hold(
+        self, db: Connection, names: Iterable[str], now_ms: int, *columns: Any
+    ) -> dict[str, Row[Any]]:
+        """Hold the rows of these devices, made where there is none, until the commit: *columns*."""
         wanted = sorted(names)
         held = (
-            select(DEVICE.c.name, DEVICE.c.aside)
+            select(*columns)
             .where(DEVICE.c.name.in_(wanted))
             .order_by(DEVICE.c.name)
             .with_for_update()
@@ -195,17 +204,17 @@ class Store:
             rows = [{"name": name, **first} for name in wanted]
             db.execute(self._insert(DEVICE).on_conflict_do_nothing(), rows)
             found = db.execute(held).all()
-        return {row.name: row.aside for row in found}
+        return {row.name: row for row in found}
 
     def _set_device(self, db: Connection, device: str, **changes: Any) -> None:
         db.execute(update(DEVICE).where(DEVICE.c.name == device).values(changes))
 
-    def _state(self, db: Connection, device: str, state: Birth | Gone, now_ms: int) -> bool:
-        row = db.execute(select(DEVICE).where(DEVICE.c.name == device)).one()
+    def _state(self, db: Connection, row: Row[Any], state: Birth | Gone, now_ms: int) -> bool:
         if isinstance(state, Gone):
             if state.connection < row.connection:
                 return False
-            self._set_device(db, device, connection=state.connection, online=False)
+            if row.online or state.connection != row.connection:
+                self._set_device(db, row.name, connection=state.connection, online=False)
             return True
         same_journal = json.loads(row.birth).get("epoch") == state.epoch
         if state.connection < row.connection and same_journal:
@@ -215,10 +224,15 @@ class Store:
 
     def _born(self, db: Connection, row: Row[Any], birth: Birth, now_ms: int) -> None:
         device = row.name
+        record = json.dumps(health.birth_record(birth), ensure_ascii=False)
+        if row.online and (row.connection, row.birth) == (birth.connection, record):
+            # Another worker heard it too, or the broker had kept it: all but the clocks is noted.
+            arriving.correct(db, self._insert, device, birth.clocks)
+            return
         changes: dict[str, Any] = {
             "connection": birth.connection,
             "online": True,
-            "birth": json.dumps(health.birth_record(birth), ensure_ascii=False),
+            "birth": record,
         }
         if birth.connection != row.connection:
             # Else the broker repeats what it kept: nobody was seen just now.
@@ -245,3 +259,7 @@ class Store:
         streams.move(db, held, ends, now_ms)
         arriving.correct(db, self._insert, device, birth.clocks)
         self._set_device(db, device, **changes)
+
+
+def _device(db: Connection, name: str) -> Row[Any]:
+    return db.execute(select(DEVICE).where(DEVICE.c.name == name)).one()

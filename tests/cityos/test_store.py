@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -133,16 +134,37 @@ def test_in_whatever_order_and_pieces_events_come_upto_tells_the_truth(
     store.close()
 
 
+def statements_of(store: Store) -> list[str]:
+    """Grows with every statement that *store* sends to its database, but for BEGIN."""
+    seen: list[str] = []
+
+    def note(*told: Any) -> None:
+        if not told[2].startswith("BEGIN"):
+            seen.append(told[2])
+
+    event.listen(store._engine, "before_cursor_execute", note)
+    return seen
+
+
+def test_a_birth_that_another_worker_has_noted_costs_one_look(store: Store) -> None:
+    told = [(f"bus-{bus}", born(1, last=10)) for bus in range(30)]
+    assert store.states(told, 1_000) == [True] * 30
+    seen = statements_of(store)
+    assert store.states(told, 2_000) == [True] * 30
+    assert len(seen) == 1
+
+
 def test_events_in_order_cost_as_many_statements_for_a_fleet_as_for_one_device(
     store: Store,
 ) -> None:
     """Also in the middle of a backlog, of which the birth has told the end."""
 
+    seen = statements_of(store)
+
     def statements(buses: int, first: int) -> int:
         keys = [(f"bus-{bus}", EPOCH) for bus in range(buses)]
         arrivals = {key: Arrival({seq: stored(seq) for seq in (first, first + 1)}) for key in keys}
-        seen: list[str] = []
-        event.listen(store._engine, "before_cursor_execute", lambda *told: seen.append(told[2]))
+        seen.clear()
         acks = store.commit(arrivals, 1_000)
         assert {ack.upto for ack in acks.values()} == {first + 1}
         return len(seen)
