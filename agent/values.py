@@ -250,10 +250,11 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message from the broker."""
+    """A message from the broker; *retained*: it was kept there, nobody has sent it just now."""
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 LinkEvent = LinkUp | LinkDown | Message

@@ -59,27 +59,30 @@ class Store:
             db.execute(seen.values(last_seen_ms=now_ms))
         return acks
 
-    def state(self, device: str, state: Birth | Gone, now_ms: int) -> bool:
+    def state(
+        self, device: str, state: Birth | Gone, now_ms: int, *, retained: bool = False
+    ) -> bool:
         """Note a birth or a will; False if it is stale: an older connection's, come late.
 
-        A device whose counter starts anew with a new journal is believed.
+        A device whose counter starts anew with a new journal is believed. *retained*: nobody has
+        said it just now, the broker had kept it, and after a crash it may have kept an old one.
         """
-        return self.states([(device, state)], now_ms)[0]
+        return self.states([(device, state, retained)], now_ms)[0]
 
-    def states(self, told: Sequence[tuple[str, Birth | Gone]], now_ms: int) -> list[bool]:
+    def states(self, told: Sequence[tuple[str, Birth | Gone, bool]], now_ms: int) -> list[bool]:
         """The same for many in one transaction: a whole fleet may come back at once."""
         if not told:
             return []
         with self._write("devices' states cannot be noted") as db:
-            held = self._hold(db, {device for device, _ in told}, now_ms, DEVICE)
+            held = self._hold(db, {device for device, _, _ in told}, now_ms, DEVICE)
             # In one order of devices, so that two workers cannot lock each other out.
             order = sorted(range(len(told)), key=lambda at: told[at][0])
             fresh = {}
             for at in order:
-                device, state = told[at]
+                device, state, retained = told[at]
                 # What came before may have changed the row.
                 row = held.pop(device, None) or _device(db, device)
-                fresh[at] = self._state(db, row, state, now_ms)
+                fresh[at] = self._state(db, row, state, retained, now_ms)
         return [fresh[at] for at in range(len(told))]
 
     def due(self, now_ms: int) -> list[tuple[str, Replay]]:
@@ -209,16 +212,19 @@ class Store:
     def _set_device(self, db: Connection, device: str, **changes: Any) -> None:
         db.execute(update(DEVICE).where(DEVICE.c.name == device).values(changes))
 
-    def _state(self, db: Connection, row: Row[Any], state: Birth | Gone, now_ms: int) -> bool:
+    def _state(
+        self, db: Connection, row: Row[Any], state: Birth | Gone, retained: bool, now_ms: int
+    ) -> bool:
         if isinstance(state, Gone):
             if state.connection < row.connection:
                 return False
             if row.online or state.connection != row.connection:
                 self._set_device(db, row.name, connection=state.connection, online=False)
             return True
-        same_journal = json.loads(row.birth).get("epoch") == state.epoch
-        if state.connection < row.connection and same_journal:
-            return False
+        if state.connection < row.connection:
+            same_journal = json.loads(row.birth).get("epoch") == state.epoch
+            if same_journal or (retained and _was_born(db, (row.name, state.epoch))):
+                return False
         self._born(db, row, state, now_ms)
         return True
 
@@ -259,6 +265,11 @@ class Store:
         streams.move(db, held, ends, now_ms)
         arriving.correct(db, self._insert, device, birth.clocks)
         self._set_device(db, device, **changes)
+
+
+def _was_born(db: Connection, key: Key) -> bool:
+    born = select(STREAM.c.born).where(*of(STREAM, key))
+    return bool(db.execute(born).scalar())
 
 
 def _device(db: Connection, name: str) -> Row[Any]:

@@ -147,7 +147,7 @@ def statements_of(store: Store) -> list[str]:
 
 
 def test_a_birth_that_another_worker_has_noted_costs_one_look(store: Store) -> None:
-    told = [(f"bus-{bus}", born(1, last=10)) for bus in range(30)]
+    told = [(f"bus-{bus}", born(1, last=10), False) for bus in range(30)]
     assert store.states(told, 1_000) == [True] * 30
     seen = statements_of(store)
     assert store.states(told, 2_000) == [True] * 30
@@ -169,7 +169,7 @@ def test_events_in_order_cost_as_many_statements_for_a_fleet_as_for_one_device(
         assert {ack.upto for ack in acks.values()} == {first + 1}
         return len(seen)
 
-    store.states([(f"bus-{bus}", born(1, last=10_000)) for bus in range(30)], 1_000)
+    store.states([(f"bus-{bus}", born(1, last=10_000), False) for bus in range(30)], 1_000)
     assert statements(30, first=1) == statements(1, first=3) <= 6
 
 
@@ -212,6 +212,24 @@ def test_a_birth_of_an_older_connection_is_ignored_unless_the_journal_is_new(sto
     assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 3_000)  # a new SD card
     device = store.devices()[0]
     assert (device.online, device.connection) == (True, 1)
+
+
+def test_an_old_birth_that_a_crashed_broker_had_kept_is_no_return_to_the_old_journal(
+    store: Store,
+) -> None:
+    """A salvage began a new epoch, and the broker's disk does not know of it yet."""
+    store.state("bus-1", born(5), 1_000)
+    for connection in range(6, 12):
+        assert store.state("bus-1", born(connection, epoch=OTHER_EPOCH), 2_000)
+        assert not store.state("bus-1", born(5), 3_000, retained=True)
+    device = store.devices()[0]
+    assert (device.epoch, device.connection, device.aside) == (OTHER_EPOCH, 11, "")
+
+
+def test_a_new_card_that_was_born_while_the_city_side_was_away_is_believed(store: Store) -> None:
+    store.state("bus-1", born(500), 1_000)
+    assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 2_000, retained=True)
+    assert store.devices()[0].epoch == OTHER_EPOCH
 
 
 def test_a_repeated_birth_is_no_sign_of_life(store: Store) -> None:
