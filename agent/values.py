@@ -255,7 +255,11 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message from the broker, or for it; ``retain`` asks it to keep the last one of a topic."""
+    """A message from the broker, or for it.
+
+    ``retain`` asks the broker to keep the last one of a topic; one that comes with it was kept
+    there, nobody has sent it just now.
+    """
 
     topic: str
     payload: bytes

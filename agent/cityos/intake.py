@@ -72,7 +72,7 @@ class Intake:
         """
         now_ms = self._wall_ms()
         arrivals: dict[Key, Arrival] = {}
-        states: list[tuple[str, Birth | Gone]] = []
+        states: list[tuple[str, Birth | Gone, bool]] = []
         for message in messages:
             try:
                 device, kind = parse_topic(message.topic)
@@ -80,7 +80,7 @@ class Intake:
                     self._sort(device, unpack(message.payload), arrivals)
                 elif kind == "u/st":
                     if message.payload:  # else somebody cleared the retained birth
-                        states.append((device, decode_state(message.payload)))
+                        states.append((device, decode_state(message.payload), message.retain))
                 elif kind == "u/res":
                     self._store.result(device, decode_result(message.payload))
                 else:

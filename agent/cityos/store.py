@@ -48,31 +48,41 @@ class Store:
         """Commit everything in one transaction; the acks are true once this has returned."""
         with self._write("events cannot be committed") as db:
             # In one order, so that two workers cannot lock each other out.
-            aside = self._hold(db, {device for device, _ in arrivals}, now_ms)
-            closed = [device for device, why in aside.items() if why]
+            held = self._hold(
+                db, {device for device, _ in arrivals}, now_ms, DEVICE.c.name, DEVICE.c.aside
+            )
+            closed = [device for device, row in held.items() if row.aside]
             acks, liars = arriving.commit(db, self._insert, arrivals, closed, now_ms)
             for device in liars.difference(closed):
                 self._set_device(db, device, aside=_ASIDE_CONFLICT)
-            seen = update(DEVICE).where(DEVICE.c.name.in_(aside))
+            seen = update(DEVICE).where(DEVICE.c.name.in_(held))
             db.execute(seen.values(last_seen_ms=now_ms))
         return acks
 
-    def state(self, device: str, state: Birth | Gone, now_ms: int) -> bool:
+    def state(
+        self, device: str, state: Birth | Gone, now_ms: int, *, retained: bool = False
+    ) -> bool:
         """Note a birth or a will; False if it is stale: an older connection's, come late.
 
-        A device whose counter starts anew with a new journal is believed.
+        A device whose counter starts anew with a new journal is believed. *retained*: nobody has
+        said it just now, the broker had kept it, and after a crash it may have kept an old one.
         """
-        return self.states([(device, state)], now_ms)[0]
+        return self.states([(device, state, retained)], now_ms)[0]
 
-    def states(self, told: Sequence[tuple[str, Birth | Gone]], now_ms: int) -> list[bool]:
+    def states(self, told: Sequence[tuple[str, Birth | Gone, bool]], now_ms: int) -> list[bool]:
         """The same for many in one transaction: a whole fleet may come back at once."""
         if not told:
             return []
         with self._write("devices' states cannot be noted") as db:
-            self._hold(db, {device for device, _ in told}, now_ms)
+            held = self._hold(db, {device for device, _, _ in told}, now_ms, DEVICE)
             # In one order of devices, so that two workers cannot lock each other out.
             order = sorted(range(len(told)), key=lambda at: told[at][0])
-            fresh = {at: self._state(db, *told[at], now_ms) for at in order}
+            fresh = {}
+            for at in order:
+                device, state, retained = told[at]
+                # What came before may have changed the row.
+                row = held.pop(device, None) or _device(db, device)
+                fresh[at] = self._state(db, row, state, retained, now_ms)
         return [fresh[at] for at in range(len(told))]
 
     def due(self, now_ms: int) -> list[tuple[str, Replay]]:
@@ -177,11 +187,13 @@ class Store:
         except SQLAlchemyError as error:
             raise CityError(f"city database: cannot be read: {error}") from error
 
-    def _hold(self, db: Connection, names: Iterable[str], now_ms: int) -> dict[str, str]:
-        """Hold the rows of these devices until the commit; why each is set aside, if it is."""
+    def _hold(
+        self, db: Connection, names: Iterable[str], now_ms: int, *columns: Any
+    ) -> dict[str, Row[Any]]:
+        """Hold the rows of these devices, made where there is none, until the commit: *columns*."""
         wanted = sorted(names)
         held = (
-            select(DEVICE.c.name, DEVICE.c.aside)
+            select(*columns)
             .where(DEVICE.c.name.in_(wanted))
             .order_by(DEVICE.c.name)
             .with_for_update()
@@ -195,30 +207,38 @@ class Store:
             rows = [{"name": name, **first} for name in wanted]
             db.execute(self._insert(DEVICE).on_conflict_do_nothing(), rows)
             found = db.execute(held).all()
-        return {row.name: row.aside for row in found}
+        return {row.name: row for row in found}
 
     def _set_device(self, db: Connection, device: str, **changes: Any) -> None:
         db.execute(update(DEVICE).where(DEVICE.c.name == device).values(changes))
 
-    def _state(self, db: Connection, device: str, state: Birth | Gone, now_ms: int) -> bool:
-        row = db.execute(select(DEVICE).where(DEVICE.c.name == device)).one()
+    def _state(
+        self, db: Connection, row: Row[Any], state: Birth | Gone, retained: bool, now_ms: int
+    ) -> bool:
         if isinstance(state, Gone):
             if state.connection < row.connection:
                 return False
-            self._set_device(db, device, connection=state.connection, online=False)
+            if row.online or state.connection != row.connection:
+                self._set_device(db, row.name, connection=state.connection, online=False)
             return True
-        same_journal = json.loads(row.birth).get("epoch") == state.epoch
-        if state.connection < row.connection and same_journal:
-            return False
+        if state.connection < row.connection:
+            same_journal = json.loads(row.birth).get("epoch") == state.epoch
+            if same_journal or (retained and _was_born(db, (row.name, state.epoch))):
+                return False
         self._born(db, row, state, now_ms)
         return True
 
     def _born(self, db: Connection, row: Row[Any], birth: Birth, now_ms: int) -> None:
         device = row.name
+        record = json.dumps(health.birth_record(birth), ensure_ascii=False)
+        if row.online and (row.connection, row.birth) == (birth.connection, record):
+            # Another worker heard it too, or the broker had kept it: all but the clocks is noted.
+            arriving.correct(db, self._insert, device, birth.clocks)
+            return
         changes: dict[str, Any] = {
             "connection": birth.connection,
             "online": True,
-            "birth": json.dumps(health.birth_record(birth), ensure_ascii=False),
+            "birth": record,
         }
         if birth.connection != row.connection:
             # Else the broker repeats what it kept: nobody was seen just now.
@@ -245,3 +265,12 @@ class Store:
         streams.move(db, held, ends, now_ms)
         arriving.correct(db, self._insert, device, birth.clocks)
         self._set_device(db, device, **changes)
+
+
+def _was_born(db: Connection, key: Key) -> bool:
+    born = select(STREAM.c.born).where(*of(STREAM, key))
+    return bool(db.execute(born).scalar())
+
+
+def _device(db: Connection, name: str) -> Row[Any]:
+    return db.execute(select(DEVICE).where(DEVICE.c.name == name)).one()

@@ -31,6 +31,7 @@ _MAX_INFLIGHT = 20  # QoS 1 messages the broker has not answered; less where it 
 _EVENTS_A_TURN = 64
 _MAX_PACKET_BYTES = 2**28  # what MQTT itself allows
 _HEADER_BYTES = 16  # of a PUBLISH, at most, beside topic and payload
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 _READ = select.POLLIN | select.POLLPRI | select.POLLERR | select.POLLHUP
 
 
@@ -188,6 +189,7 @@ class MqttLink:
             seen = ready[0][1] if ready else 0
             if seen & _READ or buffered:
                 client.loop_read()
+                _confirm_at_once(client.socket())
             if seen & select.POLLOUT:
                 client.loop_write()
             client.loop_misc()
@@ -280,7 +282,7 @@ class MqttLink:
             topic = message.topic
         except UnicodeDecodeError:
             return  # no topic of ours
-        self._events.append(Message(topic, bytes(message.payload)))
+        self._events.append(Message(topic, bytes(message.payload), message.retain))
 
     def _on_publish(
         self, _client: paho.Client, _data: Any, _mid: int, code: ReasonCode, _found: Any
@@ -314,6 +316,15 @@ def _send_at_once(sock: Any) -> None:
     """
     if sock is not None:  # else the connection is over already, and the next turn says why
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _confirm_at_once(sock: Any) -> None:
+    """Have the kernel confirm at once what was read (TCP_QUICKACK, which it soon forgets).
+
+    A Mosquitto with its defaults does what ``_send_at_once`` avoids: acks would wait for this.
+    """
+    if sock is not None and _QUICKACK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
 
 def _advice(reason: str, protocol: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -133,21 +134,42 @@ def test_in_whatever_order_and_pieces_events_come_upto_tells_the_truth(
     store.close()
 
 
+def statements_of(store: Store) -> list[str]:
+    """Grows with every statement that *store* sends to its database, but for BEGIN."""
+    seen: list[str] = []
+
+    def note(*told: Any) -> None:
+        if not told[2].startswith("BEGIN"):
+            seen.append(told[2])
+
+    event.listen(store._engine, "before_cursor_execute", note)
+    return seen
+
+
+def test_a_birth_that_another_worker_has_noted_costs_one_look(store: Store) -> None:
+    told = [(f"bus-{bus}", born(1, last=10), False) for bus in range(30)]
+    assert store.states(told, 1_000) == [True] * 30
+    seen = statements_of(store)
+    assert store.states(told, 2_000) == [True] * 30
+    assert len(seen) == 1
+
+
 def test_events_in_order_cost_as_many_statements_for_a_fleet_as_for_one_device(
     store: Store,
 ) -> None:
     """Also in the middle of a backlog, of which the birth has told the end."""
 
+    seen = statements_of(store)
+
     def statements(buses: int, first: int) -> int:
         keys = [(f"bus-{bus}", EPOCH) for bus in range(buses)]
         arrivals = {key: Arrival({seq: stored(seq) for seq in (first, first + 1)}) for key in keys}
-        seen: list[str] = []
-        event.listen(store._engine, "before_cursor_execute", lambda *told: seen.append(told[2]))
+        seen.clear()
         acks = store.commit(arrivals, 1_000)
         assert {ack.upto for ack in acks.values()} == {first + 1}
         return len(seen)
 
-    store.states([(f"bus-{bus}", born(1, last=10_000)) for bus in range(30)], 1_000)
+    store.states([(f"bus-{bus}", born(1, last=10_000), False) for bus in range(30)], 1_000)
     assert statements(30, first=1) == statements(1, first=3) <= 6
 
 
@@ -190,6 +212,24 @@ def test_a_birth_of_an_older_connection_is_ignored_unless_the_journal_is_new(sto
     assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 3_000)  # a new SD card
     device = store.devices()[0]
     assert (device.online, device.connection) == (True, 1)
+
+
+def test_an_old_birth_that_a_crashed_broker_had_kept_is_no_return_to_the_old_journal(
+    store: Store,
+) -> None:
+    """A salvage began a new epoch, and the broker's disk does not know of it yet."""
+    store.state("bus-1", born(5), 1_000)
+    for connection in range(6, 12):
+        assert store.state("bus-1", born(connection, epoch=OTHER_EPOCH), 2_000)
+        assert not store.state("bus-1", born(5), 3_000, retained=True)
+    device = store.devices()[0]
+    assert (device.epoch, device.connection, device.aside) == (OTHER_EPOCH, 11, "")
+
+
+def test_a_new_card_that_was_born_while_the_city_side_was_away_is_believed(store: Store) -> None:
+    store.state("bus-1", born(500), 1_000)
+    assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 2_000, retained=True)
+    assert store.devices()[0].epoch == OTHER_EPOCH
 
 
 def test_a_repeated_birth_is_no_sign_of_life(store: Store) -> None:

@@ -157,3 +157,17 @@ def at_city(database: Path, device: str) -> Iterator[tuple[str, int, list[Any]]]
             yield epoch, seq, body
     finally:
         connection.close()
+
+
+def set_aside(database: Path) -> list[str]:
+    """Devices the city takes nothing from any more, and why: in a campaign there is no reason."""
+    if not database.exists():
+        return []
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'device'").fetchone():
+            return []
+        found = connection.execute("SELECT name, aside FROM device WHERE aside != ''")
+        return [f"{name} was set aside: {why}" for name, why in found]
+    finally:
+        connection.close()

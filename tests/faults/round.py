@@ -20,7 +20,7 @@ from tests.faults.drivers import (
     Driver,
     NetworkDriver,
 )
-from tests.faults.ledger import at_city, judge
+from tests.faults.ledger import at_city, judge, set_aside
 from tests.faults.network import Proxy
 from tests.faults.processes import Life, Processes
 
@@ -123,7 +123,7 @@ def run_round(
             city_driver.end()
             for way in ways:
                 way.close()
-    outcome = Outcome(seed)
+    outcome = Outcome(seed, problems=set_aside(database))
     for driver in drivers:
         outcome.by_kind += driver.done
         outcome.problems += driver.problems

@@ -122,7 +122,7 @@ def test_the_will_is_published_when_the_device_vanishes_and_not_when_it_says_goo
 
 
 @both
-def test_a_retained_message_is_there_for_who_comes_later(
+def test_a_retained_message_is_there_for_who_comes_later_and_known_as_one(
     mosquitto: Mosquitto, protocol: Protocol
 ) -> None:
     with opened(mosquitto.port, protocol=protocol) as device:
@@ -133,7 +133,7 @@ def test_a_retained_message_is_there_for_who_comes_later(
         mosquitto.port, client_id="city", protocol=protocol, subscriptions=["kp1/+/u/st"]
     ) as city:
         events = turn_until(city, lambda seen: len(seen) == 2)
-    assert events == [LinkUp(), Message("kp1/bus-1/u/st", b"birth")]
+    assert events == [LinkUp(), Message("kp1/bus-1/u/st", b"birth", retain=True)]
 
 
 @both
