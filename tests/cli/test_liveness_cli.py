@@ -180,6 +180,7 @@ def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
         "frames": 1,
         "tracks": 1,
         "people": {},
+        "first": {},
         "unknown": 0,
         "rejected": 1,
         "liveness": "on",
