@@ -99,9 +99,12 @@ class Recogniser:
             raise ModelError("the embedder's output is not numbers; run: kaopass models verify")
         for item in wanted:
             self._shots.took(item.track, item.quality, frame.t_ms)
+        decisions = self._decider.observe(frame, wanted, probes)
         if self._liveness is not None:
-            self._liveness.observe(frame, wanted)
-        return [self._alive(frame, d) for d in self._decider.observe(frame, wanted, probes)]
+            # The dearest network of all is run only for who may be let through.
+            maybe = [s for s in wanted if self._decider.resembles_somebody(s.track)]
+            self._liveness.observe(frame, maybe)
+        return [self._alive(frame, d) for d in decisions]
 
     def _alive(self, frame: Frame, decision: Decision) -> Decision:
         """*decision*, or its refusal when a match was not shown to be alive."""
