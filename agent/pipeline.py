@@ -230,21 +230,21 @@ class Pipeline:
 
         There is one lamp for all. The turn of those behind begins with the welcome of the one in
         front, which is shown in full first; and while the nearest face is still being looked at,
-        nobody behind it is sent away.
+        nobody behind it is sent away - for as long again, should the nearest lose its track.
         """
         waiting = [(item, self._visits[item.track]) for item in seen if self._unanswered(item)]
         if not waiting:
             return
         if not frame.still:
             turn_ms = frame.t_ms - self._welcomed_ms
-            nearest, _ = max(waiting, key=lambda one: one[0].face.width)
-            waiting = [
-                (item, visit)
-                for item, visit in waiting
-                if min(frame.t_ms - visit.since_ms, turn_ms) >= self._timeout_ms
-            ]
-            if turn_ms < self._show_ms or all(item is not nearest for item, _ in waiting):
+            waited = [min(frame.t_ms - visit.since_ms, turn_ms) for _, visit in waiting]
+            nearest = max(range(len(waiting)), key=lambda i: waiting[i][0].face.width)
+            due = waited[nearest] >= self._timeout_ms or max(waited) >= 2 * self._timeout_ms
+            if not due or turn_ms < self._show_ms:
                 return
+            waiting = [
+                one for one, ms in zip(waiting, waited, strict=True) if ms >= self._timeout_ms
+            ]
         for _, visit in waiting:
             visit.told = "fallback"
         self._teller.show(Notice("fallback"), None)

@@ -108,12 +108,16 @@ class Recogniser:
         probes = _embedded(self._embedder, frame, wanted)
         for item in wanted:
             self._shots.took(item.track, item.quality, frame.t_ms)
-        if self._liveness is not None:
-            self._liveness.observe(frame, wanted)
         decisions = self._decider.observe(frame, wanted, probes)
+        deciders = [self._decider]
         if self._former is not None and self._former_embedder is not None:
             others = _embedded(self._former_embedder, frame, wanted)
             decisions = both(decisions, self._former.observe(frame, wanted, others))
+            deciders.append(self._former)
+        if self._liveness is not None:
+            # The dearest network of all is run only for who may be let through.
+            maybe = [s for s in wanted if any(d.resembles_somebody(s.track) for d in deciders)]
+            self._liveness.observe(frame, maybe)
         return [self._alive(frame, decision) for decision in decisions]
 
     def _alive(self, frame: Frame, decision: Decision) -> Decision:

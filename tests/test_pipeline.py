@@ -256,6 +256,18 @@ def test_nobody_behind_is_sent_away_before_the_one_in_front() -> None:
     assert door.happened == ["fallback"]
 
 
+def test_a_face_in_front_that_comes_and_goes_does_not_keep_others_waiting_for_ever() -> None:
+    """Zoe jumps about, is another track each 0.4 s and so has never waited; Eve stands behind."""
+    here = [queue((EVE, 240, 40), (ZOE, 10, 60)) for _ in range(4)]
+    there = [queue((EVE, 240, 40), (ZOE, 130, 60)) for _ in range(4)]
+    door = Door()
+    run(door, clip(*(here + there) * 2))
+    assert door.happened == []
+    door = Door()
+    run(door, clip(*(here + there) * 3))
+    assert door.happened == ["fallback"]
+
+
 def test_two_people_at_once_are_two_events() -> None:
     door = Door()
     run(door, clip(*[picture((ANN, 20), (BEN, 200)) for _ in range(6)]))

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from agent.identity.templates import TemplateSet
     from agent.parts import Networks
     from agent.ports import Camera
+    from agent.recognise import Step
     from agent.settings import Settings
-    from agent.values import Decision, Frame
+    from agent.values import Decision, Frame, Vector
+
+
+OTHERS_PICTURES = 3  # of each, as a resident is enrolled with
 
 
 @click.command("identify")
@@ -37,6 +41,12 @@ if TYPE_CHECKING:
     multiple=True,
     help="Enrol ID from a photograph or clip, in memory only; may be given several times.",
 )
+@click.option(
+    "--others",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --enroll: enrol besides whoever has two pictures or more in this folder of people.",
+)
 @settings_option
 @click.option(
     "--liveness",
@@ -49,6 +59,7 @@ def command(
     source: str,
     gallery_directory: Path | None,
     enrolments: tuple[str, ...],
+    others: Path | None,
     settings_file: Path | None,
     liveness: str | None,
     sequence: bool,
@@ -62,6 +73,7 @@ def command(
     journalled, and nothing of the pictures is kept.
     """
     from agent.identity.protection import Protection
+    from agent.identity.templates import TemplateSet
     from agent.parts import (
         FILE_KINDS,
         camera_overrides,
@@ -70,21 +82,14 @@ def command(
         recogniser,
     )
 
-    overrides: dict[str, dict[str, Any]] = {"camera": camera_overrides(source, pace="fast")}
-    of_files = overrides["camera"]["kind"] in FILE_KINDS
-    if liveness is not None or of_files:
-        overrides["liveness"] = {"mode": liveness or "off"}
-    if settings_file is None:
-        overrides["models"] = {"licence": "research"}
-    if gallery_directory is not None:
-        overrides["state"] = {"directory": gallery_directory}
-        # Another state directory is about whom to know, not about where networks are.
-        if not (gallery_directory / "models").is_dir():
-            known = overrides.setdefault("models", {})
-            known["directory"] = load(settings_file).models_directory
-        if enrolments:
-            raise UsageError("give --gallery or --enroll, not both")
-    settings = load(settings_file, overrides)
+    if gallery_directory is not None and enrolments:
+        raise UsageError("give --gallery or --enroll, not both")
+    if others is not None and not enrolments:
+        raise UsageError("--others goes with --enroll: say who is to be recognised among them")
+    given = camera_overrides(source, pace="fast")
+    of_files = given["kind"] in FILE_KINDS
+    mode = liveness or ("off" if of_files else None)
+    settings = _settings(settings_file, gallery_directory, given, mode)
     people = [id_and_file(text) for text in enrolments]
     # Opened before the networks: a wrong path should be told at once.
     camera = open_camera(settings.camera, still_folder=not sequence)
@@ -94,7 +99,10 @@ def command(
         click.echo("liveness is not judged on files; with --liveness on it is", err=True)
     if people:
         networks = networks.protected(Protection.passing())
-        templates, former = _enrolled(settings, networks, people), None
+        known = _enrolled(settings, networks, people)
+        if others is not None:
+            known += _others(networks, others)
+        templates, former = TemplateSet.build(known), None
     else:
         protection, templates, former = _from_gallery(settings)
         networks = networks.protected(protection)
@@ -103,7 +111,7 @@ def command(
     try:
         for frame in _frames(camera):
             step = watcher.process(frame)
-            report.saw({seen.track for seen in step.tracks.seen})
+            report.saw(step)
             for decision in step.decisions:
                 report.add(decision)
     finally:
@@ -111,6 +119,26 @@ def command(
     for decision in watcher.finish():
         report.add(decision)
     report.finish()
+
+
+def _settings(
+    settings_file: Path | None,
+    gallery_directory: Path | None,
+    camera: dict[str, str],
+    liveness: str | None,
+) -> Settings:
+    overrides: dict[str, dict[str, Any]] = {"camera": camera}
+    if liveness is not None:
+        overrides["liveness"] = {"mode": liveness}
+    if settings_file is None:
+        overrides["models"] = {"licence": "research"}
+    if gallery_directory is not None:
+        overrides["state"] = {"directory": gallery_directory}
+        # Another state directory is about whom to know, not about where networks are.
+        if not (gallery_directory / "models").is_dir():
+            models = overrides.setdefault("models", {})
+            models["directory"] = load(settings_file).models_directory
+    return load(settings_file, overrides)
 
 
 class _Report:
@@ -121,16 +149,23 @@ class _Report:
         self._liveness = liveness
         self._frames = 0
         self._tracks: set[int] = set()
+        self._large_ms: dict[int, int] = {}  # when a track's face was first large enough
+        self._first: dict[str, dict[str, int]] = {}
         self._people: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
 
-    def saw(self, tracks: set[int]) -> None:
+    def saw(self, step: Step) -> None:
         self._frames += 1
-        self._tracks |= tracks
+        for seen in step.tracks.seen:
+            self._tracks.add(seen.track)
+            if seen.quality.reason != "too_small":
+                self._large_ms.setdefault(seen.track, step.tracks.frame.t_ms)
 
     def add(self, decision: Decision) -> None:
         if decision.person is not None:
             self._people[decision.person] += 1
+            since_ms = decision.t_ms - self._large_ms[decision.track]
+            self._first.setdefault(decision.person, {"frame": decision.frame, "ms": since_ms})
         else:
             self._others[decision.outcome.value] += 1
         line = {
@@ -157,6 +192,7 @@ class _Report:
             "frames": self._frames,
             "tracks": len(self._tracks),
             "people": dict(self._people),
+            "first": self._first,
             "unknown": self._others["unknown"],
             "rejected": self._others["rejected"],
             "liveness": self._liveness,
@@ -169,6 +205,11 @@ class _Report:
             f"{self._frames} frames, {len(self._tracks)} tracks; named: {named}; decisions for "
             f"nobody: {self._others['unknown']}, rejected: {self._others['rejected']}"
         )
+        for who, at in self._first.items():
+            click.echo(
+                f"  {who}: first on frame {at['frame']}, {at['ms']} ms after the face was first "
+                "large enough"
+            )
 
 
 def _frames(camera: Camera) -> Iterator[Frame]:
@@ -176,18 +217,41 @@ def _frames(camera: Camera) -> Iterator[Frame]:
         yield frame
 
 
-def _enrolled(settings: Settings, networks: Networks, people: list[tuple[str, str]]) -> TemplateSet:
-    from agent.identity.templates import TemplateSet
+def _enrolled(
+    settings: Settings, networks: Networks, people: list[tuple[str, str]]
+) -> list[tuple[str, Vector]]:
     from agent.parts import enroller, enrolment_frames
 
     enrol = enroller(settings, networks, min_images=1)
     by_person: dict[str, list[str]] = {}
     for person, file in people:
         by_person.setdefault(person, []).append(file)
-    return TemplateSet.build(
+    return [
         (person, enrol.enrol((file, enrolment_frames(file)) for file in files).templates)
         for person, files in by_person.items()
-    )
+    ]
+
+
+def _others(networks: Networks, folder: Path) -> list[tuple[str, Vector]]:
+    """The people of *folder*, without the quality gate: each is somebody to be taken for."""
+    import numpy as np
+
+    from agent.accuracy.protocol import read_folder
+    from agent.accuracy.reading import main_face
+    from agent.hw.frames import read_picture
+    from agent.identity.fusion import template
+
+    found = []
+    for person in read_folder(folder):
+        rows = []
+        for path in person.pictures[:OTHERS_PICTURES]:
+            image = read_picture(path)
+            face = main_face(image, networks.detector.detect(image))
+            if face is not None and len(person.pictures) > 1:
+                rows.append(networks.embedder.embed_reference(image, [face])[0])
+        if rows:
+            found.append((person.name, template(np.stack(rows), [1.0] * len(rows))[np.newaxis]))
+    return found
 
 
 def _from_gallery(settings: Settings) -> tuple[Protection, TemplateSet, TemplateSet | None]:

@@ -9,6 +9,7 @@ import click
 
 from agent.cli.common import json_option, print_json, settings_option
 from agent.cli.liveness_input import (
+    camera_scores,
     files_under,
     kinds_under,
     open_examiner,
@@ -17,7 +18,7 @@ from agent.cli.liveness_input import (
     settings_of,
 )
 from agent.cli.liveness_measure import measure, rate_json, rate_text
-from agent.errors import CameraError
+from agent.errors import CameraError, UsageError
 
 
 @click.group("liveness")
@@ -76,7 +77,14 @@ def check(files: tuple[Path, ...], settings_file: Path | None, as_json: bool) ->
 
 
 @command.command("calibrate")
-@click.argument("live", nargs=-1, required=True, metavar="LIVE...", type=paths_type)
+@click.argument("live", nargs=-1, metavar="[LIVE...]", type=paths_type)
+@click.option(
+    "--camera",
+    "camera_seconds",
+    type=click.FloatRange(1.0, 3600.0),
+    metavar="SECONDS",
+    help="Watch this device's own camera for so long; nothing is recorded.",
+)
 @click.option(
     "--attacks",
     type=paths_type,
@@ -94,26 +102,33 @@ def check(files: tuple[Path, ...], settings_file: Path | None, as_json: bool) ->
 @json_option
 def calibrate(
     live: tuple[Path, ...],
+    camera_seconds: float | None,
     attacks: Path | None,
     bpcer: float,
     dry_run: bool,
     settings_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Set this camera's threshold from pictures or clips of live faces (LIVE, files or folders).
+    """Set this camera's threshold from live faces: before the camera, or in LIVE, files or folders.
 
-    Record at least 5 people, better 30, with the door's own camera and light. Pictures whose names
-    differ in the last number are one sequence. The threshold is kept in liveness.json in the state
-    directory; a running agent takes it up when it is restarted. None of the pictures is kept.
+    Let at least 5 people, better 30, stand where passengers do, in the door's own light, one after
+    another; whoever comes back counts again. Of files, pictures whose names differ in the last
+    number are one sequence. The threshold is kept in liveness.json in the state directory. A
+    running agent must be stopped while its camera is needed here, and takes the threshold up when
+    it starts. None of the pictures is kept.
     """
     from agent.accuracy.presentation import apcer
     from agent.accuracy.presentation import bpcer as refused_at
     from agent.vision.liveness import DEFAULT_THRESHOLD
     from agent.vision.threshold import choose, save
 
+    if not live and camera_seconds is None:
+        raise UsageError("show live faces to the camera, with --camera SECONDS, or give LIVE files")
     settings = settings_of(settings_file)
     examiner = open_examiner(settings)
     good = scores(examiner, [file for given in live for file in files_under(given)])
+    if camera_seconds is not None:
+        good |= camera_scores(examiner, settings, camera_seconds)
     found = choose(settings.liveness.pack, list(good.values()), bpcer)
     refused = refused_at(list(good.values()), found.threshold)
     kinds = {

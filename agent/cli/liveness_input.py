@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent.examine import Examiner, View
-    from agent.ports import LivenessModel
+    from agent.ports import Camera, LivenessModel
     from agent.settings import Settings
     from agent.values import Frame
 
@@ -86,6 +86,35 @@ def scores(examiner: Examiner, files: Iterable[Path]) -> dict[str, float]:
         name: sequence_score(views) if views else 0.0
         for name, views in sequences(examiner, files).items()
     }
+
+
+def camera_scores(examiner: Examiner, settings: Settings, seconds: float) -> dict[str, float]:
+    """The fused score of everybody whom the camera of *settings* sees long enough to be judged."""
+    from agent.parts import open_camera
+    from agent.vision.liveness import UNSURE
+
+    camera = open_camera(settings.camera, examiner.detector)
+    camera.open()
+    try:
+        found = examiner.check(
+            _for(camera, seconds),
+            threshold=0.0,
+            min_frames=settings.decision.min_frames,
+            lost_ms=round(settings.vision.lost_seconds * 1000),
+        )
+    finally:
+        camera.close()
+    judged = [item.verdict.score for item in found if item.verdict.reason != UNSURE]
+    return {f"before the camera, {number}": score for number, score in enumerate(judged, start=1)}
+
+
+def _for(camera: Camera, seconds: float) -> Iterator[Frame]:
+    first_ms: int | None = None
+    while (frame := camera.read()) is not None:
+        first_ms = frame.t_ms if first_ms is None else first_ms
+        if frame.t_ms - first_ms >= 1000 * seconds:
+            return
+        yield frame
 
 
 def _thinned(frames: Iterable[Frame]) -> Iterator[Frame]:

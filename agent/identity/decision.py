@@ -74,6 +74,7 @@ class _Evidence:
     rejections: Counter[str] = field(default_factory=Counter)
     matched: str | None = None
     decided: bool = False
+    near: bool = False  # all views together reached the threshold at the last decision
     since: int = 0  # the frame of the first view after the evidence last began anew
     last_box: Box = (0.0, 0.0, 0.0, 0.0)
     last_frame: int = 0
@@ -137,6 +138,14 @@ class Decider:
         """
         return self._tracks[track].since
 
+    def resembles_somebody(self, track: int) -> bool:
+        """Whether a single view of *track*, or all together, reach the threshold for anybody.
+
+        Of who does not, nothing more need be found out: they are nobody.
+        """
+        evidence = self._tracks[track]
+        return evidence.near or any(view.person is not None for view in evidence.views)
+
     def end(self, track: int, *, still: bool = False) -> Decision | None:
         """Forget *track*; a REJECTED decision if nothing was ever decided on it, else None."""
         evidence = self._tracks.pop(track, None)
@@ -179,6 +188,7 @@ class Decider:
             evidence.views.clear()
         evidence.matched = person
         evidence.decided = True
+        evidence.near = candidate.similarity >= self._rule.threshold
         return Decision(
             track=item.track,
             frame=frame.index,

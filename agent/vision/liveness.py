@@ -66,6 +66,8 @@ class Liveness:
 
     def observe(self, frame: Frame, seen: Sequence[TrackedFace]) -> None:
         """Look at *seen* in *frame*: one run of the model for each."""
+        if not seen:
+            return
         faces = [item.face for item in seen]
         sensed: Sequence[bool | None] = [None] * len(faces)
         if self._sensor is not None:

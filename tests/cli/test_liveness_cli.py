@@ -108,6 +108,27 @@ def test_calibrate_says_what_attacks_would_pass_and_can_keep_nothing(tmp_path: P
     assert not (tmp_path / "liveness.json").exists()
 
 
+def test_calibrate_watches_the_devices_own_camera_for_as_long_as_it_is_told(
+    tmp_path: Path,
+) -> None:
+    """The camera is a folder that shows the six people of ``t1``, 15 frames a second."""
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for index in range(5):
+        (clip / f"{index}.jpg").symlink_to(picture("t1.jpg"))
+    camera = tmp_path / "camera.toml"
+    camera.write_text(
+        '[models]\nlicence = "research"\n'
+        f'[camera]\nkind = "folder"\nsource = "{clip}"\npace = "fast"\nloop = true\n',
+        encoding="utf-8",
+    )
+    done = run(tmp_path, "calibrate", "--camera", "1", "--settings", camera, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["bpcer"]["trials"] == 6
+    problem = failure(run(tmp_path, "calibrate", "--settings", camera))
+    assert "--camera SECONDS" in str(problem)
+
+
 def test_calibrate_refuses_too_few_people(tmp_path: Path) -> None:
     live = shown(tmp_path / "live", "t1.jpg", "gdp.jpg")
     problem = failure(run(tmp_path, "calibrate", live))
@@ -180,6 +201,7 @@ def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
         "frames": 1,
         "tracks": 1,
         "people": {},
+        "first": {},
         "unknown": 0,
         "rejected": 1,
         "liveness": "on",

@@ -173,3 +173,16 @@ def test_the_gallery_is_searched_once_a_frame_for_views_and_evidence_alike() -> 
     assert counting.rows == [2, 2, 4, 4]
     assert decider.observe(frame(5), [], np.empty((0, 512), np.float32)) == []
     assert len(counting.rows) == 4
+
+
+def test_a_track_resembles_somebody_by_one_view_or_by_all_together() -> None:
+    decider = Decider(PEOPLE, RULE)
+    play(decider, [view(EVE, 0.7)] * 2)
+    assert not decider.resembles_somebody(1)
+    play(decider, [view(ANN, 0.7)])
+    assert decider.resembles_somebody(1)
+    poor = Decider(PEOPLE, RULE)
+    views = [unit(view(ANN, 0.37) + 0.35 * direction(77)) for _ in range(6)]
+    made = play(poor, views)
+    assert made[-1].person == "ann"
+    assert poor.resembles_somebody(1)

@@ -55,6 +55,7 @@ def kaopass(*arguments: object, state: Path, **settings: str) -> subprocess.Comp
         (["identify", "empty", "--enroll", f"yao={YAO}"], 1, ["empty"]),
         (["identify", str(YAO), "--enroll", "yao"], 2, ["ID=FILE"]),
         (["identify", str(YAO)], 2, ["--gallery", "--enroll"]),
+        (["identify", str(YAO), "--others", "empty"], 2, ["--others", "--enroll"]),
         (["identify", str(YAO), "--enroll", "a=wall.png"], 2, ["wall.png", "no face"]),
         (["identify", str(YAO), "--enroll", f"a={SIX}"], 2, ["6 faces"]),
         (["gallery", "enroll", "anna", str(YAO)], 2, ["min_images = 3"]),

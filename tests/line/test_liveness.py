@@ -113,8 +113,8 @@ class OneFace:
         return np.eye(4, dtype=np.float32)[[int(self._frame >= self._swap)]]
 
     def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
-        del image, faces
-        return np.array([-1.0 if self._frame >= self._swap else 6.0], np.float32)
+        del image
+        return np.full(len(faces), -1.0 if self._frame >= self._swap else 6.0, np.float32)
 
 
 def at_the_door(scripted: OneFace, frames: int) -> list[Decision]:
@@ -143,6 +143,24 @@ def test_a_face_shown_first_does_not_vouch_for_a_photograph_raised_after_it() ->
         (Outcome.REJECTED, "not_live")
     }
     assert not any(d.outcome is Outcome.MATCH for d in found)
+
+
+def test_the_network_runs_only_for_faces_that_resemble_somebody() -> None:
+    """Four views of a stranger, then a resident's."""
+
+    class Counted(OneFace):
+        judged = 0
+
+        def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
+            self.judged += len(faces)
+            return super().log_odds(image, faces)
+
+    scripted = Counted(swap=4)
+    at_the_door(scripted, 4)
+    assert scripted.judged == 0
+    scripted = Counted(swap=4)
+    at_the_door(scripted, 10)
+    assert scripted.judged == 6
 
 
 def test_a_match_is_taken_back_when_the_face_turns_out_to_be_a_picture() -> None:
