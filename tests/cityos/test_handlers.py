@@ -41,6 +41,7 @@ def test_workers_of_one_share_divide_what_handlers_listen_to() -> None:
         "$share/town/kp1/+/u/res",
         "$share/town/kp1/+/u/gal",
         "kp1/+/u/st",
+        "kp1/+/u/rep",
     )
 
 

@@ -27,11 +27,10 @@ import click
 
 from agent.bench.broker import Broker
 from agent.bench.sync import boarding, city, syncing
-from agent.cityos.asks import new_id
 from agent.cityos.store import Store
 from agent.device.clock import SystemClock
 from agent.journal import Journal
-from agent.sync.commands import Replay
+from agent.sync.commands import Replay, replay_arguments
 from tests.fleet.run import peak_mb
 
 KEY = bytes(range(32))
@@ -187,7 +186,8 @@ def _ask(database: str, made: int) -> None:
     try:
         (row,) = store.devices()
         first = max(1, made - 500)
-        store.ask(Replay(new_id(), row.epoch, first, first + 400), DEVICE, 0)
+        wanted = replay_arguments(Replay(row.epoch, first, first + 400))
+        store.order(DEVICE, "replay", wanted, time.time_ns() // 1_000_000)
     finally:
         store.close()
 
