@@ -101,17 +101,19 @@ class Watchdog:
         self._gap_seconds = interval_seconds / 4
         self._monotonic = monotonic
         self._last: float | None = None
+        self._reloaded = False
 
     def begin_anew(self) -> None:
         """The service was reloaded: from the next turn on the usual interval counts again."""
-        self._last = None
+        self._last, self._reloaded = None, True
 
     def feed(self) -> None:
         """The loop has turned; send a sign of life if it is time to."""
         if self._gap_seconds <= 0:
             return
         now = self._monotonic()
-        if self._last is None:
+        if self._reloaded:
+            self._reloaded = False
             self._notifier.watch(self._interval_seconds)
         if self._last is None or now - self._last >= self._gap_seconds:
             self._last = now
