@@ -285,6 +285,27 @@ def test_a_restart_is_done_once_however_often_it_is_commanded(town: Town, tmp_pa
     assert (third.said(), ended) == ([("c1", "done")], ["restart"])
 
 
+def test_a_cut_between_a_deed_and_its_record_does_it_again_rather_than_never(
+    town: Town, tmp_path: Path
+) -> None:
+    ran: list[str] = []
+
+    def revoke(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        ran.append(arguments["key"])
+        return {"found": True}
+
+    first = Bench(town, tmp_path / "sync.json", handlers={"revoke-now": revoke})
+    payload = first.signed("revoke-now", arguments={"key": "ab"})
+    first.receive(payload)
+    until(lambda: ran == ["ab"])  # and the power goes before the sync thread hears of it
+    second = Bench(town, tmp_path / "sync.json", handlers={"revoke-now": revoke})
+    second.receive(payload)
+    until(lambda: second.said()[-1] == ("c1", "done"))
+    third = Bench(town, tmp_path / "sync.json", handlers={"revoke-now": revoke})
+    third.receive(payload)
+    assert (third.said(), ran) == ([("c1", "done")], ["ab", "ab"])
+
+
 def test_a_reload_to_settings_that_cannot_be_read_is_refused(town: Town) -> None:
     ended: list[str] = []
     ending = Ending(lambda: ["camera.kind: no such"], lambda: ended.append("reload"))
