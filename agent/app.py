@@ -7,9 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
 
 from agent import __version__
 from agent.device.clock import SystemClock
+from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard
 from agent.device.memory import return_freed
 from agent.device.notify import Notifier, Watchdog
@@ -17,29 +20,33 @@ from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
 from agent.errors import CameraError, JournalError
 from agent.feedback.front import Feedback
-from agent.hw.gpio import GpioLamps
-from agent.hw.mqtt import MqttLink
 from agent.hw.onnx import OpenSession, open_session
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
 from agent.identity.templates import TemplateSet
-from agent.joining import broker_tls, renewal
+from agent.joining import renewal
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import FILE_KINDS, door_networks, open_camera, recogniser, self_tested
+from agent.online import open_sync, revoking, without_arguments
+from agent.parts import (
+    FILE_KINDS,
+    door_networks,
+    gpio_lamps,
+    open_camera,
+    recogniser,
+    self_tested,
+)
 from agent.pipeline import Pipeline
 from agent.ports import Camera, Display, Lamps
 from agent.recognise import Step
 from agent.rules import both_sides, pack_change
-from agent.settings import FeedbackSettings, Settings
-from agent.sync.backoff import Backoff
-from agent.sync.commands import down_topics
-from agent.sync.state import SyncState
+from agent.settings import Settings
+from agent.steering import Steering, Trial
 from agent.sync.supervisor import Supervisor
-from agent.sync.uplink import UplinkLimits
-from agent.values import Message, Notice, Place
+from agent.values import Notice, Place
 from agent.vision.source import NewestFrame
+from agent.wire.records import key_of
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +76,16 @@ class Agent:
         place: Callable[[], Place] | None = None,
         watch: Callable[[Step], None] = no_watch,
         opener: OpenSession = open_session,
+        steering: Steering | None = None,
     ) -> None:
         """*camera*, *place* and *opener* (of networks) stand in for those of the settings; *watch*
-        sees every frame."""
+        sees every frame. *steering* takes settings from the city; without it they stay."""
+        self._steering = steering
+        self._trial = Trial(steering) if steering is not None else None
+        self._stop = threading.Event()
+        self._works = False
+        self.ended_for = ""  # or "reload", "restart", once ``run`` has returned for that
+        self.left_over = False  # the pipeline did not end in time: this process is not to go on
         self._opener = opener
         self._settings = settings
         self._ring = ring
@@ -157,12 +171,16 @@ class Agent:
                 for each in workers:
                     each.check()
                 self.feedback.tend()
+                self._judge_trial()
                 stop.wait(TICK_SECONDS)
         finally:
             self.health.state("stopping")
-            self._notifier.stopping()
+            if self.ended_for == "reload":
+                self._notifier.reloading()
+            else:
+                self._notifier.stopping()
             stop.set()
-            worker.join(2.0)
+            self.left_over = not worker.join(2.0)
 
     def drain(self, seconds: float) -> bool:
         """Wait at most *seconds* until the city has everything; True if it has."""
@@ -188,6 +206,7 @@ class Agent:
             self.feedback.show(Notice("ready"))
             self.health.state("ready")
             self._notifier.ready()
+            self._works = True
             rules = BoardingRules(
                 Pseudonyms(self._ring.pseudonym_key),
                 self._place,
@@ -328,66 +347,63 @@ class Agent:
             return None
 
         def open_lamps() -> Lamps:
-            self.lamps = _gpio_lamps(feedback)
+            self.lamps = gpio_lamps(feedback)
             return self.lamps
 
         return open_lamps
 
     def _open_sync(self) -> None:
-        sync, device = self._settings.sync, self._settings.device.name
-        if not sync.enabled:
+        if not self._settings.sync.enabled:
             self.health.detail("sync", {"enabled": False})
             return
-        state = SyncState(self._settings.state_directory / "sync.json")
-        supervisor = Supervisor(
-            device,
-            __version__,
+        supervisor = open_sync(
+            self._settings,
             journal=self._journal,
-            link=lambda will: _mqtt_link(self._settings, will),
-            state=state,
-            backoff=Backoff(
-                state, min_seconds=sync.retry_min_seconds, max_seconds=sync.retry_max_seconds
-            ),
-            limits=UplinkLimits(
-                batch_events=sync.batch_events,
-                batch_bytes=sync.batch_bytes,
-                batch_seconds=sync.batch_seconds,
-                inflight_batches=sync.inflight_batches,
-                ack_timeout_seconds=sync.ack_timeout_seconds,
-            ),
+            clock=self._clock,
+            handlers={
+                "status": without_arguments(lambda: asdict(self.health.snapshot())),
+                "diagnostics": without_arguments(self._diagnostics),
+                "revoke-now": revoking(self._revoke),
+            },
+            steering=self._steering,
+            end=self.end,
+            supervised=self._notifier.connected,
         )
         self.sync = supervisor
         self._opened.callback(supervisor.stop)
         self.health.watch_detail("sync", lambda: supervisor.status)
         self._renewal = renewal(self._settings, self._ring.audit_key())
         self.health.watch_alarms(self._renewal.alarms)
+        if self._steering is not None:
+            steering = self._steering
+            self.health.watch_alarms(lambda: steering.alarms)
 
+    def end(self, how: str) -> None:
+        """Have ``run`` return soon, so that the agent can begin anew: "reload", or "restart" of the
+        whole process. Any thread."""
+        log.info("the agent ends for a %s", how)
+        self.ended_for = how
+        self._stop.set()
 
-def _gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
-    return GpioLamps(
-        feedback.green_pin,
-        feedback.amber_pin,
-        feedback.red_pin,
-        feedback.buzzer_pin,
-        feedback.pin_factory,
-        feedback.show_seconds,
-    )
+    def _revoke(self, key: bytes) -> bool:
+        """All that is held of the resident whom galleries call *key* is destroyed."""
+        mine = [each.id for each in self._gallery.people() if key_of(each.id) == key]
+        for person in mine:
+            self._gallery.revoke(person)
+        return bool(mine)
 
+    def _diagnostics(self) -> dict[str, Any]:
+        with self._journal() as journal:
+            stats = asdict(journal.stats())
+        found = diagnostics(__version__, self._settings.state_directory)
+        return {**found, "camera": self._camera_status(), "journal": stats}
 
-def _mqtt_link(settings: Settings, will: Message) -> MqttLink:
-    sync, device = settings.sync, settings.device.name
-    return MqttLink(
-        sync.host,
-        sync.port,
-        client_id=device,
-        protocol=sync.protocol,
-        tls=broker_tls(settings),
-        username=sync.username,
-        password=sync.password.get_secret_value(),
-        keepalive_seconds=sync.keepalive_seconds,
-        subscriptions=down_topics(device),
-        will=will,
-    )
+    def _judge_trial(self) -> None:
+        state = self.source.trouble or f"camera {self.source.state}"
+        if self._trial is not None and not self._trial.goes_on(
+            works=self._works and self.source.counters.frames > 0, state=state
+        ):
+            self.end("reload")
 
 
 def _fixed_place(settings: Settings) -> Callable[[], Place]:

@@ -17,6 +17,7 @@ from agent.errors import ImageError, ModelError, SettingsError, UsageError
 from agent.hw.faceplugin import FacepluginDetector
 from agent.hw.file import FileCamera
 from agent.hw.folder import FolderCamera
+from agent.hw.gpio import GpioLamps
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
 from agent.hw.liveness import FacepluginLiveness
 from agent.hw.onnx import OpenSession, open_session
@@ -32,7 +33,7 @@ from agent.packs.store import InstalledPack, locate, locate_role
 from agent.ports import Camera, FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
 from agent.rules import both_sides, calibration_for
-from agent.settings import CameraSettings, Settings
+from agent.settings import CameraSettings, FeedbackSettings, Settings
 from agent.values import Frame
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
@@ -389,4 +390,16 @@ def enroller(settings: Settings, networks: Networks, *, min_images: int | None =
         quality_gate(settings).judge,
         min_images=settings.enrolment.min_images if min_images is None else min_images,
         max_views=settings.enrolment.max_views,
+    )
+
+
+def gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
+    """Lamps and buzzer on the pins of the settings."""
+    return GpioLamps(
+        feedback.green_pin,
+        feedback.amber_pin,
+        feedback.red_pin,
+        feedback.buzzer_pin,
+        feedback.pin_factory,
+        feedback.show_seconds,
     )

@@ -11,6 +11,7 @@ AGENT = Path(__file__).parent.parent / "agent"
 
 STAGES = ("vision", "identity", "journey", "journal", "sync", "feedback", "device", "packs")
 BASE = ("values", "errors", "ports")
+NEAR = ("steering", "online", "audit", "wire")  # what the agent has to do with its city
 # Each part and the parts it may import; its own folder always.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "values": (),
@@ -20,7 +21,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "mistakes": (),
     "settings_sources": ("errors",),
     "settings": ("errors", "overlay", "mistakes", "settings_sources"),
-    "steering": (*BASE, *STAGES, "wire", "settings", "overlay", "joining"),
+    "online": (*BASE, "sync", "wire", "hw", "settings", "steering", "joining"),
+    "steering": (*BASE, "sync", "wire", "settings", "overlay"),
     "wire": BASE,
     **dict.fromkeys(STAGES, BASE),
     "sync": (*BASE, "wire"),
@@ -39,7 +41,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "parts": (*BASE, *STAGES, "settings", "hw", "recognise", "rules"),
     "app": (
         *(*BASE, *STAGES, "settings", "hw"),
-        *("recognise", "pipeline", "parts", "joining", "steering", "rules"),
+        *("recognise", "pipeline", "parts", "joining", "rules", *NEAR),
     ),
     "bench": (
         *(*BASE, *STAGES, "settings", "hw"),

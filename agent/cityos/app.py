@@ -17,6 +17,7 @@ from agent.hw.mqtt import MqttLink
 from agent.hw.tls import Tls, tls_context
 from agent.sync.backoff import Backoff
 from agent.sync.state import SyncState
+from agent.wire.signed import Signer
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _MOST_QUEUED_ACKS = 20_000
@@ -64,11 +65,17 @@ def parse_broker(
 
 
 def build_city(
-    broker: Broker, store: Store, *, share: str = "", handlers: Sequence[Handler] = ()
+    broker: Broker,
+    store: Store,
+    *,
+    share: str = "",
+    handlers: Sequence[Handler] = (),
+    signer: Signer | None = None,
 ) -> CityService:
     """A city worker on *broker* and *store*; workers with one *share* name divide the work.
 
-    *handlers* answer what devices say beside events.
+    *handlers* answer what devices say beside events. *signer* signs commands and settings, for
+    devices that were provisioned; without one the worker can only ask others for replays.
 
     Raises LinkError at once for certificate files that cannot be used.
     """
@@ -90,4 +97,4 @@ def build_city(
         )
 
     backoff = Backoff(SyncState(None), min_seconds=0.5, max_seconds=30.0)
-    return CityService(link, Intake(store), backoff, handlers)
+    return CityService(link, Intake(store, signer=signer), backoff, handlers)

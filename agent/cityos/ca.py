@@ -169,17 +169,7 @@ class Authority:
 
     def signer(self, name: str) -> Signer:
         """What signs messages: "gallery", whose key may be kept offline, or "command"."""
-        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        try:
-            _check_mode(key)
-            return Signer(certificate.read_bytes(), key.read_bytes())
-        except OSError as error:
-            raise CityError(
-                f"the {name} signing key cannot be read: {error.filename}: {error.strerror}; if it "
-                "is kept elsewhere, sign there"
-            ) from error
-        except MessageError as error:
-            raise CityError(f"{key}: {error}") from error
+        return signer(self.directory, name)
 
     def _chain(self, leaf: x509.Certificate) -> bytes:
         return leaf.public_bytes(Encoding.PEM) + self._issuing.public_bytes(Encoding.PEM)
@@ -251,6 +241,22 @@ def _builder(
         .not_valid_before(begin)
         .not_valid_after(begin + BACKDATE + timedelta(days=days))
     )
+
+
+def signer(directory: Path, name: str) -> Signer:
+    """What signs messages as *name*, from its files in *directory* alone; a city worker that signs
+    commands need not have the issuing key. Raises CityError."""
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    try:
+        _check_mode(key)
+        return Signer(certificate.read_bytes(), key.read_bytes())
+    except OSError as error:
+        raise CityError(
+            f"the {name} signing key cannot be read: {error.filename}: {error.strerror}; if it "
+            "is kept elsewhere, sign there"
+        ) from error
+    except MessageError as error:
+        raise CityError(f"{key}: {error}") from error
 
 
 def _write_signer(

@@ -16,7 +16,7 @@ from agent.cityos.arrivals import Arrival
 from agent.cityos.sequence import Key
 from agent.cityos.store import Store
 from agent.errors import MessageError
-from agent.sync.commands import command_topic, decode_result, encode_replay
+from agent.sync.commands import encode_unsigned, read_replay
 from agent.sync.items import Lost, decode_item
 from agent.sync.messages import (
     Birth,
@@ -28,7 +28,17 @@ from agent.sync.messages import (
     unpack,
 )
 from agent.values import Message
+from agent.wire.control import (
+    Command,
+    command_topic,
+    config_topic,
+    decode_outcome,
+    decode_report,
+    sign_command,
+    sign_config,
+)
 from agent.wire.fields import FieldError, parse_topic
+from agent.wire.signed import Signer
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +49,7 @@ _MOST_EPOCHS = 8  # in one batch: a device that was salvaged a few times; more i
 class IntakeStatus:
     """Counted since the start. ``events`` counts repeats too; ``refused`` are messages.
 
-    ``asked`` counts replays asked of devices.
+    ``asked`` counts commands to devices, most of them replays of what is missing.
     """
 
     events: int = 0
@@ -53,8 +63,15 @@ class IntakeStatus:
 class Intake:
     """Takes what the link received; one thread."""
 
-    def __init__(self, store: Store, wall_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        wall_ms: Callable[[], int] | None = None,
+        signer: Signer | None = None,
+    ) -> None:
+        """*signer* signs commands and settings; without one there are only unsigned replays."""
         self._store = store
+        self._signer = signer
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
         self._events = self._rejected = self._refused = self._stale = self._commits = 0
         self._asked = 0
@@ -82,7 +99,10 @@ class Intake:
                     if message.payload:  # else somebody cleared the retained birth
                         states.append((device, decode_state(message.payload), message.retain))
                 elif kind == "u/res":
-                    self._store.result(device, decode_result(message.payload))
+                    self._store.result(device, decode_outcome(message.payload), now_ms)
+                elif kind == "u/rep":
+                    if message.payload:
+                        self._store.reported(device, decode_report(message.payload), now_ms)
                 else:
                     raise MessageError("not a topic the city listens to")
             except MessageError as error:
@@ -100,12 +120,25 @@ class Intake:
         return [Message(ack_topic(device), encode_ack(ack)) for (device, _), ack in acks.items()]
 
     def due(self) -> list[Message]:
-        """The commands by which devices are asked for what is missing, to be published now."""
-        asked = self._store.due(self._wall_ms())
-        self._asked += len(asked)
-        if asked:
-            log.info("%d ranges of events are asked for again", len(asked))
-        return [Message(command_topic(device), encode_replay(replay)) for device, replay in asked]
+        """Commands and settings for devices, to be published now."""
+        now_ms = self._wall_ms()
+        commands = self._store.due(now_ms, signed=self._signer is not None)
+        self._asked += len(commands)
+        if commands:
+            log.info("%d commands go out", len(commands))
+        messages = [
+            Message(command_topic(command.device), self._encoded(command)) for command in commands
+        ]
+        if self._signer is not None:
+            for config in self._store.configs_due(now_ms):
+                signed = sign_config(config, self._signer)
+                messages.append(Message(config_topic(config.device), signed, retain=True))
+        return messages
+
+    def _encoded(self, command: Command) -> bytes:
+        if self._signer is not None:
+            return sign_command(command, self._signer)
+        return encode_unsigned(command.id, read_replay(command.arguments))
 
     def _sort(self, device: str, items: list[Any], arrivals: dict[Key, Arrival]) -> None:
         named: list[tuple[str, int, Any]] = []

@@ -96,21 +96,37 @@ DEVICE = Table(
 )
 # Unix less monotonic time of a boot, for events whose clock was unknown when they were stored.
 CLOCK = Table("clock", METADATA, _key("device"), _key("boot"), _number("offset_ms"))
-# Replays a person asked for, until the device has answered.
-ASK = Table(
-    "ask",
+# What devices were commanded, until it is answered or its time is over, and what came of it.
+COMMAND = Table(
+    "command",
     METADATA,
     _key("id"),
     _text("device"),
-    _text("epoch"),
-    _number("first"),
-    _number("last"),
-    _flag("refused"),
+    _number("counter"),
+    _text("command"),
+    _text("arguments"),
     _number("made_ms"),
+    _number("expires_ms"),
     _number("sent_ms", nullable=True),
     _number("sends"),
     _text("state"),
-    _number("count", nullable=True),
+    _text("reason"),
+    _text("detail"),
+    _number("answered_ms", nullable=True),
+)
+# Settings set from here, every version.
+CONFIG = Table(
+    "config",
+    METADATA,
+    _key("device"),
+    _number("version", key=True),
+    _number("base"),
+    _text("settings"),
+    _text("state"),
+    _text("problems"),
+    _number("made_ms"),
+    _number("sent_ms", nullable=True),
+    _number("answered_ms", nullable=True),
 )
 # Residents enrolled at a device: ``sealed`` is base64, for the city's enrolment key alone, and goes
 # when the enrolment is settled. ``state`` is "new", then "taken" or "refused".

@@ -51,10 +51,11 @@ class Handler(Protocol):
 
 
 def subscriptions(share: str = "", handlers: Sequence[Handler] = ()) -> tuple[str, ...]:
-    """What one worker listens to; workers of one *share* divide all but births among them."""
+    """What one worker listens to; workers of one *share* divide all that is not kept among them."""
     prefix = f"$share/{share}/" if share else ""
     kinds = dict.fromkeys(["u/ev", "u/res", *(t for handler in handlers for t in handler.topics)])
-    return (*(f"{prefix}kp1/+/{kind}" for kind in kinds), "kp1/+/u/st")
+    # What the broker keeps it says to nobody who shares.
+    return (*(f"{prefix}kp1/+/{kind}" for kind in kinds), "kp1/+/u/st", "kp1/+/u/rep")
 
 
 class CityService:

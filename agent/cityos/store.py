@@ -7,7 +7,7 @@ device holds its row until the commit (PostgreSQL), or writes alone (SQLite).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,16 +15,18 @@ from sqlalchemy import Connection, Engine, Row, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.cityos import arrivals as arriving
-from agent.cityos import asks, health, streams, upkeep
+from agent.cityos import asks, configs, health, orders, streams, upkeep
 from agent.cityos.arrivals import Arrival
+from agent.cityos.configs import Version
 from agent.cityos.database import insert_for, open_engine, writing
 from agent.cityos.health import DeviceRow, Pulse
+from agent.cityos.orders import Ordered
 from agent.cityos.schema import DEVICE, EVENT, STREAM
 from agent.cityos.sequence import Key, note_gaps, of, run_on, spans
 from agent.errors import CityError
-from agent.sync.commands import Replay, Result
 from agent.sync.messages import Birth, Gone
 from agent.values import Ack
+from agent.wire.control import Command, Config, Outcome, Report
 
 __all__ = ["Arrival", "DeviceRow", "Key", "Store", "spans"]
 
@@ -85,23 +87,81 @@ class Store:
                 fresh[at] = self._state(db, row, state, retained, now_ms)
         return [fresh[at] for at in range(len(told))]
 
-    def due(self, now_ms: int) -> list[tuple[str, Replay]]:
-        """(device, command) for all that is missing without progress, or that a person asked for.
+    def due(self, now_ms: int, *, signed: bool = False) -> list[Command]:
+        """Commands for all that is missing without progress, and what a person ordered.
 
-        What is returned is noted as asked; another worker does not get it too.
+        What is returned is noted as sent; another worker does not get it too. Without *signed*
+        only what devices take unsigned.
         """
-        with self._write("replays cannot be noted") as db:
-            return asks.due(db, now_ms)
+        with self._write("commands cannot be noted") as db:
+            return [*asks.due(db, now_ms), *orders.due(db, now_ms, signed=signed)]
 
-    def ask(self, replay: Replay, device: str, now_ms: int) -> None:
-        """Have *device* asked for *replay* until it answers. Raises CityError if it is unknown."""
-        with self._write("the replay cannot be noted") as db:
-            asks.ask(db, self._insert, replay, device, now_ms)
+    def order(
+        self,
+        device: str,
+        command: str,
+        arguments: Mapping[str, Any],
+        now_ms: int,
+        *,
+        ttl_seconds: int = orders.TTL_SECONDS,
+    ) -> str:
+        """Have *device* commanded until it answers, or the time is over; the command's id.
 
-    def result(self, device: str, result: Result) -> None:
-        """Note what became of a replay that a person asked for; others are not waited for."""
+        Raises CityError if it is unknown.
+        """
+        made = orders.make(device, command, arguments, ttl_seconds, now_ms)
+        with self._write("the command cannot be noted") as db:
+            orders.order(db, self._insert, made)
+        return made.id
+
+    def result(self, device: str, outcome: Outcome, now_ms: int) -> None:
+        """Note what became of a command that a person ordered; others are not waited for."""
         with self._write("a result cannot be noted") as db:
-            asks.answered(db, device, result)
+            orders.answered(db, device, outcome, now_ms)
+
+    def commands(self, device: str | None = None, limit: int = 100) -> list[Ordered]:
+        """The newest commands, the newest last."""
+        with self._read() as db:
+            return orders.listed(db, device, limit)
+
+    def command(self, command_id: str) -> Ordered | None:
+        """One command and what has become of it."""
+        with self._read() as db:
+            return orders.found(db, command_id)
+
+    def configure(
+        self,
+        device: str,
+        values: configs.Values,
+        now_ms: int,
+        *,
+        unset: Collection[tuple[str, str]] = (),
+        base: int | None = None,
+        whole: bool = False,
+    ) -> Version:
+        """The next version of *device*'s settings; see ``configs.change``."""
+        with self._write("settings cannot be noted") as db:
+            return configs.change(
+                *(db, self._insert, device, values, unset),
+                base=base,
+                whole=whole,
+                now_ms=now_ms,
+            )
+
+    def configurations(self, device: str) -> list[Version]:
+        """All versions of *device*'s settings, the newest last."""
+        with self._read() as db:
+            return configs.history(db, device)
+
+    def configs_due(self, now_ms: int) -> list[Config]:
+        """Settings to be published now, noted as sent."""
+        with self._write("settings cannot be noted") as db:
+            return configs.due(db, now_ms)
+
+    def reported(self, device: str, report: Report, now_ms: int) -> None:
+        """Note what *device* says of its settings."""
+        with self._write("a report cannot be noted") as db:
+            configs.reported(db, self._insert, device, report, now_ms)
 
     def events(
         self, device: str | None = None, since: int = 0, limit: int = 100

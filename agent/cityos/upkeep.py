@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
-from agent.cityos import asks, enrolments
+from agent.cityos import enrolments, orders
 from agent.cityos.schema import DEVICE, EVENT, GAP, REJECTED, STREAM
 from agent.cityos.sequence import Key, of, spans
 from agent.errors import CityError, UsageError
-from agent.sync.commands import Replay
+from agent.sync.commands import Replay, replay_arguments
 
 
 def quarantine(db: Connection, device: str | None) -> list[dict[str, Any]]:
@@ -49,8 +49,10 @@ def release(
     by_epoch = _refused(db, device, seq)
     for epoch, numbers in by_epoch.items():
         for first, last in spans(numbers):
-            replay = Replay(asks.new_id(), epoch, first, last, refused=True)
-            asks.ask(db, insert, replay, device, now_ms)
+            wanted = replay_arguments(Replay(epoch, first, last, refused=True))
+            orders.order(
+                db, insert, orders.make(device, "replay", wanted, orders.TTL_SECONDS, now_ms)
+            )
     return bool(row.aside) and seq is None, sum(map(len, by_epoch.values()))
 
 

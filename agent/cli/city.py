@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from agent.cli.city_common import ca_option
 from agent.cli.city_identity import CityGroup
 from agent.cli.city_upkeep import (
     backup,
@@ -28,6 +29,7 @@ from agent.errors import CityError
 if TYPE_CHECKING:
     from agent.cityos.service import CityService
     from agent.cityos.store import Store
+    from agent.wire.signed import Signer
 
 _POLL_SECONDS = 0.2
 
@@ -59,6 +61,7 @@ def command() -> None:
 @click.option("--ca", type=_file, help="Authority of the broker; default: the system's.")
 @click.option("--certificate", type=_file, help="This side's certificate.")
 @click.option("--key", type=_file, help="Its private key.")
+@ca_option
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
@@ -72,9 +75,15 @@ def serve(
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
+    ca_directory: Path,
     metrics_port: int | None,
 ) -> None:
-    """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C."""
+    """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C.
+
+    With the authority's command key (command.key and command.pem in --ca-directory) it also signs
+    commands and settings for devices. Without one it only asks devices that were never provisioned
+    for what is missing.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,14 +94,16 @@ def serve(
     found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
     store = open_store(database, create=True)
     try:
-        service = build_city(found, store, share=share)
+        signer = _command_signer(ca_directory)
+        service = build_city(found, store, share=share, signer=signer)
         stop_metrics = _serve_metrics(service, store, metrics_port)
         service.start()
         announced = False
         while not stop.wait(_POLL_SECONDS):
             if service.ready and not announced:
                 announced = True
-                click.echo(f"city side ready: broker {found.host}:{found.port}")
+                signs = ", signs commands" if signer is not None else ""
+                click.echo(f"city side ready: broker {found.host}:{found.port}{signs}")
         service.stop()
         stop_metrics()
     finally:
@@ -160,6 +171,15 @@ def devices(database: str, as_json: bool) -> None:
         )
         for alarm in row.alarms:
             click.echo(f"{'':<20} ALARM {alarm}")
+
+
+def _command_signer(directory: Path) -> Signer | None:
+    """What signs commands; None where there is no such key."""
+    if not (directory / "command.key").exists():
+        return None
+    from agent.cityos.ca import signer
+
+    return signer(directory, "command")
 
 
 def _serve_metrics(service: CityService, store: Store, port: int | None) -> Callable[[], None]:

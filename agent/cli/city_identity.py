@@ -13,6 +13,8 @@ COMMANDS = {
     "broker-config": ("agent.cli.city_ca", "broker_config"),
     "claim": ("agent.cli.city_device", "claim"),
     "device": ("agent.cli.city_device", "device"),
+    "command": ("agent.cli.city_command", "command"),
+    "settings": ("agent.cli.city_settings", "settings"),
 }
 
 

@@ -101,8 +101,7 @@ def replay(database: str, device: str, epoch: str | None, first: int, last: int 
     What is missing a running 'kaopass city serve' asks for by itself. At most a million numbers at
     a time; repeats change nothing.
     """
-    from agent.cityos.asks import new_id
-    from agent.sync.commands import MAX_REPLAY, Replay
+    from agent.sync.commands import MAX_REPLAY, Replay, replay_arguments
 
     last = first + MAX_REPLAY - 1 if last is None else last
     if not first <= last < first + MAX_REPLAY:
@@ -117,9 +116,9 @@ def replay(database: str, device: str, epoch: str | None, first: int, last: int 
                 f"{device} has {len(matching)} epochs that begin with {wanted!r}: "
                 "see 'kaopass city devices --json'"
             )
-        command = Replay(new_id(), matching[0], first, last)
-        store.ask(command, device, _now_ms())
-    click.echo(f"{device} will be asked for {matching[0][:8]} {first} to {last}: {command.id}")
+        arguments = replay_arguments(Replay(matching[0], first, last))
+        name = store.order(device, "replay", arguments, _now_ms())
+    click.echo(f"{device} will be asked for {matching[0][:8]} {first} to {last}: {name}")
 
 
 @click.command("prune")

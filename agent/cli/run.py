@@ -7,12 +7,17 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.common import open_ring, settings_option
-from agent.settings import Settings, load
+from agent.errors import KaopassError
+
+if TYPE_CHECKING:
+    from agent.device.notify import Notifier, Watchdog
+    from agent.settings import Settings
+    from agent.steering import Steering
 
 
 @click.command("run")
@@ -36,35 +41,84 @@ def command(
     the result, and syncs to the city. Ask it how it is with `kaopass status`.
     """
     # Before the slow imports: being told to stop while starting is no failure either.
-    stop = threading.Event()
+    told = _Told()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: told.stop())
     from agent.device.memory import return_large_buffers
 
     return_large_buffers()
-    from agent.app import Agent
     from agent.device.notify import from_environment
     from agent.parts import camera_overrides
+    from agent.steering import Steering
 
     overrides: dict[str, dict[str, Any]] = {}
     if source is not None:
         overrides["camera"] = camera_overrides(source)
     if keys is not None:
         overrides["keys"] = {"source": keys}
-    settings = load(settings_file, overrides)
+    steering = Steering(settings_file, overrides)
     # journald adds time and unit; a terminal does not need them.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     notifier, watchdog = from_environment()
+    while _run_once(steering, told, notifier, watchdog, until_end=until_end, as_json=as_json):
+        watchdog.begin_anew()
+    notifier.close()
+
+
+class _Told:
+    """Whether somebody wants the agent to stop; each run of it has an event of its own."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._event = threading.Event()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self._event.set()
+
+    def next_run(self) -> threading.Event:
+        """What ends the next run."""
+        self._event = threading.Event()
+        if self.stopped:
+            self._event.set()
+        return self._event
+
+
+def _run_once(
+    steering: Steering,
+    told: _Told,
+    notifier: Notifier,
+    watchdog: Watchdog,
+    *,
+    until_end: bool,
+    as_json: bool,
+) -> bool:
+    """Run the agent until it ends; True if it is to begin anew in this process."""
+    from agent.app import Agent
+
+    settings = steering.begin()
     agent = Agent(
         settings,
         open_ring(settings),
         displays=_displays(settings, as_json),
         notifier=notifier,
         watchdog=watchdog,
+        steering=steering,
     )
-    with agent:
-        agent.run(stop, until_end=until_end)
-    notifier.close()
+    try:
+        with agent:
+            agent.run(told.next_run(), until_end=until_end)
+    except KaopassError as error:
+        # With settings from the city on trial, those before are put back instead.
+        if told.stopped or not steering.failed(str(error)):
+            raise
+        return True
+    if told.stopped or not agent.ended_for:
+        return False
+    if agent.ended_for == "restart" or agent.left_over:
+        # Not 0, for systemd starts again what failed, and not 2, which it does not.
+        sys.exit(1)
+    return True
 
 
 def _displays(settings: Settings, as_json: bool) -> list[Any]:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 log = logging.getLogger(__name__)
 
 
+_RELOAD_SECONDS = 60  # as the unit's TimeoutStartSec
+
+
 class Notifier:
     """Datagrams to systemd's notify socket; without one every call does nothing.
 
@@ -48,6 +51,16 @@ class Notifier:
         """The service is on its way out."""
         self._send("STOPPING=1")
 
+    def reloading(self) -> None:
+        """The service begins anew in this process, which may take as long as a start."""
+        # The clock is for Type=notify-reload; the longer watchdog because nobody feeds it now.
+        now_us = time.monotonic_ns() // 1_000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={now_us}\nWATCHDOG_USEC={_RELOAD_SECONDS}000000")
+
+    def watch(self, seconds: float) -> None:
+        """From here on expect a sign of life within *seconds*."""
+        self._send(f"WATCHDOG_USEC={round(seconds * 1e6)}")
+
     def close(self) -> None:
         """Close the socket; later calls do nothing."""
         if self._socket is not None:
@@ -84,15 +97,24 @@ class Watchdog:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._notifier = notifier
+        self._interval_seconds = interval_seconds
         self._gap_seconds = interval_seconds / 4
         self._monotonic = monotonic
         self._last: float | None = None
+        self._reloaded = False
+
+    def begin_anew(self) -> None:
+        """The service was reloaded: from the next turn on the usual interval counts again."""
+        self._last, self._reloaded = None, True
 
     def feed(self) -> None:
         """The loop has turned; send a sign of life if it is time to."""
         if self._gap_seconds <= 0:
             return
         now = self._monotonic()
+        if self._reloaded:
+            self._reloaded = False
+            self._notifier.watch(self._interval_seconds)
         if self._last is None or now - self._last >= self._gap_seconds:
             self._last = now
             self._notifier.watchdog()

@@ -19,6 +19,7 @@ class WatchedDuty:
         self._duty = duty
         self._topics = tuple(duty.topics)
         self._up = False
+        self._refused = 0
         self.failures = 0
 
     def listens_to(self, topic: str) -> bool:
@@ -49,7 +50,9 @@ class WatchedDuty:
         except LinkError:
             raise  # the connection's end, which is everybody's
         except MessageError as error:
-            log.warning("a message from the city was refused: %s", error)
+            self._refused += 1
+            if _worth_saying(self._refused):
+                log.warning("message %d from the city is refused: %s", self._refused, error)
             return False
         # Whatever defect there is, events must go on leaving and other duties go on.
         except Exception as error:  # noqa: BLE001
@@ -58,7 +61,7 @@ class WatchedDuty:
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
-        if self.failures & (self.failures - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
+        if _worth_saying(self.failures):
             log.error(
                 "%s failed, %d times by now: %s",
                 type(self._duty).__name__,
@@ -66,3 +69,8 @@ class WatchedDuty:
                 error,
                 exc_info=None if isinstance(error, KaopassError) else error,
             )
+
+
+def _worth_saying(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th ...: a flood of nonsense must not become one of log lines."""
+    return count & (count - 1) == 0

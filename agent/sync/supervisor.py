@@ -17,13 +17,8 @@ from typing import Any
 from agent.errors import KaopassError, LinkError, MessageError
 from agent.ports import Duty, Link, Outbox
 from agent.sync.backoff import Backoff
-from agent.sync.commands import (
-    Executed,
-    command_topic,
-    decode_command,
-    encode_result,
-    result_topic,
-)
+from agent.sync.commanded import Commands
+from agent.sync.commands import Replay
 from agent.sync.duties import WatchedDuty
 from agent.sync.messages import (
     Birth,
@@ -95,10 +90,15 @@ class Supervisor:
         backoff: Backoff,
         limits: UplinkLimits = UplinkLimits(),  # noqa: B008 - frozen
         birth_seconds: float = BIRTH_SECONDS,
+        commands: Commands | None = None,
         duties: Sequence[Duty] = (),
         standing: Callable[[], Standing] = Standing,
     ) -> None:
-        """*link* must also listen to the topics of *duties*; *standing* goes into each birth."""
+        """*link* must also listen to the topics of *duties*; *standing* goes into each birth.
+
+        *commands* is the duty that obeys the city; by default that of a device which was never
+        provisioned.
+        """
         self._device = device
         self._software = software
         self._open_journal = journal
@@ -115,9 +115,11 @@ class Supervisor:
         self._connections = 0
         self._counted_ms = -_COUNT_MS
         self._birth_ms = round(birth_seconds * 1000)
-        self._duties = [WatchedDuty(duty) for duty in duties]
+        self._commands = commands or Commands(device, state)
+        self._commands.replay_with(self._replay)
+        self._duties = [WatchedDuty(duty) for duty in (self._commands, *duties)]
         self._standing = standing
-        self._executed = Executed(state.commands, state.keep_command)
+        self._uplink: Uplink | None = None
         self._born_as: Birth | None = None
         self._born_ms = 0
 
@@ -165,6 +167,7 @@ class Supervisor:
 
     def _with_journal(self, outbox: Outbox) -> None:
         uplink = Uplink(outbox, self._publish_batch, self._limits, self._totals)
+        self._uplink = uplink
         while not self._stop.is_set():
             connection = self._state.next_connection()
             link = self._make_link(Message(state_topic(self._device), encode_gone(connection)))
@@ -196,12 +199,8 @@ class Supervisor:
                 if isinstance(event, LinkUp):
                     up_since_ms = _mono_ms()
                     self._born(link, uplink, connection)
-                elif event.topic == ack_topic(self._device) and uplink.receive_ack(
-                    event.payload, _mono_ms()
-                ):
-                    self._backoff.succeeded()  # the whole way works
-                elif event.topic == command_topic(self._device):
-                    self._command(link, uplink, event.payload)
+                elif event.topic == ack_topic(self._device):
+                    self._acked(uplink, event.payload)
                 else:
                     self._on_duty(event)
             if up_since_ms is not None:
@@ -267,22 +266,21 @@ class Supervisor:
         if birth != told or (late and birth != born):
             self._publish_birth(link, birth)
 
-    def _command(self, link: Link, uplink: Uplink, payload: bytes) -> None:
-        """Carry out a command of the city's, or count it as nonsense."""
-        try:
-            command = decode_command(payload)
-        except MessageError as error:
-            self._totals.rejected_messages += 1
-            if self._totals.rejected_messages == 1:
-                log.warning("a command was ignored: %s", error)
-            return
-        result = self._executed.once(command, uplink.replay)
-        log.info("the city asked for events again: %d go out (%s)", result.count, result.state)
-        self._update(commands=self._status.commands + 1)
-        link.publish(result_topic(self._device), encode_result(result))
-        if self._born_as is not None:
-            # Whoever asks lacks something, perhaps more than it knows: tell it what there is now.
-            self._publish_birth(link, self._birth(uplink, self._born_as.connection))
+    def _acked(self, uplink: Uplink, payload: bytes) -> None:
+        if uplink.receive_ack(payload, _mono_ms()):
+            self._backoff.succeeded()  # the whole way works
+            self._commands.time.learn(self._totals.server_time_ms)
+
+    def _replay(self, replay: Replay) -> int:
+        """For the duty that obeys the city. Raises MessageError."""
+        link, uplink, born = self._link, self._uplink, self._born_as
+        if link is None or uplink is None or born is None:
+            raise MessageError("nothing can be sent again before the first connection")
+        count = uplink.replay(replay)
+        log.info("the city asked for events again: %d go out", count)
+        # Whoever asks lacks something, perhaps more than it knows: tell it what there is now.
+        self._publish_birth(link, self._birth(uplink, born.connection))
+        return count
 
     def _count(self, uplink: Uplink, now_ms: int) -> None:
         landed = self._status.in_flight > 0 and uplink.in_flight == 0
@@ -297,6 +295,7 @@ class Supervisor:
             rejected_messages=self._totals.rejected_messages,
             last_ack_mono_ms=self._totals.last_ack_mono_ms,
             replayed=self._totals.replayed,
+            commands=self._commands.carried_out,
             duty_failures=sum(duty.failures for duty in self._duties),
         )
 

@@ -63,6 +63,7 @@ class Totals:
     resent_batches: int = 0
     replayed: int = 0
     last_ack_mono_ms: int | None = None
+    server_time_ms: int = 0  # the city's, in its last ack
 
 
 @dataclass(slots=True)
@@ -215,6 +216,7 @@ class Uplink:
             self._nonsense_logged = True
             return False
         self._totals.last_ack_mono_ms = now_ms
+        self._totals.server_time_ms = ack.server_time_ms
         for batch in self._flight:
             if batch.epoch == ack.epoch:
                 self._land(batch, ack)

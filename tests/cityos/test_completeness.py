@@ -15,10 +15,11 @@ from agent.cityos.database import open_engine
 from agent.cityos.schema import METADATA
 from agent.cityos.store import Arrival, Store
 from agent.errors import CityError, UsageError
-from agent.sync.commands import Replay, Result
+from agent.sync.commands import Replay, read_replay, replay_arguments
 from agent.sync.items import Lost
 from agent.sync.messages import Birth, Bounds, Gone, Offset
 from agent.values import Ack, Moment, Nack, StoredEvent
+from agent.wire.control import Outcome
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 DEVICE = "bus-1"
@@ -50,7 +51,13 @@ def born(
 
 
 def asked(store: Store, now_ms: int) -> list[tuple[int, int]]:
-    return [(replay.first, replay.last) for _, replay in store.due(now_ms)]
+    return [(replay.first, replay.last) for replay in replays(store, now_ms)]
+
+
+def replays(store: Store, now_ms: int) -> list[Replay]:
+    due = store.due(now_ms)
+    assert all((command.device, command.command) == (DEVICE, "replay") for command in due)
+    return [read_replay(command.arguments) for command in due]
 
 
 def test_exactly_what_is_missing_is_asked_for_after_a_while_without_progress(store: Store) -> None:
@@ -79,7 +86,7 @@ def test_a_device_that_is_away_or_lost_its_journal_is_not_asked(store: Store) ->
     store.state(DEVICE, Gone(1), 1_000)
     assert asked(store, 60_000) == []
     born(store, 2, last=5, epoch=OTHER_EPOCH)
-    assert [r.epoch for _, r in store.due(120_000)] == [OTHER_EPOCH]
+    assert [replay.epoch for replay in replays(store, 120_000)] == [OTHER_EPOCH]
     assert any("no longer has that journal" in alarm for alarm in store.devices()[0].alarms)
 
 
@@ -212,8 +219,7 @@ def test_a_refused_event_is_offered_again_when_a_person_releases_it(store: Store
     born(store, last=3)
     arrive(store, 1, 3, rejected={2: "bad_kind"})
     assert store.release(DEVICE, 2, 1_000) == (False, 1)
-    ((device, replay),) = store.due(1_000)
-    assert (device, replay.first, replay.last, replay.refused) == (DEVICE, 2, 2, True)
+    assert replays(store, 1_000) == [Replay(EPOCH, 2, 2, refused=True)]
     arrive(store, 2)
     assert store.quarantine() == []
 
@@ -229,15 +235,15 @@ def test_a_dropped_event_is_a_gap_for_good(store: Store) -> None:
 def test_what_a_person_asks_for_is_repeated_until_the_device_answers(store: Store) -> None:
     born(store, last=9)
     arrive(store, *range(1, 10))
-    store.ask(Replay("mine", EPOCH, 2, 3), DEVICE, 1_000)
+    mine = store.order(DEVICE, "replay", replay_arguments(Replay(EPOCH, 2, 3)), 1_000)
     assert asked(store, 1_000) == [(2, 3)]
     assert asked(store, 1_000 + AGAIN_MS) == [(2, 3)]
-    store.result("bus-2", Result("mine", "done", 2))  # another device's word counts for nothing
+    store.result("bus-2", Outcome(mine, "done"), 2_000)  # another device's word counts for nothing
     assert asked(store, 1_000 + 2 * AGAIN_MS) == [(2, 3)]
-    store.result(DEVICE, Result("mine", "done", 2))
+    store.result(DEVICE, Outcome(mine, "done", detail={"count": 2}), 2_000)
     assert asked(store, 1_000 + 3 * AGAIN_MS) == []
     with pytest.raises(CityError, match="no device called"):
-        store.ask(Replay("x", EPOCH, 1, 1), "bus-9", 1_000)
+        store.order("bus-9", "ping", {}, 1_000)
 
 
 def test_pruned_events_are_gone_and_a_late_repeat_does_not_bring_them_back(store: Store) -> None:

@@ -41,25 +41,30 @@ def test_workers_of_one_share_divide_what_handlers_listen_to() -> None:
         "$share/town/kp1/+/u/res",
         "$share/town/kp1/+/u/gal",
         "kp1/+/u/st",
+        "kp1/+/u/rep",
     )
 
 
-def heard(link: MqttLink, wanted: int) -> list[Message]:
-    found: list[Message] = []
+class Listener:
+    """A device's link, connected, and every message it has received."""
 
-    def enough() -> bool:
-        found.extend(event for event in link.turn(0.05) if isinstance(event, Message))
-        return len(found) >= wanted
+    def __init__(self, port: int, *topics: str) -> None:
+        self.link = MqttLink("127.0.0.1", port, client_id="bus-1", subscriptions=topics)
+        self._events: list[object] = []
+        self.link.open()
+        until(lambda: LinkUp() in self._turn(), what="the link")
 
-    until(enough, what=f"{wanted} messages")
-    return found
+    def heard(self, wanted: int) -> list[bytes]:
+        until(lambda: len(self._messages(self._turn())) >= wanted, what=f"{wanted} messages")
+        return [message.payload for message in self._messages(self._events)]
 
+    def _turn(self) -> list[object]:
+        self._events += self.link.turn(0.05)
+        return self._events
 
-def device_link(port: int, *topics: str) -> MqttLink:
-    link = MqttLink("127.0.0.1", port, client_id="bus-1", subscriptions=topics)
-    link.open()
-    until(lambda: any(isinstance(event, LinkUp) for event in link.turn(0.05)))
-    return link
+    @staticmethod
+    def _messages(events: list[object]) -> list[Message]:
+        return [event for event in events if isinstance(event, Message)]
 
 
 def test_a_handler_gets_its_topic_and_its_answers_are_published(
@@ -70,23 +75,17 @@ def test_a_handler_gets_its_topic_and_its_answers_are_published(
     service.start()
     try:
         assert service.wait_ready(10)
-        link = device_link(mosquitto.port, "kp1/bus-1/d/#")
-        link.publish("kp1/bus-1/u/gal", b"hello")
-        link.publish("kp1/bus-1/u/ev", b"nonsense")  # the intake's
-        answers = heard(link, 4)
-        link.close()
-        assert [message.payload for message in answers] == [
-            b"hello",
-            b"head 0",
-            b"head 1",
-            b"head 2",
-        ]
+        device = Listener(mosquitto.port, "kp1/bus-1/d/#")
+        device.link.publish("kp1/bus-1/u/gal", b"hello")
+        device.link.publish("kp1/bus-1/u/ev", b"nonsense")  # the intake's
+        assert device.heard(4) == [b"hello", b"head 0", b"head 1", b"head 2"]
+        device.link.close()
         until(lambda: service.status.refused_messages == 1)
         assert [message.payload for message in echo.heard] == [b"hello"]
         # Only what asked for it is kept by the broker for whoever comes later.
-        late = device_link(mosquitto.port, "kp1/bus-1/d/gal/#")
-        assert [message.payload for message in heard(late, 1)] == [b"head 2"]
-        late.close()
+        late = Listener(mosquitto.port, "kp1/bus-1/d/gal/#")
+        assert late.heard(1) == [b"head 2"]
+        late.link.close()
     finally:
         assert service.stop()
         store.close()
@@ -104,11 +103,11 @@ def test_a_handler_that_fails_does_not_end_the_intake(
     service.start()
     try:
         assert service.wait_ready(10)
-        link = device_link(mosquitto.port, "kp1/bus-1/d/#")
-        link.publish("kp1/bus-1/u/gal", b"hello")
+        device = Listener(mosquitto.port, "kp1/bus-1/d/#")
+        device.link.publish("kp1/bus-1/u/gal", b"hello")
         until(lambda: "defect" in service.trouble)
         until(lambda: service.ready and not service.trouble)
-        link.close()
+        device.link.close()
     finally:
         assert service.stop()
         store.close()

@@ -13,9 +13,9 @@ from agent.cityos import asks
 from agent.cityos.app import Broker
 from agent.cityos.store import Store
 from agent.hw.mqtt import MqttLink
-from agent.sync.commands import command_topic
 from agent.sync.messages import ack_topic, events_topic, state_topic
 from agent.values import LinkUp, Moment
+from agent.wire.control import command_topic
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
 from tests.mosquitto import Mosquitto, mosquitto, until

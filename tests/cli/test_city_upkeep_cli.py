@@ -15,6 +15,7 @@ from agent.cityos.store import Arrival, Store
 from agent.cli.city import command
 from agent.errors import CityError, KaopassError, UsageError
 from agent.hw.mosquitto import free_port
+from agent.sync.commands import read_replay
 from agent.sync.messages import Birth, Bounds
 from tests.events import EPOCH, stored
 
@@ -44,9 +45,10 @@ def run(database: str, *arguments: str) -> Result:
 
 def due(database: str) -> list[tuple[str, int, int, bool]]:
     store = Store(database)
-    asked = [(name, r.first, r.last, r.refused) for name, r in store.due(1_790_000_000_000)]
+    commands = store.due(1_790_000_000_000)
     store.close()
-    return asked
+    replays = [(command.device, read_replay(command.arguments)) for command in commands]
+    return [(name, replay.first, replay.last, replay.refused) for name, replay in replays]
 
 
 def test_the_quarantine_names_refused_events_and_devices_set_aside(database: str) -> None:

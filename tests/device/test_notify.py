@@ -112,3 +112,23 @@ def test_a_manager_that_does_not_read_never_blocks_the_loop(tmp_path: Path) -> N
         for _ in range(5000):  # far more than the socket's queue holds
             notifier.watchdog()
         notifier.close()
+
+
+def test_a_reload_has_the_time_of_a_start_and_then_the_usual_watch(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with manager(address) as listener:
+        notifier = Notifier(address)
+        watchdog = Watchdog(notifier, 10.0, Clock())
+        watchdog.feed()
+        notifier.reloading()
+        watchdog.begin_anew()
+        watchdog.feed()
+        watchdog.feed()
+        notifier.close()
+        first, reloading, *after = received(listener)
+    assert first == "WATCHDOG=1"
+    assert [line.split("=")[0] for line in reloading.splitlines()] == [
+        *("RELOADING", "MONOTONIC_USEC", "WATCHDOG_USEC"),
+    ]
+    assert reloading.endswith("WATCHDOG_USEC=60000000")
+    assert after == ["WATCHDOG_USEC=10000000", "WATCHDOG=1"]

@@ -11,8 +11,7 @@ from collections import Counter
 
 from agent.bench.sync import boarding
 from agent.errors import MessageError
-from agent.sync.commands import Result as CommandResult
-from agent.sync.commands import decode_command, down_topics, encode_result, result_topic
+from agent.sync.commands import decode_unsigned, down_topics
 from agent.sync.items import encode_event
 from agent.sync.messages import (
     Birth,
@@ -25,6 +24,7 @@ from agent.sync.messages import (
     state_topic,
 )
 from agent.values import StoredEvent
+from agent.wire.control import Outcome, encode_outcome, result_topic
 from tests.fleet.mqtt import Connection
 
 RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 1.0, 300.0
@@ -119,9 +119,9 @@ class SimulatedDevice:
             del self._waiting[seq]
 
     def _replay(self, payload: bytes) -> None:
-        command = decode_command(payload)
+        name, command = decode_unsigned(payload)
         wanted = range(command.first, min(command.last, len(self._all)) + 1)
         self._send([self._all[seq - 1] for seq in wanted])
-        result = CommandResult(command.id, "done", len(wanted))
+        outcome = Outcome(name, "done", detail={"count": len(wanted)})
         assert self._connection is not None
-        self._connection.publish(result_topic(self.name), encode_result(result))
+        self._connection.publish(result_topic(self.name), encode_outcome(outcome))

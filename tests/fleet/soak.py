@@ -31,11 +31,10 @@ import click
 from agent.bench.broker import Address, Broker
 from agent.bench.process import memory_mb, status
 from agent.bench.sync import boarding, city, syncing
-from agent.cityos.asks import new_id
 from agent.cityos.store import Store
 from agent.device.clock import SystemClock
 from agent.journal import Journal
-from agent.sync.commands import Replay
+from agent.sync.commands import Replay, replay_arguments
 from tests.faults.network import Proxy
 from tests.fleet.verdict import compare
 
@@ -202,7 +201,8 @@ class Town:
         try:
             (row,) = store.devices()
             first = max(1, self.made - 500)
-            store.ask(Replay(new_id(), row.epoch, first, first + 400), DEVICE, 0)
+            wanted = replay_arguments(Replay(row.epoch, first, first + 400))
+            store.order(DEVICE, "replay", wanted, time.time_ns() // 1_000_000)
         finally:
             store.close()
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.app import _mqtt_link
 from agent.cli.common import open_ring
 from agent.hw.mosquitto import free_port
 from agent.journal import Journal
+from agent.online import mqtt_link
 from agent.settings import load
 from agent.sync.backoff import Backoff
+from agent.sync.commands import down_topics
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from tests.events import make_event
@@ -120,7 +121,7 @@ def _acknowledge_one(settings_file: Path) -> None:
         "bus-1",
         "test",
         journal=journal,
-        link=lambda will: _mqtt_link(settings, will),
+        link=lambda will: mqtt_link(settings, down_topics("bus-1"), will),
         state=state,
         backoff=Backoff(state, min_seconds=0.1, max_seconds=1.0),
     )

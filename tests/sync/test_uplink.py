@@ -242,7 +242,7 @@ def test_limits_beyond_the_protocol_are_refused() -> None:
 
 
 def replay(first: int, last: int, *, epoch: str = EPOCH, refused: bool = False) -> Replay:
-    return Replay("r1", epoch, first, last, refused)
+    return Replay(epoch, first, last, refused)
 
 
 def test_a_replay_sends_exactly_what_was_asked_for_again() -> None:

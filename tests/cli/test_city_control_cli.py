@@ -1,0 +1,134 @@
+"""``kaopass city command`` and ``settings``: noted, shown, waited for, and mistakes told."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cityos.store import Store
+from agent.cli.city import command
+from agent.errors import CityError, SettingsError, UsageError
+from agent.sync.messages import Birth, Bounds
+from agent.wire.control import Outcome, Report
+from tests.events import EPOCH
+from tests.mosquitto import until
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    path = str(tmp_path / "city.db")
+    with closing(Store(path)) as store:
+        store.state("bus-1", Birth(1, EPOCH, (Bounds(EPOCH, 1, 0),), "0.1.0"), 1_000)
+    return path
+
+
+def run(database: str, *arguments: str) -> Result:
+    result = CliRunner().invoke(command, [*arguments, "--database", database])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def told(database: str, *arguments: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(run(database, *arguments, "--json").stdout)
+    return found
+
+
+def test_a_command_is_noted_shown_and_listed(database: str) -> None:
+    made = told(database, "command", "bus-1", "ping")
+    assert (made["device"], made["command"], made["state"]) == ("bus-1", "ping", "waiting")
+    assert told(database, "command", "send", "bus-1", "revoke-now", "--key", KEY)["arguments"] == {
+        "key": KEY
+    }
+    listed = run(database, "command", "list").stdout.splitlines()
+    assert [line.split()[2] for line in listed] == ["ping", "revoke-now"]
+    assert run(database, "command", "list", "--device", "bus-2").stdout == "no commands\n"
+
+
+def test_waiting_prints_the_answer_and_fails_without_one(database: str) -> None:
+    def answer() -> None:
+        with closing(Store(database)) as store:
+            until(store.commands)
+            store.result("bus-1", Outcome(store.commands()[0].id, "done", detail={"a": 1}), 2_000)
+
+    device = threading.Thread(target=answer)
+    device.start()
+    made = told(database, "command", "bus-1", "status", "--wait", "20")
+    device.join()
+    assert (made["state"], made["detail"]) == ("done", {"a": 1})
+    begun = time.monotonic()
+    with pytest.raises(CityError, match="ping is waiting"):
+        run(database, "command", "bus-1", "ping", "--wait", "0.3")
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("revoke-now",), "needs --key"),
+        (("revoke-now", "--key", "ABC"), "needs --key"),
+        (("ping", "--key", KEY), "not for ping"),
+    ],
+)
+def test_a_wrong_command_is_not_noted(
+    database: str, arguments: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        run(database, "command", "bus-1", *arguments)
+    assert run(database, "command", "bus-1", "format-disk").exit_code == 2
+    with pytest.raises(CityError, match="ever spoke"):
+        run(database, "command", "bus-9", "ping")
+    assert run(database, "command", "list").stdout == "no commands\n"
+
+
+def test_settings_are_set_shown_and_refusals_explained(database: str) -> None:
+    changes = ("vision.max_faces=5", "place.name=泉7号", 'camera.kind="v4l2"')
+    made = told(database, "settings", "set", "bus-1", *changes)
+    assert (made["version"], made["base"]) == (1, 0)
+    assert made["settings"] == {
+        "vision": {"max_faces": 5},
+        "place": {"name": "泉7号"},
+        "camera": {"kind": "v4l2"},
+    }
+    with closing(Store(database)) as store:
+        store.reported("bus-1", Report(1), 2_000)
+        run(database, "settings", "set", "bus-1", "--unset", "place.name", "models.pack=other")
+        store.reported("bus-1", Report(1, 2, ("the agent does not come up with them",)), 3_000)
+    shown = run(database, "settings", "show", "bus-1").stdout
+    assert "settings 1 (after 0): accepted" in shown
+    assert "vision.max_faces = 5" in shown
+    assert "settings 2 (after 1): refused" in shown
+    assert "refused: the agent does not come up with them" in shown
+    with pytest.raises(CityError, match="version 1 in force, not 0"):
+        run(database, "settings", "set", "bus-1", "vision.max_faces=4", "--base", "0")
+    with pytest.raises(CityError, match="settings 3 are waiting"):
+        run(database, "settings", "set", "bus-1", "vision.max_faces=4", "--wait", "0.3")
+    assert "nothing is set" in run(database, "settings", "show", "bus-2").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing is set"),
+        (("vision.max_faces",), "SECTION.KEY=VALUE"),
+        (("max_faces=5",), "a setting is SECTION.KEY"),
+        (("vision.max_face=5",), "did you mean vision.max_faces"),
+        (("vision.max_faces=0",), "greater than or equal to 1"),
+        (("sync.host=elsewhere", "keys.source=otp"), "sync.host: belongs to the device"),
+        (("--unset", "place.name"), "not set from here"),
+    ],
+)
+def test_wrong_settings_are_told_before_any_device_hears_of_them(
+    database: str, arguments: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises((UsageError, SettingsError), match=words):
+        run(database, "settings", "set", "bus-1", *arguments)
+    assert "nothing is set" in run(database, "settings", "show", "bus-1").stdout

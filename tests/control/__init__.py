@@ -1,0 +1,1 @@
+"""Commands and settings between a city and its devices, over a real broker."""

@@ -1,0 +1,116 @@
+"""The agent as a process, provisioned in a town: commanded, set, and set back, by the city."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cityos.app import Broker as CityBroker
+from agent.cityos.app import build_city
+from agent.cityos.service import CityService
+from agent.cityos.store import Store
+from agent.wire.records import key_of
+from tests.line.door import Door, people_of
+from tests.mosquitto import until
+from tests.provisioning.town import Town, kaopass, now_ms, town
+
+__all__ = ["town"]  # a fixture
+
+DEVICE = "door-1"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(str(tmp_path / "city.db"))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def city(town: Town, store: Store) -> Iterator[CityService]:
+    broker = CityBroker("localhost", town.broker.port, tls=town.worker())
+    service = build_city(broker, store, signer=town.authority.signer("command"))
+    service.start()
+    yield service
+    assert service.stop()
+
+
+@pytest.fixture
+def door(tmp_path: Path, town: Town) -> Iterator[Door]:
+    """Provisioned, with two residents, and people in front of it."""
+    sync = {"host": "localhost", "tls": True}
+    device = {"name": DEVICE, "serial": "S1"}
+    with Door(tmp_path / "door", town.broker.port, sync=sync, device=device) as found:
+        provisioned = kaopass(
+            *("provision", "--settings", str(found.settings), "--server", town.est.url),
+            *("--claim", town.claim(DEVICE, "S1")),
+            *("--ca-fingerprint", town.authority.fingerprint),
+        )
+        assert provisioned.returncode == 0, provisioned.stderr
+        found.enrol(dict(list(people_of("players.jpg").items())[:2]))
+        yield found
+
+
+def test_a_city_looks_after_a_device_it_never_sees(
+    door: Door, city: CityService, store: Store
+) -> None:
+    def told(command: str, seconds: float = 30.0, **arguments: str) -> tuple[str, str, Any]:
+        name = store.order(DEVICE, command, arguments, now_ms())
+        until(lambda: store.command(name).answered_ms is not None, seconds, command)
+        found = store.command(name)
+        assert found is not None
+        return found.state, found.reason, found.detail
+
+    def settled(seconds: float = 30.0, **sections: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+        made = store.configure(DEVICE, sections, now_ms())
+        state: Callable[[], Any] = lambda: store.configurations(DEVICE)[made.version - 1]  # noqa: E731
+        until(lambda: state().state != "waiting", seconds, f"settings {sections}")
+        return state().state, state().problems
+
+    door.start(door.queue_of())
+    door.wait_for("ready")
+    until(lambda: store.devices() and store.devices()[0].online)
+
+    assert told("ping") == ("done", "", {})
+    state, _, detail = told("status")
+    assert (state, detail["state"]) == ("done", "ready")
+    _, _, detail = told("diagnostics")
+    assert detail["journal"]["pending"] >= 0
+    assert detail["disk"]["free_bytes"] > 0
+    assert "resident-" not in json.dumps(detail)
+    state, reason, _ = told("restart")
+    assert state == "failed"
+    assert "systemd" in reason
+
+    # Somebody withdraws: gone from this device, before any new gallery.
+    person = next(iter(people_of("players.jpg")))
+    door.wait_for("welcome")
+    assert told("revoke-now", key=key_of(person).hex())[2] == {"found": True}
+    assert told("revoke-now", key=key_of(person).hex())[2] == {"found": False}
+    listed = kaopass("gallery", "list", "--settings", str(door.settings), "--json").stdout
+    assert person not in listed
+
+    assert told("reload", 60)[0] == "done"
+    assert settled(60, vision={"max_faces": 5}) == ("accepted", ())
+    shown = kaopass("settings", "--settings", str(door.settings)).stdout
+    assert "max_faces = 5  # from the city, version 1" in shown
+
+    # Nothing of it is taken when a part is wrong, and each mistake is told.
+    state, problems = settled(vision={"max_faces": 6, "max_face": 1}, sync={"host": "elsewhere"})
+    assert state == "refused"
+    assert [problem.split(":")[0] for problem in problems] == ["sync.host", "vision.max_face"]
+
+    # Valid, but the agent does not come up: what was in force is again, and the city is told.
+    state, problems = settled(60, models={"pack": "not-installed"})
+    assert state == "refused"
+    assert "does not come up" in problems[0]
+    shown = kaopass("settings", "--settings", str(door.settings)).stdout
+    assert "max_faces = 5  # from the city, version 1" in shown
+    assert told("status")[2]["state"] == "ready"
+    birth = store.devices()[0]
+    assert birth.online
+    door.stop()
