@@ -207,7 +207,43 @@ class Link(Protocol):
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Send with QoS 1. Raises LinkError when not connected."""
 
+    @property
+    def unanswered(self) -> int:
+        """Messages published that the broker has not taken over yet."""
+
     def close(self) -> None: ...
+
+
+class Publish(Protocol):
+    """Send one message with QoS 1 on the connection that is up."""
+
+    def __call__(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Raises LinkError when the connection is gone."""
+
+
+class Duty(Protocol):
+    """Something the sync thread does beside sending events, on the same connection.
+
+    All calls come from that thread and must be quick: events wait meanwhile. What takes long goes
+    into a thread of its own, and ``turn`` collects its outcome. A duty that raises anything but a
+    LinkError is logged and called again the next time; neither events nor other duties suffer.
+    """
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """What it listens to; a filter may end in ``/#``. Asked for once, before the first call."""
+
+    def connected(self, publish: Publish) -> None:
+        """The broker accepted a connection; *publish* is good until ``disconnected``."""
+
+    def disconnected(self) -> None:
+        """The connection ended; only called after ``connected``."""
+
+    def receive(self, topic: str, payload: bytes) -> None:
+        """A message on one of ``topics``. Raises MessageError for nonsense, which is counted."""
+
+    def turn(self, now_ms: int) -> None:
+        """Do what is due; CLOCK_MONOTONIC. About ten times a second while connected."""
 
 
 class CertificateService(Protocol):

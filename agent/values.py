@@ -262,6 +262,15 @@ LinkEvent = LinkUp | LinkDown | Message
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a device has in force, for its birth; 0 and "" before it was given anything."""
+
+    gallery_version: int = 0
+    gallery_root: str = ""
+    settings_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """A snapshot of a running agent for ``kaopass status``."""
 

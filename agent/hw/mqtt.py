@@ -147,6 +147,11 @@ class MqttLink:
         self._queue.append((topic, payload, retain))
         self._send_queued(self._client)
 
+    @property
+    def unanswered(self) -> int:
+        """Messages published that the broker has not taken over yet."""
+        return len(self._queue) + self._unanswered
+
     def close(self) -> None:
         """Say goodbye if that is possible at once; safe to call twice."""
         client, self._client, self._up = self._client, None, False

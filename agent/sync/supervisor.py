@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.errors import KaopassError, LinkError, MessageError
-from agent.ports import Link, Outbox
+from agent.ports import Duty, Link, Outbox
 from agent.sync.backoff import Backoff
 from agent.sync.commands import (
     Executed,
@@ -24,6 +24,7 @@ from agent.sync.commands import (
     encode_result,
     result_topic,
 )
+from agent.sync.duties import WatchedDuty
 from agent.sync.messages import (
     Birth,
     Offset,
@@ -35,7 +36,7 @@ from agent.sync.messages import (
 )
 from agent.sync.state import SyncState
 from agent.sync.uplink import Totals, Uplink, UplinkLimits
-from agent.values import LinkDown, LinkUp, Message
+from agent.values import LinkDown, LinkUp, Message, Standing
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ LinkFactory = Callable[[Message], Link]  # given the will
 
 TURN_SECONDS = 0.1  # also how late an append or a stop is noticed
 _STABLE_MS = 60_000  # a connection that held this long was no accident
+_FLUSH_MS = 1_000  # an orderly end waits this long for the broker to take what was said last
 _COUNT_MS = 500  # how often the journal is asked how much waits
 # How often the retained birth is renewed while events come: from it a city side that was restored
 # from a backup learns what it lacks, even if the device has nothing new to send.
@@ -56,8 +58,8 @@ class SyncStatus:
 
     ``pending`` is an upper bound of the events not acknowledged, ``in_flight`` counts batches,
     ``last_ack_mono_ms`` is None before the first ack. ``reason`` says why it is not connected.
-    ``restarts`` counts defects survived: it should stay 0. ``commands`` were carried out,
-    ``replayed`` events were sent again because the city asked.
+    ``restarts`` counts defects survived: it should stay 0, as ``duty_failures`` should.
+    ``commands`` were carried out, ``replayed`` events were sent again because the city asked.
     """
 
     connected: bool = False
@@ -72,6 +74,7 @@ class SyncStatus:
     restarts: int = 0
     commands: int = 0
     replayed: int = 0
+    duty_failures: int = 0
 
 
 def _mono_ms() -> int:
@@ -92,7 +95,10 @@ class Supervisor:
         backoff: Backoff,
         limits: UplinkLimits = UplinkLimits(),  # noqa: B008 - frozen
         birth_seconds: float = BIRTH_SECONDS,
+        duties: Sequence[Duty] = (),
+        standing: Callable[[], Standing] = Standing,
     ) -> None:
+        """*link* must also listen to the topics of *duties*; *standing* goes into each birth."""
         self._device = device
         self._software = software
         self._open_journal = journal
@@ -109,6 +115,8 @@ class Supervisor:
         self._connections = 0
         self._counted_ms = -_COUNT_MS
         self._birth_ms = round(birth_seconds * 1000)
+        self._duties = [WatchedDuty(duty) for duty in duties]
+        self._standing = standing
         self._executed = Executed(state.commands, state.keep_command)
         self._born_as: Birth | None = None
         self._born_ms = 0
@@ -165,6 +173,8 @@ class Supervisor:
                 reason = str(error)
             finally:
                 uplink.disconnected()
+                for duty in self._duties:
+                    duty.disconnected()
                 link.close()
             if not self._stop.is_set():
                 self._failed(reason, uplink)
@@ -189,18 +199,27 @@ class Supervisor:
                     self._backoff.succeeded()  # the whole way works
                 elif event.topic == command_topic(self._device):
                     self._command(link, uplink, event.payload)
+                else:
+                    self._on_duty(event)
             if up_since_ms is not None:
                 now_ms = _mono_ms()
                 uplink.turn(now_ms)
                 self._count(uplink, now_ms)
                 self._renew_birth(link, uplink, connection, now_ms)
+                for duty in self._duties:
+                    duty.turn(now_ms)
                 if now_ms - up_since_ms >= _STABLE_MS:
                     self._backoff.succeeded()
         if up_since_ms is not None:
             # An orderly end makes the broker drop the will, so say it ourselves.
             link.publish(state_topic(self._device), encode_gone(connection), retain=True)
-            link.turn(TURN_SECONDS)
+            _flush(link)
         return "stopped"
+
+    def _on_duty(self, message: Message) -> None:
+        for duty in self._duties:
+            if duty.listens_to(message.topic) and not duty.receive(message):
+                self._totals.rejected_messages += 1
 
     def _born(self, link: Link, uplink: Uplink, connection: int) -> None:
         uplink.connected()
@@ -209,25 +228,40 @@ class Supervisor:
             log.info("connected to the city again")
         self._trouble = ""
         self._connections += 1
+        for duty in self._duties:
+            duty.connected(link.publish)
         self._update(connected=True, reason="", reconnects=self._connections - 1)
 
     def _birth(self, uplink: Uplink, connection: int) -> Birth:
         bounds = uplink.bounds()
         clocks = tuple(Offset(*offset) for offset in uplink.offsets())
-        return Birth(connection, bounds[-1].epoch, bounds, self._software, clocks=clocks)
+        standing = self._standing()
+        return Birth(
+            connection,
+            bounds[-1].epoch,
+            bounds,
+            self._software,
+            gallery_version=standing.gallery_version,
+            gallery_root=standing.gallery_root,
+            settings_version=standing.settings_version,
+            clocks=clocks,
+        )
 
     def _publish_birth(self, link: Link, birth: Birth) -> None:
         link.publish(state_topic(self._device), encode_birth(birth), retain=True)
         self._born_as, self._born_ms = birth, _mono_ms()
 
     def _renew_birth(self, link: Link, uplink: Uplink, connection: int, now_ms: int) -> None:
-        """Say it again at once when a clock was found, and now and then when events came."""
+        """Say it again at once when a clock was found or what is in force has changed, and now and
+        then when events came."""
         born = self._born_as
         if born is None or now_ms != self._counted_ms:
             return  # as often as things are counted
         birth = self._birth(uplink, connection)
         late = now_ms - self._born_ms >= self._birth_ms
-        if birth.clocks != born.clocks or (late and birth != born):
+        # All that differs but for the events, which come all the time.
+        told = replace(born, epoch=birth.epoch, epochs=birth.epochs)
+        if birth != told or (late and birth != born):
             self._publish_birth(link, birth)
 
     def _command(self, link: Link, uplink: Uplink, payload: bytes) -> None:
@@ -260,6 +294,7 @@ class Supervisor:
             rejected_messages=self._totals.rejected_messages,
             last_ack_mono_ms=self._totals.last_ack_mono_ms,
             replayed=self._totals.replayed,
+            duty_failures=sum(duty.failures for duty in self._duties),
         )
 
     def _failed(self, reason: str, uplink: Uplink | None = None) -> None:
@@ -279,3 +314,14 @@ class Supervisor:
 
     def _update(self, **changes: Any) -> None:
         self._status = replace(self._status, **changes)
+
+
+def _flush(link: Link) -> None:
+    """Let the broker take over what was said last, an answer perhaps; a dead one is not waited for.
+
+    Raises LinkError.
+    """
+    until_ms = _mono_ms() + _FLUSH_MS
+    while link.unanswered and _mono_ms() < until_ms:
+        if any(isinstance(event, LinkDown) for event in link.turn(TURN_SECONDS)):
+            return

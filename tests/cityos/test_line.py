@@ -42,6 +42,10 @@ class DeafLink:
         self._losses = losses
         self.open, self.publish, self.close = link.open, link.publish, link.close
 
+    @property
+    def unanswered(self) -> int:
+        return self._link.unanswered
+
     def turn(self, seconds: float) -> list[LinkEvent]:
         heard: list[LinkEvent] = []
         for event in self._link.turn(seconds):

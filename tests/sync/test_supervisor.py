@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from agent.errors import JournalError, LinkError
+from agent.errors import JournalError, LinkError, MessageError
+from agent.ports import Duty, Publish
 from agent.sync.backoff import Backoff
 from agent.sync.items import decode_event
 from agent.sync.messages import encode_ack, unpack
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from agent.sync.uplink import UplinkLimits
-from agent.values import Ack, LinkDown, LinkEvent, LinkUp, Message
+from agent.values import Ack, LinkDown, LinkEvent, LinkUp, Message, Standing
 from tests.mosquitto import until
 from tests.sync.outbox import MemoryOutbox
 
@@ -52,6 +53,10 @@ class CityLink:
             ack = encode_ack(Ack(last.epoch, last.seq, (), (), 0))
             self._waiting.append(Message("kp1/bus-1/d/ack", ack))
 
+    @property
+    def unanswered(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.closed = True
 
@@ -59,7 +64,12 @@ class CityLink:
 class Rig:
     """A supervisor with fakes around it; ``troubles`` happen one a turn."""
 
-    def __init__(self, state: SyncState | None = None) -> None:
+    def __init__(
+        self,
+        state: SyncState | None = None,
+        duties: Sequence[Duty] = (),
+        standing: Callable[[], Standing] = Standing,
+    ) -> None:
         self.outbox = MemoryOutbox()
         self.links: list[CityLink] = []
         self.troubles: list[Exception | LinkEvent] = []
@@ -73,6 +83,8 @@ class Rig:
             state=self.state,
             backoff=Backoff(self.state, min_seconds=0.01, max_seconds=0.02),
             limits=QUICK,
+            duties=duties,
+            standing=standing,
         )
 
     def _journal(self) -> MemoryOutbox:
@@ -238,3 +250,102 @@ def test_it_stops_within_a_waiting_time_and_starts_only_once() -> None:
 
 def test_stopping_what_was_never_started_is_nothing() -> None:
     assert Rig().supervisor.stop()
+
+
+class Errand:
+    """A duty that notes its calls, and fails as it is told."""
+
+    def __init__(self, *topics: str, trouble: Exception | None = None) -> None:
+        self.topics = topics
+        self.trouble = trouble
+        self.calls: list[str] = []
+        self.received: list[tuple[str, bytes]] = []
+        self.turns = 0
+        self.publish: Publish | None = None
+
+    def connected(self, publish: Publish) -> None:
+        self.publish = publish
+        self.calls.append("connected")
+        publish("kp1/bus-1/u/rep", b"hello", retain=True)
+
+    def disconnected(self) -> None:
+        self.publish = None
+        self.calls.append("disconnected")
+
+    def receive(self, topic: str, payload: bytes) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.received.append((topic, payload))
+
+    def turn(self, now_ms: int) -> None:
+        self.turns += 1
+        if isinstance(self.trouble, LinkError):
+            raise self.trouble
+
+
+def test_a_duty_shares_the_connection_and_hears_its_own_topics_alone() -> None:
+    head, parts = Errand("kp1/bus-1/d/cfg"), Errand("kp1/bus-1/d/gal/#")
+    rig = Rig(duties=[head, parts])
+    rig.troubles = [Message("kp1/bus-1/d/cfg", b"1"), Message("kp1/bus-1/d/gal/body", b"2")]
+    rig.troubles += [Message("kp1/bus-1/d/cfg/x", b"3"), Message("kp1/bus-1/d/galx", b"4")]
+    with rig:
+        until(lambda: not rig.troubles and head.turns > 3)
+        rig.troubles.append(LinkDown("cut"))
+        until(lambda: rig.supervisor.status.reconnects == 1)
+    assert head.received == [("kp1/bus-1/d/cfg", b"1")]
+    assert parts.received == [("kp1/bus-1/d/gal/body", b"2")]
+    assert head.calls == ["connected", "disconnected"] * 2
+    assert ("kp1/bus-1/u/rep", b"hello", True) in rig.links[0].published
+
+
+def test_a_defect_in_a_duty_costs_neither_events_nor_the_other_duty(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad = Errand("kp1/bus-1/d/cfg", trouble=ZeroDivisionError("defect"))
+    good = Errand("kp1/bus-1/d/cfg")
+    rig = Rig(duties=[bad, good])
+    rig.outbox.append(30)
+    rig.troubles = [Message("kp1/bus-1/d/cfg", b"x")] * 5
+    with rig:
+        until(lambda: rig.drained() and rig.supervisor.status.duty_failures == 5)
+    assert len(good.received) == 5
+    assert rig.supervisor.status.restarts == rig.supervisor.status.reconnects == 0
+    assert caplog.text.count("ZeroDivisionError") == 3  # for the 1st, 2nd and 4th time
+
+
+def test_nonsense_for_a_duty_is_counted_as_nonsense() -> None:
+    rig = Rig(duties=[Errand("kp1/bus-1/d/cfg", trouble=MessageError("not signed"))])
+    rig.troubles = [Message("kp1/bus-1/d/cfg", b"x")] * 3
+    with rig:
+        until(lambda: rig.supervisor.status.rejected_messages == 3)
+    assert rig.supervisor.status.duty_failures == 0
+
+
+def test_a_duty_that_finds_the_connection_gone_ends_it_for_all() -> None:
+    duty = Errand(trouble=LinkError("gone"))
+    rig = Rig(duties=[duty])
+    with rig:
+        until(lambda: len(rig.links) > 1)
+        duty.trouble = None
+        rig.outbox.append(3)
+        until(rig.drained)
+    assert duty.calls[:2] == ["connected", "disconnected"]
+
+
+def test_what_is_in_force_is_in_the_birth_and_told_again_when_it_changes() -> None:
+    standing = Standing(settings_version=3)
+    rig = Rig(standing=lambda: standing)
+
+    def told() -> list[int]:
+        births = [json.loads(payload) for topic, payload, _ in published() if "/u/st" in topic]
+        return [birth["settings_version"] for birth in births if birth["online"]]
+
+    def published() -> list[tuple[str, bytes, bool]]:
+        return list(rig.links[0].published)
+
+    with rig:
+        until(lambda: told() == [3])
+        standing = Standing(gallery_version=7, gallery_root="ab", settings_version=4)
+        until(lambda: told() == [3, 4])
+    birth = json.loads(published()[1][1])
+    assert birth["gallery"] == {"version": 7, "root": "ab"}
