@@ -15,39 +15,39 @@ from agent.device.health import HealthBoard
 from agent.device.notify import Notifier, Watchdog
 from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
-from agent.errors import CameraError, JournalError
+from agent.downlink.worker import Downlink
+from agent.errors import CameraError, GalleryError, JournalError
+from agent.faces import NOBODY, Faces
 from agent.feedback.front import Feedback
-from agent.hw.gpio import GpioLamps
+from agent.gallerylink import downlink_for, own_admission
 from agent.hw.mqtt import MqttLink
 from agent.hw.onnx import OpenSession, open_session
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
-from agent.identity.matcher import Matcher
 from agent.identity.protection import ProtectedEmbedder
-from agent.identity.templates import TemplateSet
 from agent.joining import broker_tls, renewal
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import open_camera, open_networks, recogniser, rule_for, self_tested
+from agent.parts import gpio_lamps, open_camera, open_networks, recogniser, rule_for, self_tested
 from agent.pipeline import Pipeline
-from agent.ports import Camera, Display, Lamps
+from agent.ports import Camera, Display, Duty, Lamps
 from agent.recognise import Step
-from agent.settings import FeedbackSettings, Settings
+from agent.settings import Settings
 from agent.sync.backoff import Backoff
 from agent.sync.commands import down_topics
 from agent.sync.state import SyncState
 from agent.sync.supervisor import Supervisor
 from agent.sync.uplink import UplinkLimits
-from agent.values import Message, Notice, Place
+from agent.values import Message, Notice, Place, Standing
 from agent.vision.source import NewestFrame
 
 log = logging.getLogger(__name__)
 
-GALLERY_CHECK_SECONDS = 2.0  # how late an enrolment by another process is noticed
 UPKEEP_SECONDS = 60.0
 FILE_KINDS = ("file", "folder", "scene")
 TICK_SECONDS = 0.2
+WORKERS_SECONDS = 1.0  # at the end, for what is being written
 REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boarded
 
 
@@ -85,12 +85,11 @@ class Agent:
         self._watch = watch
         self._opened = ExitStack()
         self._clock = SystemClock()
-        self._nicknames: dict[str, str] = {}
-        self._next_gallery_check = 0.0
         self._next_upkeep = 0.0
         self.health = HealthBoard()
         self.lamps: Lamps | None = None
         self.sync: Supervisor | None = None
+        self.downlink: Downlink | None = None
 
     def __enter__(self) -> Agent:
         try:
@@ -120,6 +119,7 @@ class Agent:
         # From here on no plain embedding leaves the embedder.
         self._embedder = ProtectedEmbedder(networks.embedder, self._gallery.protection)
         self._networks = replace(networks, embedder=self._embedder)
+        self._open_faces()
         if self._gallery.salvaged is not None:
             self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
         self._check_journal()
@@ -150,6 +150,9 @@ class Agent:
         self.source.start()
         worker = Worker("pipeline", self._work, final=(CameraError,))
         workers = [worker]
+        if self.downlink is not None:
+            downlink = self.downlink
+            workers.append(Worker("gallery", lambda: downlink.run(stop)))
         if self.sync is not None:
             self.sync.start()
             workers.append(Worker("renewal", lambda: self._renewal.run(stop)))
@@ -166,6 +169,13 @@ class Agent:
             self._notifier.stopping()
             stop.set()
             worker.join(2.0)
+            for each in workers:
+                if each is not worker and not each.join(WORKERS_SECONDS):
+                    log.warning("a thread is still at work; what it has not finished is repeated")
+
+    def revoke_now(self, key: bytes) -> bool:
+        """Never match the resident called *key* from now on: see ``Faces.revoke_now``."""
+        return self.faces.revoke_now(key)
 
     def drain(self, seconds: float) -> bool:
         """Wait at most *seconds* until the city has everything; True if it has."""
@@ -184,14 +194,18 @@ class Agent:
             self._stand_idle()
             return
         with self._journal() as journal:
-            templates = self._load_gallery()
-            self._recogniser = recogniser(settings, self._networks, templates)
+            self.faces.read()
+            watch = Worker("faces", lambda: self.faces.watch(self._stop))
+            watch.start()
+            self._watching = watch
+            self._recogniser = recogniser(settings, self._networks, NOBODY)
+            self.faces.between(self._recogniser)
             # Ready is who can recognise, so not before the gallery is in memory.
             self.feedback.show(Notice("ready"))
             self.health.state("ready")
             self._notifier.ready()
             rules = BoardingRules(
-                Pseudonyms(self._ring.pseudonym_key),
+                Pseudonyms(self.faces.pseudonym_key, self.faces.linked),
                 self._place,
                 direction=settings.place.direction,
                 repeat_ms=round(settings.place.repeat_seconds * 1000),
@@ -205,10 +219,12 @@ class Agent:
                 self.feedback,
                 self._clock,
                 self.health,
-                nickname=lambda person: self._nicknames.get(person, ""),
+                nickname=self.faces.nickname,
                 timeout_ms=round(settings.decision.timeout_seconds * 1000),
                 on_journal_failure=settings.journal.on_failure,
                 goodbye=settings.place.direction == "out",
+                admits=self.faces.admits,
+                faces_on=lambda: self.faces.on,
                 between=lambda: self._between(journal),
                 watch=self._watch,
             ).run(self._stop, until_end=self._until_end)
@@ -239,12 +255,8 @@ class Agent:
         """Between two frames: a sign of life, then what is due."""
         self._watchdog.feed()
         now = time.monotonic()
-        if now >= self._next_gallery_check:
-            self._next_gallery_check = now + GALLERY_CHECK_SECONDS
-            if self._gallery.version != self._gallery_version:
-                templates = self._load_gallery()
-                rule = rule_for(self._settings.decision, self._networks.calibration, templates)
-                self._recogniser.use(Matcher(templates), rule)
+        self._watching.check()
+        self.faces.between(self._recogniser)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_SECONDS
             moment = self._clock.now()
@@ -254,23 +266,30 @@ class Agent:
             except JournalError as error:
                 self.health.alarm("journal", str(error))
 
-    def _load_gallery(self) -> TemplateSet:
-        self._gallery_version = self._gallery.version
-        self._embedder.use(self._gallery.protection)
-        self._nicknames = self._gallery.nicknames()
-        templates = self._gallery.load(purpose=self._settings.place.kind)
-        if templates.damaged:
-            self.health.alarm("gallery", f"{templates.damaged} people must be enrolled again")
-        rule = rule_for(self._settings.decision, self._networks.calibration, templates)
-        self.health.detail(
-            "gallery",
-            {
-                "people": len(templates.ids),
-                "templates": len(templates.owners),
-                "threshold": round(rule.threshold, 4),
-            },
+    def _open_faces(self) -> None:
+        settings = self._settings
+        city = self._gallery.city_version()
+        if settings.gallery.source == "city":
+            downlink = downlink_for(settings, self._ring, self._clock.now)
+            self.downlink = downlink
+            self.health.watch_detail("city_gallery", downlink.status)
+            self.health.watch_alarms(downlink.alarms)
+        elif city is not None:
+            raise GalleryError(
+                f"the gallery holds version {city.version} of the city's, which may not be used "
+                'without the city\'s word; set gallery.source = "city", or move gallery.db away'
+            )
+        self.faces = Faces(
+            self._gallery,
+            self._embedder,
+            self.downlink.admission if self.downlink else own_admission(self._clock.now),
+            self.health,
+            purpose=settings.place.kind,
+            rule_for=lambda found: rule_for(settings.decision, self._networks.calibration, found),
+            own_key=self._ring.pseudonym_key,
         )
-        return templates
+        if self.downlink is not None:
+            self.downlink.on_change(self.faces.changed)
 
     def _journal(self) -> Journal:
         return Journal(
@@ -323,7 +342,7 @@ class Agent:
             return None
 
         def open_lamps() -> Lamps:
-            self.lamps = _gpio_lamps(feedback)
+            self.lamps = gpio_lamps(feedback)
             return self.lamps
 
         return open_lamps
@@ -334,11 +353,12 @@ class Agent:
             self.health.detail("sync", {"enabled": False})
             return
         state = SyncState(self._settings.state_directory / "sync.json")
+        duties: list[Duty] = [] if self.downlink is None else [self.downlink.duty]
         supervisor = Supervisor(
             device,
             __version__,
             journal=self._journal,
-            link=lambda will: _mqtt_link(self._settings, will),
+            link=lambda will: _mqtt_link(self._settings, will, duties),
             state=state,
             backoff=Backoff(
                 state, min_seconds=sync.retry_min_seconds, max_seconds=sync.retry_max_seconds
@@ -350,6 +370,8 @@ class Agent:
                 inflight_batches=sync.inflight_batches,
                 ack_timeout_seconds=sync.ack_timeout_seconds,
             ),
+            duties=duties,
+            standing=lambda: self.downlink.standing if self.downlink else Standing(),
         )
         self.sync = supervisor
         self._opened.callback(supervisor.stop)
@@ -358,18 +380,7 @@ class Agent:
         self.health.watch_alarms(self._renewal.alarms)
 
 
-def _gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
-    return GpioLamps(
-        feedback.green_pin,
-        feedback.amber_pin,
-        feedback.red_pin,
-        feedback.buzzer_pin,
-        feedback.pin_factory,
-        feedback.show_seconds,
-    )
-
-
-def _mqtt_link(settings: Settings, will: Message) -> MqttLink:
+def _mqtt_link(settings: Settings, will: Message, duties: Sequence[Duty]) -> MqttLink:
     sync, device = settings.sync, settings.device.name
     return MqttLink(
         sync.host,
@@ -380,7 +391,7 @@ def _mqtt_link(settings: Settings, will: Message) -> MqttLink:
         username=sync.username,
         password=sync.password.get_secret_value(),
         keepalive_seconds=sync.keepalive_seconds,
-        subscriptions=down_topics(device),
+        subscriptions=[*down_topics(device), *(topic for duty in duties for topic in duty.topics)],
         will=will,
     )
 

@@ -16,6 +16,7 @@ from agent.device.selftest import Golden, SelfTest, self_test
 from agent.errors import ImageError, ModelError, SettingsError, UsageError
 from agent.hw.file import FileCamera
 from agent.hw.folder import FolderCamera
+from agent.hw.gpio import GpioLamps
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
 from agent.hw.liveness import FacepluginLiveness
 from agent.hw.onnx import OpenSession, open_session
@@ -33,7 +34,7 @@ from agent.packs.manifest import GoldenValues, Pack
 from agent.packs.store import locate, locate_role
 from agent.ports import Camera, FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
-from agent.settings import CameraSettings, DecisionSettings, Settings
+from agent.settings import CameraSettings, DecisionSettings, FeedbackSettings, Settings
 from agent.values import Frame
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
@@ -325,4 +326,16 @@ def enroller(settings: Settings, networks: Networks, *, min_images: int | None =
         quality_gate(settings).judge,
         min_images=settings.enrolment.min_images if min_images is None else min_images,
         max_views=settings.enrolment.max_views,
+    )
+
+
+def gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
+    """The lamps and the buzzer on the pins the settings name."""
+    return GpioLamps(
+        feedback.green_pin,
+        feedback.amber_pin,
+        feedback.red_pin,
+        feedback.buzzer_pin,
+        feedback.pin_factory,
+        feedback.show_seconds,
     )

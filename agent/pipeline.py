@@ -75,11 +75,15 @@ class Pipeline:
         timeout_ms: int,
         on_journal_failure: Literal["refuse", "admit"],
         goodbye: bool,
+        admits: Callable[[str], bool] = lambda _person: True,
+        faces_on: Callable[[], bool] = lambda: True,
         between: Callable[[], None] = lambda: None,
         watch: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         """*timeout_ms*: a face in the presentation zone this long without a match is offered the
-        usual way. *goodbye*: this door is the way out. *between* runs between frames in this
+        usual way. *goodbye*: this door is the way out. *admits* says whether a match counts at
+        this moment, *faces_on* whether there can be any: if not, the usual way is offered at once.
+        *between* runs between frames in this
         thread; *watch* sees every step after it was acted on."""
         self._source = source
         self._recogniser = recogniser
@@ -92,6 +96,8 @@ class Pipeline:
         self._timeout_ms = timeout_ms
         self._on_journal_failure = on_journal_failure
         self._success = "goodbye" if goodbye else "welcome"
+        self._admits = admits
+        self._faces_on = faces_on
         self._between = between
         self._watch = watch
         self._visits: dict[int, _Visit] = {}
@@ -180,6 +186,10 @@ class Pipeline:
 
     def _act(self, decision: Decision) -> None:
         visit = self._visits.setdefault(decision.track, _Visit(since_ms=decision.t_ms))
+        if decision.person is not None and not self._admits(decision.person):
+            # Revoked after the search, or since this track was decided on: no event, no name.
+            self._health.count("matches_not_admitted")
+            decision = replace(decision, outcome=Outcome.UNKNOWN, person=None)
         if visit.recorded is not None and decision.person != visit.recorded:
             # The event stands, as a paper ticket would; the figure shows how often this happens.
             self._health.count("contradicted_after_event")
@@ -223,7 +233,8 @@ class Pipeline:
         visit = self._visits.get(seen.track)
         if visit is None or visit.outcome is Outcome.MATCH or visit.told:
             return
-        if frame.still or frame.t_ms - visit.since_ms >= self._timeout_ms:
+        waited = frame.t_ms - visit.since_ms >= self._timeout_ms
+        if frame.still or waited or not self._faces_on():
             self._tell(visit, Notice("fallback"), None)
 
     def _tell(self, visit: _Visit, notice: Notice, stored: StoredEvent | None) -> None:
