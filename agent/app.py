@@ -169,9 +169,8 @@ class Agent:
             self._notifier.stopping()
             stop.set()
             worker.join(2.0)
-            for each in workers:
-                if each is not worker and not each.join(WORKERS_SECONDS):
-                    log.warning("a thread is still at work; what it has not finished is repeated")
+            for each in workers[1:]:
+                each.join(WORKERS_SECONDS)  # what one does not finish is repeated
 
     def revoke_now(self, key: bytes) -> bool:
         """Never match the resident called *key* from now on: see ``Faces.revoke_now``."""
@@ -195,9 +194,8 @@ class Agent:
             return
         with self._journal() as journal:
             self.faces.read()
-            watch = Worker("faces", lambda: self.faces.watch(self._stop))
-            watch.start()
-            self._watching = watch
+            self._watching = Worker("faces", lambda: self.faces.watch(self._stop))
+            self._watching.start()
             self._recogniser = recogniser(settings, self._networks, NOBODY)
             self.faces.between(self._recogniser)
             # Ready is who can recognise, so not before the gallery is in memory.
