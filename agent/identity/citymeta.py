@@ -36,6 +36,11 @@ class CityVersion:
         return self.epoch, self.version
 
 
+def is_citys(store: GalleryStore) -> bool:
+    """Whether the city has a hand in this gallery: a version in force, or one on its way."""
+    return store.meta(CITY) is not None or store.meta(KEYS) is not None
+
+
 def read_version(store: GalleryStore) -> CityVersion | None:
     """The city's version in force in *store*, within its transaction."""
     told = store.sealed_meta(CITY)
@@ -77,7 +82,7 @@ def drop_damaged(store: GalleryStore) -> int:
     Whoever loses a row is no longer whole, so the next comparison with the city brings them back.
     """
     with store.reading():
-        if store.meta(CITY) is None:
+        if not is_citys(store):
             return 0
         name = store.map_in_use().name
         seals = seals_by_slot(store.db, store.sealer)

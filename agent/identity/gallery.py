@@ -21,6 +21,7 @@ from agent.identity.citymeta import (
     CityVersion,
     drop_damaged,
     forget_staged,
+    is_citys,
     read_keys,
     read_version,
     withhold,
@@ -307,7 +308,7 @@ class Gallery:
             name = self.store.map_in_use().name
             templates = load_templates(
                 *(self.store.db, self.store.sealer, name, pack or self._pack, purpose),
-                city=self.store.meta("city") is not None,
+                city=is_citys(self.store),
             )
         if templates.damaged:
             logger.error(
@@ -342,7 +343,7 @@ class Gallery:
                 people += 1
                 whole += profile is not None
             seals = seals_by_slot(self.store.db, self.store.sealer)
-            city = self.store.meta("city") is not None
+            city = is_citys(self.store)
             rows = self.store.db.execute("SELECT ref, pack, sealed FROM template")
             for slot, pack, sealed in rows:
                 seal = seals.get(slot)
