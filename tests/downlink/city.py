@@ -70,6 +70,7 @@ class ScriptedCity:
         self.epoch = 1
         self.enrolment_key = secrets.token_bytes(32)
         self.keys = self._new_keys()
+        self.map = Protection(self.keys.template, gallery, self.keys.template_version)
         self.residents: dict[bytes, bytes] = {}
         self.plain: dict[str, Vector] = {}
         self.versions: dict[int, Version] = {}
@@ -95,9 +96,8 @@ class ScriptedCity:
 
     def record(self, name: str, rows: Vector, **more: object) -> bytes:
         """The record of resident *name* with plain embeddings *rows*."""
-        mapped = Protection(self.keys.template, self.gallery, self.keys.template_version)
         self.plain[name] = rows
-        record = Record(name, (self.gallery,), templates={self.pack: mapped.apply(rows)})
+        record = Record(name, (self.gallery,), templates={self.pack: self.map.apply(rows)})
         return encode_record(replace(record, **more))  # type: ignore[arg-type]
 
     def publish(self, present: dict[str, bytes] | None = None, gone: Iterable[str] = ()) -> Version:
