@@ -55,6 +55,12 @@ _VERSIONS: tuple[tuple[str, ...], ...] = (
         " WHERE corrected_ms IS NULL AND clock IN ('saved', 'unset')",
         "CREATE INDEX stream_waiting ON stream (waiting_ms) WHERE waiting_ms IS NOT NULL",
     ),
+    (
+        f"CREATE TABLE enrolment ({_IDENTITY}, seq BIGINT NOT NULL, sealed VARCHAR NOT NULL,"
+        " state VARCHAR NOT NULL, reason VARCHAR NOT NULL, received_ms BIGINT NOT NULL,"
+        " PRIMARY KEY (device, epoch, seq))",
+        "CREATE INDEX enrolment_new ON enrolment (received_ms) WHERE state = 'new'",
+    ),
 )
 LATEST = len(_VERSIONS)
 _LOCK = 0x6B616F70  # any number, the same in every worker
