@@ -18,12 +18,14 @@ from agent.device.memory import return_freed
 from agent.device.notify import Notifier, Watchdog
 from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
-from agent.errors import CameraError, JournalError
+from agent.downlink.worker import Downlink
+from agent.errors import CameraError, GalleryError, JournalError
+from agent.faces import NOBODY, Faces
 from agent.feedback.front import Feedback
+from agent.gallerylink import downlink_for, own_admission
 from agent.hw.onnx import OpenSession, open_session
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
-from agent.identity.templates import TemplateSet
 from agent.joining import renewal
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
@@ -44,15 +46,14 @@ from agent.rules import both_sides, pack_change
 from agent.settings import Settings
 from agent.steering import Steering, Trial
 from agent.sync.supervisor import Supervisor
-from agent.values import Notice, Place
+from agent.values import Notice, Place, Standing
 from agent.vision.source import NewestFrame
-from agent.wire.records import key_of
 
 log = logging.getLogger(__name__)
 
-GALLERY_CHECK_SECONDS = 2.0  # how late an enrolment by another process is noticed
 UPKEEP_SECONDS = 60.0
 TICK_SECONDS = 0.2
+WORKERS_SECONDS = 1.0  # at the end, for what is being written
 REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boarded
 
 
@@ -97,12 +98,11 @@ class Agent:
         self._watch = watch
         self._opened = ExitStack()
         self._clock = SystemClock()
-        self._nicknames: dict[str, str] = {}
-        self._next_gallery_check = 0.0
         self._next_upkeep = 0.0
         self.health = HealthBoard()
         self.lamps: Lamps | None = None
         self.sync: Supervisor | None = None
+        self.downlink: Downlink | None = None
 
     def __enter__(self) -> Agent:
         try:
@@ -131,6 +131,7 @@ class Agent:
         self._opened.callback(self._gallery.close)
         # From here on no plain embedding leaves the embedders.
         self._networks = networks.protected(self._gallery.protection)
+        self._open_faces()
         if self._gallery.salvaged is not None:
             self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
         self._check_journal()
@@ -161,6 +162,9 @@ class Agent:
         self.source.start()
         worker = Worker("pipeline", self._work, final=(CameraError,))
         workers = [worker]
+        if self.downlink is not None:
+            downlink = self.downlink
+            workers.append(Worker("gallery", lambda: downlink.run(stop)))
         if self.sync is not None:
             self.sync.start()
             workers.append(Worker("renewal", lambda: self._renewal.run(stop)))
@@ -181,6 +185,8 @@ class Agent:
                 self._notifier.stopping()
             stop.set()
             self.left_over = not worker.join(2.0)
+            for each in workers[1:]:
+                each.join(WORKERS_SECONDS)  # what one does not finish is repeated
 
     def drain(self, seconds: float) -> bool:
         """Wait at most *seconds* until the city has everything; True if it has."""
@@ -199,8 +205,11 @@ class Agent:
             self._stand_idle()
             return
         with self._journal() as journal:
-            # No name here keeps the templates when the gallery is loaded anew.
-            self._recogniser = recogniser(settings, self._networks, *self._load_gallery())
+            self.faces.read()
+            self._watching = Worker("faces", lambda: self.faces.watch(self._stop))
+            self._watching.start()
+            self._recogniser = recogniser(settings, self._networks, NOBODY)
+            self.faces.between(self._recogniser)
             return_freed()
             # Ready is who can recognise, so not before the gallery is in memory.
             self.feedback.show(Notice("ready"))
@@ -208,7 +217,7 @@ class Agent:
             self._notifier.ready()
             self._works = True
             rules = BoardingRules(
-                Pseudonyms(self._ring.pseudonym_key),
+                Pseudonyms(self.faces.pseudonym_key, self.faces.linked),
                 self._place,
                 direction=settings.place.direction,
                 repeat_ms=round(settings.place.repeat_seconds * 1000),
@@ -222,11 +231,13 @@ class Agent:
                 self.feedback,
                 self._clock,
                 self.health,
-                nickname=lambda person: self._nicknames.get(person, ""),
+                nickname=self.faces.nickname,
                 timeout_ms=round(settings.decision.timeout_seconds * 1000),
                 show_ms=round(settings.feedback.show_seconds * 1000),
                 on_journal_failure=settings.journal.on_failure,
                 goodbye=settings.place.direction == "out",
+                admits=self.faces.admits,
+                faces_on=lambda: self.faces.on,
                 between=lambda: self._between(journal),
                 watch=self._watch,
             ).run(self._stop, until_end=self._until_end)
@@ -257,11 +268,8 @@ class Agent:
         """Between two frames: a sign of life, then what is due."""
         self._watchdog.feed()
         now = time.monotonic()
-        if now >= self._next_gallery_check:
-            self._next_gallery_check = now + GALLERY_CHECK_SECONDS
-            if self._gallery.version != self._gallery_version:
-                self._load_gallery()
-                self._recogniser.use(*self._sides)
+        self._watching.check()
+        self.faces.between(self._recogniser)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_SECONDS
             moment = self._clock.now()
@@ -271,29 +279,34 @@ class Agent:
             except JournalError as error:
                 self.health.alarm("journal", str(error))
 
-    def _load_gallery(self) -> tuple[TemplateSet, TemplateSet | None]:
-        """The templates of the pack in use, and those that the former one still decides by."""
-        self._gallery_version = self._gallery.version
-        self._networks.use(self._gallery.protection)
-        self._nicknames = self._gallery.nicknames()
-        kind, models = self._settings.place.kind, self._settings.models
-        templates = self._gallery.load(purpose=kind)
-        former = self._gallery.load(models.former, purpose=kind) if models.former else None
-        if templates.damaged:
-            self.health.alarm("gallery", f"{templates.damaged} people must be enrolled again")
-        people = len(templates.ids) + (0 if former is None else len(former.ids))
-        calibrations = self._networks.calibrations
-        self._sides = both_sides(self._settings.decision, calibrations, templates, former)
-        threshold = round(self._sides[1].threshold, 4)
-        self.health.detail("gallery", {"people": people, "threshold": threshold})
-        left = self._gallery.to_enrol_again()
-        progress, alarm = pack_change(models.pack, models.former, left)
-        self.health.detail("to_enrol_again", progress or "nobody")
-        if alarm:
-            self.health.alarm("packs", alarm)
-        else:
-            self.health.clear("packs")
-        return templates, former
+    def _open_faces(self) -> None:
+        settings, models = self._settings, self._settings.models
+        city = self._gallery.city_version()
+        if settings.gallery.source == "city":
+            downlink = downlink_for(settings, self._ring, self._clock.now)
+            self.downlink = downlink
+            self.health.watch_detail("city_gallery", downlink.status)
+            self.health.watch_alarms(downlink.alarms)
+        elif city is not None:
+            raise GalleryError(
+                f"the gallery holds version {city.version} of the city's, which may not be used "
+                'without the city\'s word; set gallery.source = "city", or move gallery.db away'
+            )
+        self.faces = Faces(
+            self._gallery,
+            self._networks.use,
+            self.downlink.admission if self.downlink else own_admission(self._clock.now),
+            self.health,
+            purpose=settings.place.kind,
+            sides_for=lambda own, former: both_sides(
+                settings.decision, self._networks.calibrations, own, former
+            ),
+            change_of_packs=lambda left: pack_change(models.pack, models.former, left),
+            former=models.former,
+            own_key=self._ring.pseudonym_key,
+        )
+        if self.downlink is not None:
+            self.downlink.on_change(self.faces.changed)
 
     def _journal(self) -> Journal:
         return Journal(
@@ -363,11 +376,13 @@ class Agent:
             handlers={
                 "status": without_arguments(lambda: asdict(self.health.snapshot())),
                 "diagnostics": without_arguments(self._diagnostics),
-                "revoke-now": revoking(self._revoke),
+                "revoke-now": revoking(self.faces.revoke_now),
             },
             steering=self._steering,
             end=self.end,
             supervised=self._notifier.connected,
+            duties=[] if self.downlink is None else [self.downlink.duty],
+            standing=lambda: self.downlink.standing if self.downlink else Standing(),
         )
         self.sync = supervisor
         self._opened.callback(supervisor.stop)
@@ -384,13 +399,6 @@ class Agent:
         log.info("the agent ends for a %s", how)
         self.ended_for = how
         self._stop.set()
-
-    def _revoke(self, key: bytes) -> bool:
-        """All that is held of the resident whom galleries call *key* is destroyed."""
-        mine = [each.id for each in self._gallery.people() if key_of(each.id) == key]
-        for person in mine:
-            self._gallery.revoke(person)
-        return bool(mine)
 
     def _diagnostics(self) -> dict[str, Any]:
         with self._journal() as journal:

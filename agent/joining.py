@@ -17,6 +17,7 @@ from agent.sync.credentials import TRUST, Generation, IdentityFolder
 from agent.sync.provisioning import Provisioned, Provisioning, no_step
 from agent.sync.renewal import Renewal
 from agent.values import LinkDown, LinkUp
+from agent.wire.signed import Signer, Trust
 
 PROVE_SECONDS = 20.0
 _TURN_SECONDS = 0.2
@@ -39,6 +40,27 @@ def broker_tls(settings: Settings) -> Tls | None:
     if current is None:
         return Tls(sync.ca_file)
     return Tls(sync.ca_file or current.authorities, current.certificate, current.key)
+
+
+def signing(settings: Settings) -> tuple[Signer, Trust]:
+    """What this device signs with, and who may sign to it: its broker certificate's town.
+
+    Raises ProvisioningError when there is none, MessageError when it cannot be used.
+    """
+    current = IdentityFolder(settings.identity_directory).current()
+    if current is not None:
+        files = [current.certificate, current.key, current.authorities]
+    else:
+        sync = settings.sync
+        given = [sync.certificate_file, sync.private_key_file, sync.ca_file]
+        files = [path for path in given if path is not None]
+    if len(files) < 3:
+        raise ProvisioningError("this device has no certificate yet; run: kaopass provision")
+    try:
+        certificate, key, authorities = (path.read_bytes() for path in files)
+    except OSError as error:
+        raise ProvisioningError(f"{error.filename}: {error.strerror}") from error
+    return Signer(certificate, key), Trust(authorities)
 
 
 def provision(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent import __version__
@@ -36,17 +37,20 @@ def open_sync(
     steering: Steering | None,
     end: Callable[[str], None],
     supervised: bool,
+    duties: Sequence[Duty] = (),
+    standing: Callable[[], Standing] = Standing,
 ) -> Supervisor:
     """The sync thread of the device that *settings* describe, not started.
 
     *handlers* do commands. *end* ("reload" or "restart") has the agent end as it runs and returns
     at once; without *steering* there is nobody to begin it anew, so it is not called. *supervised*
-    says that somebody starts the process again.
+    says that somebody starts the process again. *duties* share the connection; *standing* says
+    what the birth tells of the gallery.
     """
     sync, device = settings.sync, settings.device.name
     trust, time = TrustAnchor(settings.identity_directory), TrustedTime(clock.now)
     state = SyncState(settings.state_directory / "sync.json")
-    duties: list[Duty] = []
+    duties = list(duties)
     endings: dict[str, Ending] = {}
     if steering is not None:
         nobody = [] if supervised else [NOBODY]
@@ -57,9 +61,9 @@ def open_sync(
         )
     topics = [*down_topics(device), *(topic for duty in duties for topic in duty.topics)]
 
-    def standing() -> Standing:
+    def whole_standing() -> Standing:
         version = 0 if steering is None else steering.report().settings_version
-        return Standing(settings_version=version)
+        return replace(standing(), settings_version=version)
 
     return Supervisor(
         device,
@@ -81,7 +85,7 @@ def open_sync(
             device, state, trust=trust, time=time, handlers=handlers, endings=endings
         ),
         duties=duties,
-        standing=standing,
+        standing=whole_standing,
     )
 
 

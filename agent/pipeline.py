@@ -77,13 +77,16 @@ class Pipeline:
         show_ms: int,
         on_journal_failure: Literal["refuse", "admit"],
         goodbye: bool,
+        admits: Callable[[str], bool] = lambda _person: True,
+        faces_on: Callable[[], bool] = lambda: True,
         between: Callable[[], None] = lambda: None,
         watch: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         """*timeout_ms*: a face in the presentation zone this long without a match is offered the
         usual way, when its turn has come. *show_ms*: how long an answer is shown. *goodbye*: this
-        door is the way out. *between* runs between frames in this thread; *watch* sees every step
-        after it was acted on."""
+        door is the way out. *admits* says whether a match counts at this moment, *faces_on* whether
+        there can be any: if not, the usual way is offered at once. *between* runs between frames in
+        this thread; *watch* sees every step after it was acted on."""
         self._source = source
         self._recogniser = recogniser
         self._rules = rules
@@ -96,6 +99,8 @@ class Pipeline:
         self._show_ms = show_ms
         self._on_journal_failure = on_journal_failure
         self._success = "goodbye" if goodbye else "welcome"
+        self._admits = admits
+        self._faces_on = faces_on
         self._between = between
         self._watch = watch
         self._visits: dict[int, _Visit] = {}
@@ -184,6 +189,10 @@ class Pipeline:
 
     def _act(self, decision: Decision) -> None:
         visit = self._visits.setdefault(decision.track, _Visit(since_ms=decision.t_ms))
+        if decision.person is not None and not self._admits(decision.person):
+            # Revoked after the search, or since this track was decided on: no event, no name.
+            self._health.count("matches_not_admitted")
+            decision = replace(decision, outcome=Outcome.UNKNOWN, person=None)
         if visit.recorded is not None and decision.person != visit.recorded:
             # The event stands, as a paper ticket would; the figure shows how often this happens.
             self._health.count("contradicted_after_event")
@@ -235,7 +244,7 @@ class Pipeline:
         waiting = [(item, self._visits[item.track]) for item in seen if self._unanswered(item)]
         if not waiting:
             return
-        if not frame.still:
+        if not frame.still and self._faces_on():
             turn_ms = frame.t_ms - self._welcomed_ms
             waited = [min(frame.t_ms - visit.since_ms, turn_ms) for _, visit in waiting]
             nearest = max(range(len(waiting)), key=lambda i: waiting[i][0].face.width)

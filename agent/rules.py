@@ -17,6 +17,7 @@ ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_
 OTHER_FACE_FMR = 0.02
 
 Side = tuple[Matcher, Rule]
+Sides = tuple[Matcher, Rule, Side | None]  # this pack's, and those of the former one if it has any
 
 
 def calibration_for(settings: Settings, pack: Pack) -> Calibration:
@@ -69,7 +70,7 @@ def both_sides(
     calibrations: tuple[Calibration, Calibration | None],
     templates: TemplateSet,
     former: TemplateSet | None,
-) -> tuple[Matcher, Rule, Side | None]:
+) -> Sides:
     """What ``Recogniser.use`` takes: search and rule, and those of the former pack if it has any.
 
     *calibrations* are this pack's and the former one's.

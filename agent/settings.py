@@ -163,6 +163,23 @@ class Enrolment(Section):
     )
 
 
+class GallerySettings(Section):
+    """Whose gallery this device uses, and for how long without hearing from the city."""
+
+    source: Literal["local", "city"] = Field(
+        "local", description="enrolled on this device alone, or the city's, signed by it"
+    )
+    lease_hours: float = Field(
+        72.0, gt=0, le=8760, description="of powered-on time without word from the city, then off"
+    )
+    confirm_seconds: float = Field(
+        60.0, ge=0, le=3600, description="after a start: longest wait for the city's word"
+    )
+    check_seconds: float = Field(
+        600.0, ge=5, le=86_400, description="how often the city is asked for its newest version"
+    )
+
+
 class Keys(Section):
     """Where the device key comes from."""
 
@@ -251,11 +268,18 @@ class Settings(Section):
     decision: DecisionSettings = DecisionSettings()
     liveness: Liveness = Liveness()
     enrolment: Enrolment = Enrolment()
+    gallery: GallerySettings = GallerySettings()
     keys: Keys = Keys()
     journal: JournalSettings = JournalSettings()
     sync: Sync = Sync()
     feedback: FeedbackSettings = FeedbackSettings()
     state: State = State()
+
+    @model_validator(mode="after")
+    def _city_is_reachable(self) -> Settings:
+        if self.gallery.source == "city" and not self.sync.enabled:
+            raise ValueError('gallery.source = "city" needs sync.enabled = true')
+        return self
 
     @property
     def state_directory(self) -> Path:

@@ -10,37 +10,42 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 from agent.errors import GalleryError
 from agent.identity import rekeying
-from agent.identity.gallery_file import (
-    BUSY_SECONDS,
-    Salvage,
-    advice,
-    new_version,
-    open_database,
-    wipe_set_aside,
+from agent.identity.citymeta import (
+    SEALED_META,
+    CityVersion,
+    drop_damaged,
+    forget_staged,
+    is_citys,
+    read_keys,
+    read_version,
+    withhold,
 )
+from agent.identity.gallery_file import BUSY_SECONDS, Salvage, wipe_set_aside
 from agent.identity.gallery_rows import (
+    LASTING_FIELDS,
     as_person,
     check_templates,
+    extras,
     load_templates,
     opened_people,
     opened_profile,
     packs_left,
+    seals_by_slot,
+    slot_of,
 )
+from agent.identity.gallery_store import GalleryStore
 from agent.identity.keys import KeyRing
-from agent.identity.person import Person, Verification, check_words
+from agent.identity.person import Person, Roster, Verification, check_words
 from agent.identity.protection import Protection
 from agent.identity.sealing import PersonSeal, Sealer
 from agent.identity.templates import TemplateSet
 from agent.values import PURPOSES, Vector
+from agent.wire.gallery import GalleryKeys
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +70,9 @@ class Gallery:
         read of it is kept: ``salvaged`` then says so. Raises GalleryError if the file was written
         under another key, by a newer version, for another domain, or cannot be used.
         """
-        self._path = path
+        self.store = GalleryStore(path, ring, domain=domain, busy_seconds=busy_seconds)
         self._pack = pack
-        self._domain = domain
-        self._ring = ring
-        self._sealer = Sealer(ring)
-        self._busy_seconds = busy_seconds
-        self._lock = RLock()
-        self.salvaged: Salvage | None = None
-        self._open()
+        self._map = self.store.map_in_use()
 
     def __enter__(self) -> Gallery:
         return self
@@ -83,8 +82,12 @@ class Gallery:
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        with self._lock:
-            self._db.close()
+        self.store.close()
+
+    @property
+    def salvaged(self) -> Salvage | None:
+        """What was done about a broken file, if it was one."""
+        return self.store.salvaged
 
     @property
     def version(self) -> int:
@@ -92,13 +95,7 @@ class Gallery:
 
         Raises GalleryError if the file is gone.
         """
-        with self._errors_named():
-            # Another process may have salvaged the file: follow the name, not the open file.
-            if self._path.stat().st_ino != self._inode:
-                self._db.close()
-                self._open()
-            version = self._meta("version")
-            return int.from_bytes(version, "big") if isinstance(version, bytes) else 0
+        return self.store.version
 
     @property
     def protection(self) -> Protection:
@@ -106,8 +103,8 @@ class Gallery:
 
         Ask again after every change of ``version``.
         """
-        with self._reading():
-            self._map = self._map_in_use()
+        with self.store.reading():
+            self._map = self.store.map_in_use()
             return self._map
 
     def enroll(
@@ -118,49 +115,60 @@ class Gallery:
         purposes: tuple[str, ...] = PURPOSES,
         *,
         now_ms: int,
+        provisional: bool = False,
+        linked: bool = False,
+        expires_ms: int = 0,
     ) -> None:
         """Put a person into the gallery, replacing their profile and templates of this pack.
 
         *templates* is float32 (n, d), n >= 1, rows of length about 1, rotated by
         ``protection``; *now_ms* Unix time. All of it is on disk when this returns, or none.
+        *provisional*: until the city's next version with this person in it; *linked* and
+        *expires_ms* as in ``agent.wire.records.Record``.
         Raises UsageError for an id, nickname or purpose that cannot be kept, GalleryError for
         unusable templates, when the map was changed meanwhile and when the disk fails.
         """
         check_words(person_id, nickname, purposes)
-        ref = self._sealer.ref(person_id)
-        with self._writing():
-            if self._map_in_use().name != self._map.name:
+        ref = self.store.sealer.ref(person_id)
+        with self.store.writing():
+            if self.store.map_in_use().name != self._map.name:
                 raise GalleryError(
-                    f"gallery {self._path} was given another template key meanwhile, for which"
+                    f"gallery {self.store.path} was given another template key meanwhile, for which"
                     " these templates were not made; enrol again"
                 )
-            check_templates(self._db, self._pack, templates)
-            seal = self._seal_of(ref)
-            created_ms = now_ms
+            check_templates(self.store.db, self._pack, templates)
+            seal = self.store.seal_of(ref)
+            profile: dict[str, Any] = {"created_ms": now_ms}
             if seal is None:
                 # New, or damaged so that nothing of it opens any more: begin afresh.
-                seal, wrapped = self._sealer.new_person(ref)
-                self._db.execute("DELETE FROM template WHERE ref = ?", [ref])
-                self._db.execute("INSERT OR REPLACE INTO person VALUES (?, ?, x'')", [ref, wrapped])
+                seal, wrapped = self.store.sealer.new_person(ref)
+                self.store.db.execute("DELETE FROM template WHERE ref = ?", [ref])
+                self.store.db.execute(
+                    "INSERT OR REPLACE INTO person VALUES (?, ?, x'')", [ref, wrapped]
+                )
             else:
-                before = opened_profile(seal, self._row_of(ref)[1])
-                created_ms = before["created_ms"] if before else now_ms
-                self._forget_templates(ref, seal)
-            profile = {
+                # The digest of the city's record stays: what is changed here is not damage.
+                before = opened_profile(seal, self.store.row_of(ref)[1]) or {}
+                profile |= {k: v for k, v in before.items() if k in LASTING_FIELDS}
+                self._forget_templates(slot_of(ref, profile), seal)
+            slot = slot_of(ref, profile)
+            profile |= {
                 "id": person_id,
                 "nickname": nickname,
                 "purposes": purposes,
-                "created_ms": created_ms,
+                **extras(provisional=provisional, linked=linked, expires_ms=expires_ms),
             }
-            self._db.execute(
+            if "digest" in profile:
+                profile["rows"] = len(templates) + self._rows_in(slot)
+            self.store.db.execute(
                 "UPDATE person SET profile = ? WHERE ref = ?",
                 [seal.seal_profile(json.dumps(profile, ensure_ascii=False).encode()), ref],
             )
             for row in templates.astype("<f4", copy=False):
-                self._db.execute(
+                self.store.db.execute(
                     "INSERT INTO template (ref, pack, sealed) VALUES (?, ?, ?)",
                     [
-                        ref,
+                        slot,
                         self._pack,
                         seal.seal_template(self._pack, self._map.name, row.tobytes()),
                     ],
@@ -169,18 +177,26 @@ class Gallery:
     def revoke(self, person_id: str) -> bool:
         """Destroy the person's key and all their rows; False if they are not enrolled.
 
+        A resident of the city's version is kept from coming back with the next repair, until the
+        city itself says that they are gone.
         When this returns, no file of the gallery holds any of it. Raises GalleryError if old
         pages could not be overwritten, because another process kept them in use or the disk
         failed: the person is out even so, but call again.
         """
-        ref = self._sealer.ref(person_id)
-        with self._writing():
-            rows = self._db.execute("DELETE FROM template WHERE ref = ?", [ref]).rowcount
-            rows += self._db.execute("DELETE FROM person WHERE ref = ?", [ref]).rowcount
-        with self._errors_named():
+        ref = self.store.sealer.ref(person_id)
+        with self.store.writing():
+            seal = self.store.seal_of(ref)
+            profile = opened_profile(seal, self.store.row_of(ref)[1]) if seal else None
+            if profile is not None and "digest" in profile:
+                withhold(self.store, person_id, bytes.fromhex(profile["digest"]))
+            forget_staged(self.store)
+            query = "DELETE FROM template WHERE ref IN (?, ?)"
+            rows = self.store.db.execute(query, [ref, slot_of(ref, profile or {})]).rowcount
+            rows += self.store.db.execute("DELETE FROM person WHERE ref = ?", [ref]).rowcount
+        with self.store.errors_named():
             # Files set aside after damage hold the same key; without it their rows are noise.
-            wipe_set_aside(self._path, ref)
-            self._overwrite_old_pages()
+            wipe_set_aside(self.store.path, ref)
+            self.store.overwrite_old_pages()
         return rows > 0
 
     def rekey(
@@ -192,16 +208,18 @@ class Gallery:
         templates of one person are as unlike as strangers'. *progress* hears (done, of) at times.
         Raises GalleryError when the disk fails, or old pages could not be overwritten.
         """
-        with self._writing():
-            record = self._meta("template_map")
-            old = rekeying.read_map(self._ring, self._sealer, record, None)
+        with self.store.writing():
+            record = self.store.meta("template_map")
+            old = rekeying.read_map(self.store.ring, self.store.sealer, record, None)
             kind = domain or old.domain
-            new = rekeying.protection_of(self._ring, kind, old.version + 1)
-            changed = rekeying.remap(self._db, self._sealer, old, new, progress)
-            self._set_meta("template_map", rekeying.sealed_map(self._sealer, new))
-        self._map, self._domain = new, self._domain and new.domain
-        with self._errors_named():
-            self._overwrite_old_pages()
+            new = rekeying.protection_of(self.store.ring, kind, old.version + 1)
+            forget_staged(self.store)
+            changed = rekeying.remap(self.store.db, self.store.sealer, old, new, progress)
+            self.store.set_meta("template_map", rekeying.sealed_map(self.store.sealer, new))
+        self._map = new
+        self.store.domain = self.store.domain and new.domain
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
         return changed
 
     def rewrap(self, ring: KeyRing) -> int:
@@ -211,54 +229,69 @@ class Gallery:
         would lose every template.
         """
         sealer = Sealer(ring)
-        with self._writing():
-            now = self._map_in_use()
+        with self.store.writing():
+            now = self.store.map_in_use()
             kept = rekeying.protection_of(ring, now.domain, now.version)
-            if kept.check != now.check or sealer.ref("") != self._sealer.ref(""):
+            if kept.check != now.check or sealer.ref("") != self.store.sealer.ref(""):
                 raise GalleryError(
-                    f"gallery {self._path}: the new keys do not carry on what must last; nothing"
-                    " was changed, begin the rotation again"
+                    f"gallery {self.store.path}: the new keys do not carry on what must last;"
+                    " nothing was changed, begin the rotation again"
                 )
-            changed = rekeying.rewrap(self._db, self._sealer, sealer)
-            self._set_meta("key_check", sealer.key_check())
-            self._set_meta("template_map", rekeying.sealed_map(sealer, kept))
-        self._ring, self._sealer, self._map = ring, sealer, kept
-        with self._errors_named():
-            self._overwrite_old_pages()
+            forget_staged(self.store)
+            changed = rekeying.rewrap(self.store.db, self.store.sealer, sealer)
+            for name in SEALED_META:
+                value = self.store.sealed_meta(name)
+                if value is not None:
+                    self.store.set_meta(name, sealer.seal_meta(name, value))
+            self.store.set_meta("key_check", sealer.key_check())
+            self.store.set_meta("template_map", rekeying.sealed_map(sealer, kept))
+        self.store.use_ring(ring)
+        self._map = kept
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
         return changed
 
     def person(self, person_id: str) -> Person | None:
         """Who is enrolled as *person_id*, None if nobody is, or their profile does not open."""
-        ref = self._sealer.ref(person_id)
-        with self._reading():
-            seal = self._seal_of(ref)
-            profile = opened_profile(seal, self._row_of(ref)[1]) if seal else None
+        ref = self.store.sealer.ref(person_id)
+        with self.store.reading():
+            seal = self.store.seal_of(ref)
+            profile = opened_profile(seal, self.store.row_of(ref)[1]) if seal else None
             query = "SELECT pack, COUNT(*) FROM template WHERE ref = ? GROUP BY pack"
-            counts = dict(self._db.execute(query, [ref]).fetchall())
+            slot = slot_of(ref, profile or {})
+            counts = dict(self.store.db.execute(query, [slot]).fetchall())
         return None if profile is None else as_person(profile, counts)
 
     def people(self) -> list[Person]:
         """Everybody enrolled whose profile opens, by id."""
-        with self._reading():
+        with self.store.reading():
             counts: dict[bytes, dict[str, int]] = {}
             query = "SELECT ref, pack, COUNT(*) FROM template GROUP BY ref, pack"
-            for ref, pack, count in self._db.execute(query):
+            for ref, pack, count in self.store.db.execute(query):
                 counts.setdefault(ref, {})[pack] = count
             found = [
-                as_person(profile, counts.get(ref, {}))
-                for ref, _, profile in opened_people(self._db, self._sealer)
+                as_person(profile, counts.get(slot_of(ref, profile), {}))
+                for ref, _, profile in opened_people(self.store.db, self.store.sealer)
                 if profile is not None
             ]
         return sorted(found, key=lambda person: person.id)
 
-    def nicknames(self) -> dict[str, str]:
-        """The nickname of everybody who chose one, by id: a fraction of ``people()`` in memory."""
-        with self._reading():
-            return {
-                profile["id"]: profile["nickname"]
-                for _, _, profile in opened_people(self._db, self._sealer)
-                if profile is not None and profile["nickname"]
-            }
+    def roster(self) -> Roster:
+        """What the door says to people and may do with them: far less than ``people()``."""
+        nicknames: dict[str, str] = {}
+        linked: set[str] = set()
+        expires_ms: dict[str, int] = {}
+        with self.store.reading():
+            for _, _, profile in opened_people(self.store.db, self.store.sealer):
+                if profile is None:
+                    continue
+                if profile["nickname"]:
+                    nicknames[profile["id"]] = profile["nickname"]
+                if profile.get("linked"):
+                    linked.add(profile["id"])
+                if profile.get("expires_ms"):
+                    expires_ms[profile["id"]] = profile["expires_ms"]
+        return Roster(nicknames, frozenset(linked), expires_ms)
 
     def load(self, former: str = "", *, purpose: str | None = None) -> TemplateSet:
         """A template of this gallery's pack for each person enrolled for *purpose* (None: any).
@@ -267,133 +300,67 @@ class Gallery:
         ``damaged`` counts people of whom a row does not open; the rest of them is there.
         """
         pack, lacking = (former, self._pack) if former else (self._pack, "")
-        with self._reading():
-            name = self._map_in_use().name
-            templates = load_templates(self._db, self._sealer, name, pack, purpose, lacking)
+        with self.store.reading():
+            name = self.store.map_in_use().name
+            templates = load_templates(
+                *(self.store.db, self.store.sealer, name, pack, purpose, lacking),
+                city=is_citys(self.store),
+            )
         if templates.damaged:
             logger.error(
                 "gallery %s: %d people have rows that do not open; enrol them again",
-                self._path,
+                self.store.path,
                 templates.damaged,
             )
         return templates
 
     def to_enrol_again(self) -> dict[str, int]:
         """How many people have templates of other packs and none of this gallery's, by pack."""
-        with self._reading():
-            return packs_left(self._db, self._pack)
+        with self.store.reading():
+            return packs_left(self.store.db, self.store.sealer, self._pack)
+
+    def city_version(self) -> CityVersion | None:
+        """The city's version in force; None where the gallery is this device's own."""
+        with self.store.reading():
+            return read_version(self.store)
+
+    def city_keys(self) -> GalleryKeys | None:
+        """What the city gave for its gallery; None where it gave nothing."""
+        with self.store.reading():
+            return read_keys(self.store)
+
+    def drop_damaged(self) -> int:
+        """Take out what does not open of the city's residents, who then are sent anew; how many."""
+        return drop_damaged(self.store)
 
     def verify(self) -> Verification:
         """Open every row of every pack, and overwrite what earlier revocations left behind."""
-        with self._errors_named():
-            self._overwrite_old_pages()
-        with self._reading():
-            name = self._map_in_use().name
-            people = list(opened_people(self._db, self._sealer))
-            seals = {ref: seal for ref, seal, _ in people if seal is not None}
-            templates = opened = 0
-            for ref, pack, sealed in self._db.execute("SELECT ref, pack, sealed FROM template"):
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
+        with self.store.reading():
+            name = self.store.map_in_use().name
+            people = whole = templates = opened = 0
+            for _, _, profile in opened_people(self.store.db, self.store.sealer):
+                people += 1
+                whole += profile is not None
+            seals = seals_by_slot(self.store.db, self.store.sealer)
+            city = is_citys(self.store)
+            rows = self.store.db.execute("SELECT ref, pack, sealed FROM template")
+            for slot, pack, sealed in rows:
+                seal = seals.get(slot)
+                if seal is None and city:
+                    continue  # of a version on its way in or out: nothing is wrong with it
                 templates += 1
-                seal = seals.get(ref)
                 opened += seal is not None and seal.open_template(pack, name, sealed) is not None
-        whole = sum(profile is not None for _, _, profile in people)
-        return Verification(len(people), len(people) - whole, templates, templates - opened)
+        return Verification(people, people - whole, templates, templates - opened)
 
-    def _open(self) -> None:
-        with self._errors_named():
-            self._db, self.salvaged = open_database(self._path, self._busy_seconds)
-            self._inode = self._path.stat().st_ino
-            try:
-                self._check_key()
-                self._check_map()
-            except BaseException:
-                self._db.close()
-                raise
+    def _rows_in(self, slot: bytes) -> int:
+        query = "SELECT COUNT(*) FROM template WHERE ref = ?"
+        return int(self.store.db.execute(query, [slot]).fetchone()[0])
 
-    def _check_key(self) -> None:
-        if self._key_fits():
-            return
-        with self._writing():
-            if self._key_fits():
-                return  # another process began this gallery just now
-            # The check itself may be what is damaged: people who open prove the key as well.
-            seals = [seal is not None for _, seal, _ in opened_people(self._db, self._sealer)]
-            if not any(seals) and (seals or self._meta("key_check") is not None):
-                raise GalleryError(
-                    f"gallery {self._path} was written under another key than this device's;"
-                    " restore the key, or move the gallery away and enrol everybody again"
-                )
-            self._set_meta("key_check", self._sealer.key_check())
-
-    def _check_map(self) -> None:
-        if not rekeying.is_map(self._sealer, self._meta("template_map")):
-            with self._writing():
-                if not rekeying.is_map(self._sealer, self._meta("template_map")):
-                    domain = self._domain or PURPOSES[0]
-                    found = rekeying.find_map(self._db, self._ring, self._sealer, domain)
-                    self._set_meta("template_map", rekeying.sealed_map(self._sealer, found))
-        self._map = self._map_in_use()
-
-    def _map_in_use(self) -> Protection:
-        """As recorded. Raises GalleryError if it is another domain's, or its key is not here."""
-        try:
-            return rekeying.read_map(
-                self._ring, self._sealer, self._meta("template_map"), self._domain
-            )
-        except GalleryError as error:
-            raise GalleryError(f"gallery {self._path}: {error}") from error
-
-    def _key_fits(self) -> bool:
-        return self._sealer.is_key_check(self._meta("key_check"))
-
-    def _meta(self, key: str) -> Any:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
-        return row[0] if row else None
-
-    def _set_meta(self, key: str, value: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", [key, value])
-
-    def _row_of(self, ref: bytes) -> tuple[Any, Any]:
-        query = "SELECT wrapped_key, profile FROM person WHERE ref = ?"
-        wrapped, profile = self._db.execute(query, [ref]).fetchone() or (None, None)
-        return wrapped, profile
-
-    def _seal_of(self, ref: bytes) -> PersonSeal | None:
-        return self._sealer.person(ref, self._row_of(ref)[0])
-
-    def _forget_templates(self, ref: bytes, seal: PersonSeal) -> None:
+    def _forget_templates(self, slot: bytes, seal: PersonSeal) -> None:
         """Delete the person's templates of this pack, and whatever of other packs is damaged."""
         query = "SELECT id, pack, sealed FROM template WHERE ref = ?"
-        for number, pack, sealed in self._db.execute(query, [ref]).fetchall():
+        for number, pack, sealed in self.store.db.execute(query, [slot]).fetchall():
             if pack == self._pack or seal.open_template(pack, self._map.name, sealed) is None:
-                self._db.execute("DELETE FROM template WHERE id = ?", [number])
-
-    def _overwrite_old_pages(self) -> None:
-        """Bring the log into the file and empty it: deleted pages are zeros in both then."""
-        busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if busy:
-            raise GalleryError(
-                f"gallery {self._path}: the change is made, but another process still reads old"
-                " pages, so they could not be overwritten; run: kaopass gallery verify"
-            )
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """One state of the gallery for several reads."""
-        with self._errors_named(), self._db.atomic():
-            yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One transaction; the version goes first, which waits for other writers."""
-        with self._errors_named(), self._db.atomic():
-            self._set_meta("version", new_version())
-            yield
-
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except (sqlite3.Error, OSError) as error:
-                raise GalleryError(f"gallery {self._path}: {error}; {advice(error)}") from error
+                self.store.db.execute("DELETE FROM template WHERE id = ?", [number])

@@ -1,8 +1,14 @@
-"""Reading the gallery's rows: open what opens, count what does not, never fail for one bad row."""
+"""Reading the gallery's rows: open what opens, count what does not, never fail for one bad row.
+
+A person's templates lie in a *slot*: their own reference for who was enrolled here, a random one,
+told by their sealed profile, for a resident of the city's version. So a new version's templates
+can lie ready beside the old ones, and moving a few small rows brings it into force.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +26,8 @@ from agent.values import Vector
 # A template's length weighs its scores (ports.FaceEmbedder.embed_reference); far from 1 it is no
 # template but a network's raw output.
 LEAST_LENGTH, MOST_LENGTH = 0.8, 1.25
+# What of a profile stays when the person is enrolled here anew.
+LASTING_FIELDS = ("created_ms", "digest", "slot")
 
 
 def opened_people(
@@ -41,6 +49,32 @@ def opened_profile(seal: PersonSeal, sealed: object) -> dict[str, Any] | None:
     return profile
 
 
+def slot_of(ref: bytes, profile: dict[str, Any]) -> bytes:
+    """Where the templates of the person at *ref* lie."""
+    return bytes.fromhex(profile["slot"]) if "slot" in profile else ref
+
+
+def seals_by_slot(db: Database, sealer: Sealer) -> dict[bytes, PersonSeal]:
+    """The seal of everybody whose key opens, by the slot of their templates."""
+    return {
+        slot_of(ref, profile or {}): seal
+        for ref, seal, profile in opened_people(db, sealer)
+        if seal is not None
+    }
+
+
+def extras(**fields: Any) -> dict[str, Any]:
+    """Those of a profile's *fields* that say something: a profile is kept as short as it can be."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def source_of(profile: dict[str, Any]) -> str:
+    """See ``Person.source``."""
+    if profile.get("provisional"):
+        return "provisional"
+    return "city" if "digest" in profile else "device"
+
+
 def as_person(profile: dict[str, Any], templates: dict[str, int]) -> Person:
     """*profile* as a value; *templates* counts by model pack."""
     return Person(
@@ -49,35 +83,48 @@ def as_person(profile: dict[str, Any], templates: dict[str, int]) -> Person:
         purposes=tuple(profile["purposes"]),
         created_ms=profile["created_ms"],
         templates=templates,
+        source=source_of(profile),
+        linked=profile.get("linked", False),
+        expires_ms=profile.get("expires_ms", 0),
     )
 
 
 def load_templates(
-    db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str | None, lacking: str = ""
+    db: Database,
+    sealer: Sealer,
+    map_name: str,
+    pack: str,
+    purpose: str | None,
+    lacking: str = "",
+    *,
+    city: bool,
 ) -> TemplateSet:
     """One template of *pack* for each person enrolled for *purpose* (None: for any).
 
     With *lacking*, only people without any template of that pack are looked at. Several templates
     of one person are fused (fusion.Means). Those rotated by another map than the one called
-    *map_name* count as damaged.
+    *map_name* count as damaged. With *city* the gallery holds a version of the city's: templates
+    of nobody are then ones not in force yet, or no more.
     """
     query = (
         "SELECT ref, COUNT(*) FROM template WHERE pack = ?"
         " AND ref NOT IN (SELECT ref FROM template WHERE pack = ?) GROUP BY ref"
     )
     counts: dict[bytes, int] = dict(db.execute(query, [pack, lacking]).fetchall())
-    damaged = set(counts)  # whoever has templates but turns out to have no key or profile
+    # Whoever has templates but turns out to have no key or profile.
+    damaged = set() if city else set(counts)
     ids: list[str] = []
     seals: dict[bytes, PersonSeal] = {}
     for ref, seal, profile in opened_people(db, sealer):
         if seal is None or profile is None:
             damaged.add(ref)
             continue
-        damaged.discard(ref)
-        if ref in counts and (purpose is None or purpose in profile["purposes"]):
-            seals[ref] = seal
+        slot = slot_of(ref, profile)
+        damaged.discard(slot)
+        if slot in counts and (purpose is None or purpose in profile["purposes"]):
+            seals[slot] = seal
             ids.append(profile["id"])
-    expected = np.array([counts[ref] for ref in seals], np.intp)
+    expected = np.array([counts[slot] for slot in seals], np.intp)
     matrix, found = _filled(db, map_name, pack, expected, seals)
     some = found > 0
     if not some.all():
@@ -121,13 +168,21 @@ def _filled(
     return means.rows(), found
 
 
-def packs_left(db: Database, pack: str) -> dict[str, int]:
+def packs_left(db: Database, sealer: Sealer, pack: str) -> dict[str, int]:
     """How many people have templates of other packs and none of *pack*, by their pack."""
     query = (
-        "SELECT pack, COUNT(DISTINCT ref) FROM template"
-        " WHERE ref NOT IN (SELECT ref FROM template WHERE pack = ?) GROUP BY pack"
+        "SELECT DISTINCT ref, pack FROM template"
+        " WHERE ref NOT IN (SELECT ref FROM template WHERE pack = ?)"
     )
-    return dict(db.execute(query, [pack]).fetchall())
+    others: dict[bytes, list[str]] = {}
+    for slot, other in db.execute(query, [pack]):
+        others.setdefault(slot, []).append(other)
+    left: Counter[str] = Counter()
+    if others:
+        for ref, _, profile in opened_people(db, sealer):
+            if profile is not None:
+                left.update(others.get(slot_of(ref, profile), ()))
+    return dict(left)
 
 
 def check_templates(db: Database, pack: str, templates: Vector) -> None:

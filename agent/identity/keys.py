@@ -23,7 +23,10 @@ DEVICE_KEY = "device-key"
 NEXT_KEY = "device-key-next"  # beside the other while the device key is being changed
 KEY_BYTES = 32
 # The info strings that outlive the device key, besides those of template maps in use.
-LASTING = ("gallery index", "receipt", "audit", *(f"pseudonym {purpose}" for purpose in PURPOSES))
+LASTING = (
+    *("gallery index", "gallery lease", "receipt", "audit"),
+    *(f"pseudonym {purpose}" for purpose in PURPOSES),
+)
 
 
 class KeyRing:
@@ -68,6 +71,17 @@ class KeyRing:
     def template_key(self, domain: str, version: int = 1) -> bytes:
         """Makes the map of templates (``agent.identity.protection``) of *domain*, e.g. "bus"."""
         return self._derive(f"template {domain} {version}")
+
+    def receive_key(self) -> bytes:
+        """The private X25519 key that the city seals gallery keys to.
+
+        It need not outlive the device key: every hello tells the city the public one.
+        """
+        return self._derive("gallery receive")
+
+    def lease_key(self) -> bytes:
+        """Vouches for how long the gallery has been used without hearing of it (HMAC-SHA256)."""
+        return self._derive("gallery lease")
 
     def receipt_key(self) -> bytes:
         """Signs receipts of erasure (HMAC-SHA256)."""

@@ -13,13 +13,34 @@ MAX_NICKNAME_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody enrolled. ``templates`` counts their templates by model pack."""
+    """Somebody enrolled. ``templates`` counts their templates by model pack.
+
+    ``source`` is "device" for whoever was enrolled here, "city" for a resident of the city's
+    version, and "provisional" for whoever was enrolled here and waits for a version with them in
+    it. ``linked`` and ``expires_ms`` are as in ``agent.wire.records.Record``.
+    """
 
     id: str
     nickname: str
     purposes: tuple[str, ...]
     created_ms: int
     templates: dict[str, int]
+    source: str = "device"
+    linked: bool = False
+    expires_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """What the door needs to know of people beside their templates, by id.
+
+    ``nicknames`` of those who chose one, ``linked`` of those known by one pseudonym in bus and
+    hall, ``expires_ms`` of those whose consent lapses, Unix time.
+    """
+
+    nicknames: dict[str, str]
+    linked: frozenset[str]
+    expires_ms: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

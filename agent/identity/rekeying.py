@@ -13,7 +13,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from agent.errors import GalleryError
-from agent.identity.gallery_rows import opened_people
+from agent.identity.gallery_rows import seals_by_slot
 from agent.identity.keys import KeyRing
 from agent.identity.protection import Matrix, Protection, change
 from agent.identity.sealing import PersonSeal, Sealer
@@ -72,7 +72,7 @@ def find_map(db: Database, ring: KeyRing, sealer: Sealer, domain: str) -> Protec
 
     The first of *domain* where there is none to try, or none opens.
     """
-    seals = {ref: seal for ref, seal, _ in opened_people(db, sealer) if seal is not None}
+    seals = seals_by_slot(db, sealer)
     query = "SELECT ref, pack, sealed FROM template LIMIT ?"
     for ref, pack, sealed in db.execute(query, [SAMPLED_ROWS]).fetchall():
         if ref not in seals:
@@ -88,7 +88,7 @@ def remap(
     db: Database, sealer: Sealer, old: Protection, new: Protection, progress: Progress
 ) -> int:
     """Rotate every template from *old* to *new*; how many. *progress* hears (done, of)."""
-    seals = {ref: seal for ref, seal, _ in opened_people(db, sealer) if seal is not None}
+    seals = seals_by_slot(db, sealer)
     total = int(db.execute("SELECT COUNT(*) FROM template").fetchone()[0])
     matrices: dict[int, Matrix] = {}
     done = seen = last = 0

@@ -40,6 +40,13 @@ class Sealer:
         opened = _open(self._wrap, sealed, b"template map")
         return None if opened is None else opened.decode()
 
+    def seal_meta(self, name: str, value: bytes) -> bytes:
+        """Seal what the gallery keeps about itself under *name*."""
+        return _seal(self._wrap, value, b"meta\0" + name.encode())
+
+    def open_meta(self, name: str, sealed: object) -> bytes | None:
+        return _open(self._wrap, sealed, b"meta\0" + name.encode())
+
     def rewrap(self, ref: bytes, wrapped: object, other: Sealer) -> bytes | None:
         """The key of the person at *ref*, wrapped here, as *other* wraps it; None if it is not."""
         key = _open(self._wrap, wrapped, b"key\0" + ref)

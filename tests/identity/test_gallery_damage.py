@@ -273,7 +273,7 @@ def test_an_agent_notices_that_the_file_was_salvaged_under_it(path: Path) -> Non
 
 def test_a_gallery_of_a_newer_version_is_left_alone(path: Path) -> None:
     enrolled(path, 1)
-    alter(path, "UPDATE _sqlite_migrations SET name = '9_later'")
+    alter(path, "UPDATE _sqlite_migrations SET name = '9_later' WHERE name = '2_city'")
     before = path.read_bytes()
     with pytest.raises(GalleryError, match=r"newer kaopass \(schema 9_later\)"):
         Gallery(path, RING, PACK)

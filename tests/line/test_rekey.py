@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from agent.app import GALLERY_CHECK_SECONDS
+from agent.faces import LOOK_SECONDS
 from agent.identity.gallery import Gallery
 from tests.line.door import KAOPASS, Door, networks, people_of
 from tests.mosquitto import until
@@ -26,7 +26,7 @@ def test_a_running_agent_goes_on_after_a_rekey(tmp_path: Path) -> None:
         with Gallery(door.state / "gallery.db", door.ring, networks().embedder.pack) as gallery:
             assert gallery.protection.version == 2
         # What was under way before may still come, until the agent has looked at the gallery.
-        time.sleep(GALLERY_CHECK_SECONDS + 1)
+        time.sleep(LOOK_SECONDS + 1)
         known = len(door.ledger)
         until(lambda: len(door.ledger) >= known + 10, 60, "boardings under the new key")
         door.stop()

@@ -1,0 +1,231 @@
+"""The gallery as a running door uses it: read in a thread of its own, put to use between frames.
+
+Reading a town takes seconds; the door goes on with what it has meanwhile. Whoever is revoked is
+not matched from that moment on, because ``Admission`` is asked for every match.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agent.downlink.admission import Admission
+from agent.errors import GalleryError
+from agent.identity.gallery import Gallery
+from agent.identity.matcher import Matcher
+from agent.identity.person import Roster
+from agent.identity.protection import Protection
+from agent.identity.templates import TemplateSet
+from agent.recognise import Recogniser
+from agent.rules import Sides
+from agent.wire.records import key_of
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0  # how late a change by another process is noticed
+NOBODY = TemplateSet.build([])
+
+
+class Board(Protocol):
+    """Where alarms and details go."""
+
+    def alarm(self, key: str, text: str) -> None: ...
+
+    def clear(self, key: str) -> None: ...
+
+    def detail(self, name: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """The gallery at one moment, ready to search."""
+
+    version: int
+    protection: Protection
+    sides: Sides
+    ids: tuple[str, ...]
+    roster: Roster
+    pseudonym_keys: dict[str, bytes]
+    without: frozenset[bytes]
+
+
+class Faces:
+    """Owner of what the pipeline searches. ``read`` once, then ``watch`` in a thread of its own."""
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        protect: Callable[[Protection], None],
+        admission: Admission,
+        health: Board,
+        *,
+        purpose: str,
+        sides_for: Callable[[TemplateSet, TemplateSet | None], Sides],
+        change_of_packs: Callable[[dict[str, int]], tuple[str, str]],
+        own_key: Callable[[str], bytes],
+        former: str = "",
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """*purpose* is the kind of this place; *own_key* gives the pseudonym key of a purpose
+        where the city gave none. *protect* has every embedder rotate by the gallery's map.
+
+        *sides_for* makes search and rule of the templates, and of those of the pack *former* that
+        some people are still decided by; *change_of_packs* says how far that has come, and the
+        alarm, from how many lack templates by the packs they have.
+        """
+        self._gallery = gallery
+        self._protect = protect
+        self._admission = admission
+        self._health = health
+        self._purpose = purpose
+        self._sides_for = sides_for
+        self._change_of_packs = change_of_packs
+        self._own_key = own_key
+        self._former = former
+        self._look_seconds = look_seconds
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._ready: Reading | None = None
+        self._to_revoke: list[bytes] = []
+        self._using = False  # until ``between`` gives the recogniser somebody to find
+
+    def read(self) -> None:
+        """Read the gallery before the first frame; ``between`` then puts it to use.
+
+        Raises GalleryError.
+        """
+        self._current = self._read()
+        self._take(self._current)
+
+    def nickname(self, person: str) -> str:
+        """What the door may call *person*; "" for nothing."""
+        return self._current.roster.nicknames.get(person, "")
+
+    def linked(self, person: str) -> bool:
+        """Whether bus and hall may know *person* by one pseudonym."""
+        return person in self._current.roster.linked
+
+    def pseudonym_key(self, purpose: str) -> bytes:
+        """The key of pseudonyms for *purpose*, or of "linked": the city's, else the device's."""
+        keys = self._current.pseudonym_keys
+        return keys[purpose] if keys else self._own_key(purpose)
+
+    def admits(self, person: str) -> bool:
+        """Whether *person* may be matched at this moment."""
+        return self._admission.admits(person)
+
+    @property
+    def on(self) -> bool:
+        """False: nobody is matched, and everybody is offered the usual way."""
+        return self._admission.faces
+
+    def changed(self) -> None:
+        """The gallery changed: look at it at once. Any thread."""
+        self._wake.set()
+
+    def revoke_now(self, key: bytes) -> bool:
+        """Never match the resident called *key* (``agent.wire.records.key_of``) from now on.
+
+        Their rows are overwritten a moment later, and they do not come back before the city says
+        that they are gone. False if nobody of that name can be matched here. Any thread.
+        """
+        self._admission.revoke([key])
+        with self._lock:
+            self._to_revoke.append(key)
+        self._wake.set()
+        return any(key_of(person) == key for person in self._current.ids)
+
+    def between(self, recogniser: Recogniser) -> None:
+        """Between two frames, in the pipeline's thread: take what is ready. Costs nothing else."""
+        with self._lock:
+            ready, self._ready = self._ready, None
+        if ready is not None:
+            self._current = ready
+            self._take(ready)
+        on = self._admission.faces
+        if ready is not None or on != self._using:
+            # Off means that nothing is compared, not only that nothing is said.
+            sides = self._current.sides
+            recogniser.use(*(sides if on else (Matcher(NOBODY), sides[1], None)))
+            self._using = on
+
+    def watch(self, stop: threading.Event) -> None:
+        """Read the gallery again whenever it changed, until *stop* is set."""
+        read_at = self._current.version
+        while not stop.is_set():
+            self._wake.wait(self._look_seconds)
+            self._wake.clear()
+            try:
+                self._revoke()
+                if self._gallery.version != read_at:
+                    reading = self._read()
+                    read_at = reading.version
+                    with self._lock:
+                        self._ready = reading
+                self._health.clear("gallery_read")
+            except GalleryError as error:
+                self._health.alarm("gallery_read", str(error))
+                stop.wait(self._look_seconds)
+
+    def _take(self, reading: Reading) -> None:
+        self._protect(reading.protection)
+        self._admission.reread(reading.without, reading.roster.expires_ms)
+
+    def _read(self) -> Reading:
+        begun = time.monotonic()
+        without = self._admission.reading()
+        version = self._gallery.version
+        protection = self._gallery.protection
+        roster = self._gallery.roster()
+        keys = self._gallery.city_keys()
+        templates = self._gallery.load(purpose=self._purpose)
+        if templates.damaged:
+            self._repair(templates.damaged)
+        else:
+            self._health.clear("gallery")
+        former = self._gallery.load(self._former, purpose=self._purpose) if self._former else None
+        sides = self._sides_for(templates, former)
+        ids = templates.ids + (() if former is None else former.ids)
+        threshold = round(sides[1].threshold, 4)
+        self._health.detail("gallery", {"people": len(ids), "threshold": threshold})
+        self._tell_change()
+        log.info("%d people read in %.1f s", len(ids), time.monotonic() - begun)
+        return Reading(
+            version,
+            protection,
+            sides,
+            ids,
+            roster,
+            dict(keys.pseudonyms) if keys else {},
+            without,
+        )
+
+    def _tell_change(self) -> None:
+        progress, alarm = self._change_of_packs(self._gallery.to_enrol_again())
+        self._health.detail("to_enrol_again", progress or "nobody")
+        if alarm:
+            self._health.alarm("packs", alarm)
+        else:
+            self._health.clear("packs")
+
+    def _repair(self, damaged: int) -> None:
+        if self._gallery.drop_damaged():
+            self._health.alarm("gallery", f"{damaged} people are damaged; the city sends them anew")
+        else:
+            self._health.alarm("gallery", f"{damaged} people must be enrolled again")
+
+    def _revoke(self) -> None:
+        with self._lock:
+            keys = list(self._to_revoke)
+        if not keys:
+            return
+        for person in self._gallery.people():
+            if key_of(person.id) in keys:
+                self._gallery.revoke(person.id)
+        self._admission.written(keys)
+        with self._lock:
+            self._to_revoke = [key for key in self._to_revoke if key not in keys]

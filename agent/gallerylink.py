@@ -1,0 +1,54 @@
+"""Builds what keeps a device's gallery the city's: lease, admission, and the downlink's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from agent.downlink.admission import Admission
+from agent.downlink.fetch import Timing
+from agent.downlink.lease import Lease, LeaseFile, LeaseTiming
+from agent.downlink.worker import Downlink, Identity, known_ms
+from agent.identity.gallery_store import GalleryStore
+from agent.identity.keys import KeyRing
+from agent.joining import signing
+from agent.settings import Settings
+from agent.values import Moment
+
+LEASE_FILE = "gallery.lease"
+
+
+def own_admission(now: Callable[[], Moment]) -> Admission:
+    """Who may be matched where the gallery is this device's own: nobody has to be asked."""
+    return Admission(lambda: known_ms(now()), lambda: "")
+
+
+def downlink_for(
+    settings: Settings,
+    ring: KeyRing,
+    now: Callable[[], Moment],
+) -> Downlink:
+    """The city's gallery on this device, whose file is open and checked already."""
+    directory, kind = settings.state_directory, settings.place.kind
+    wanted = settings.gallery
+    lease = Lease(
+        LeaseTiming(round(wanted.lease_hours * 3_600_000), round(wanted.confirm_seconds * 1000)),
+        LeaseFile(directory / LEASE_FILE, ring.lease_key()),
+        now().boot,
+        boottime_ms,
+    )
+    return Downlink(
+        settings.device.name,
+        kind,
+        store=lambda: GalleryStore(directory / "gallery.db", ring, domain=kind, checked=True),
+        identity=lambda: Identity(*signing(settings)),
+        private_key=ring.receive_key(),
+        lease=lease,
+        now=now,
+        timing=Timing(check_ms=round(wanted.check_seconds * 1000)),
+    )
+
+
+def boottime_ms() -> int:
+    """CLOCK_BOOTTIME: how long this device has been on, asleep or not."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

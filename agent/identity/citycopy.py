@@ -1,0 +1,379 @@
+"""The city's version of the gallery on this device: staged bucket by bucket, then in force at once.
+
+Residents of a new version are sealed for this device and laid ready, each with a key of their own;
+one transaction then moves their small rows and writes down which signed version this is. Cut
+anywhere, the gallery is one whole version, and what was staged is still there. Templates nobody
+points at any more are noise without their key, and are overwritten afterwards (``sweep``).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.errors import GalleryError
+from agent.identity.citymeta import (
+    CITY,
+    KEYS,
+    CityVersion,
+    forget_bucket,
+    forget_staged,
+    read_keys,
+    read_version,
+    read_withheld,
+    write_withheld,
+)
+from agent.identity.gallery_rows import (
+    extras,
+    opened_people,
+    opened_profile,
+    seals_by_slot,
+    slot_of,
+)
+from agent.identity.gallery_store import GalleryStore
+from agent.identity.protection import Matrix, Protection, change
+from agent.wire.gallery import GalleryKeys
+from agent.wire.records import Record, bucket_digests, key_of, root_of
+from agent.wire.sealing import encode_keys
+
+SWEPT_ROWS = 2_000  # in one transaction, so that nobody waits long for it
+_REF_BYTES, _SLOT_BYTES = 32, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A resident whose record arrived: the record, and the SHA-256 of its bytes."""
+
+    record: Record
+    digest: bytes
+
+
+class CityCopy:
+    """What this device holds of the city's *gallery*, "bus" or "hall". One thread uses it."""
+
+    def __init__(self, store: GalleryStore, gallery: str) -> None:
+        self._store = store
+        self._gallery = gallery
+        self._seen: int | None = None  # the gallery's version that the following was read at
+        self._entries: dict[bytes, bytes] = {}  # key -> reference, and digest of who is whole
+        self._withheld: dict[bytes, bytes] = {}
+        self._maps: dict[tuple[str, str, int], Matrix] = {}
+
+    @property
+    def version(self) -> CityVersion | None:
+        """The version in force; None before the first of this gallery."""
+        with self._store.reading():
+            return self._version()
+
+    @property
+    def keys(self) -> GalleryKeys | None:
+        """The keys of the gallery; None where there are none yet."""
+        with self._store.reading():
+            return read_keys(self._store)
+
+    def keep_keys(self, keys: GalleryKeys) -> None:
+        """Seal *keys* in the gallery; those before them are overwritten. Raises GalleryError."""
+        with self._store.writing():
+            self._store.seal_meta(KEYS, encode_keys(keys))
+        with self._store.errors_named():
+            self._store.overwrite_old_pages()
+
+    def digests(self) -> dict[bytes, bytes]:
+        """The record digest of every resident who is here whole, by key.
+
+        Raises GalleryError when the disk fails.
+        """
+        if self._store.version != self._seen:
+            with self._store.reading():
+                self._read()
+        return self._digests()
+
+    @property
+    def stale(self) -> bool:
+        """Whether others changed the gallery since ``digests`` were read."""
+        return self._store.version != self._seen
+
+    @property
+    def root(self) -> str:
+        """The root over everybody who is here whole."""
+        return root_of(bucket_digests(self.digests()))
+
+    def extend(self, version: CityVersion) -> None:
+        """The version in force was signed anew: another end. Raises GalleryError."""
+        with self._store.writing(told=False):
+            self._store.seal_meta(CITY, json.dumps(asdict(version)).encode())
+
+    def staged(self) -> dict[int, bytes]:
+        """The digest of every bucket that lies ready, by number."""
+        with self._store.reading():
+            return dict(self._store.db.execute("SELECT number, digest FROM staged_bucket"))
+
+    def stage(
+        self, number: int, digest: bytes, residents: Sequence[Staged], keys: GalleryKeys
+    ) -> None:
+        """Lay bucket *number* ready; its templates are mapped by *keys*.
+
+        Raises GalleryError when the disk fails, or the gallery's own map was changed just now.
+        """
+        prepared, own = self._prepared(residents, keys)
+        with self._store.writing(told=False):
+            self._same_map(own)
+            forget_bucket(self._store, number)
+            for ref, slot, wrapped, profile, rows in prepared:
+                self._store.db.execute(
+                    "INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?)",
+                    [ref, number, slot, wrapped, profile],
+                )
+                self._insert(slot, rows)
+            self._store.db.execute("INSERT INTO staged_bucket VALUES (?, ?)", [number, digest])
+
+    def swap(self, version: CityVersion, buckets: Mapping[int, bytes]) -> set[bytes]:
+        """Put *version* in force: staged *buckets* (number to digest) replace those here.
+
+        Returns the keys of residents who are gone. Raises GalleryError if it is not *version*
+        that came about, if what was staged is gone, or the disk fails; nothing has changed then.
+        """
+        with self._changing():
+            ready = dict(self._store.db.execute("SELECT number, digest FROM staged_bucket"))
+            if any(ready.get(number) != digest for number, digest in buckets.items()):
+                raise self._fetch_again("is gone")
+            self._check_newer(version)
+            before = {key for key in (*self._entries, *self._withheld) if key[0] in buckets}
+            provisional = self._provisional()
+            arrived = self._move(buckets, provisional)
+            # Whoever the city never had, it does not say to be gone.
+            gone = {key for key in before - arrived if provisional.get(key) != b""}
+            for key in gone:
+                self._delete(key)
+            forget_staged(self._store, templates=False)
+            for ref in self._read(withheld=self._withheld):
+                self._delete_rows(ref)
+            self._conclude(version)
+        return gone
+
+    def change(
+        self,
+        version: CityVersion,
+        present: Sequence[Staged],
+        gone: Iterable[bytes],
+        keys: GalleryKeys,
+    ) -> set[bytes]:
+        """Put *version* in force by replacing *present* and taking out *gone* (keys).
+
+        Returns the keys of residents who are gone. Raises GalleryError as ``swap`` does.
+        """
+        prepared, own = self._prepared(present, keys)
+        removed = set(gone)
+        with self._changing():
+            self._same_map(own)
+            self._check_newer(version)
+            for key in removed:
+                self._delete(key)
+            for (ref, slot, wrapped, profile, rows), item in zip(prepared, present, strict=True):
+                key = key_of(item.record.id)
+                if key in self._withheld:
+                    self._withheld[key] = item.digest
+                    continue
+                self._delete_rows(ref)
+                self._store.db.execute(
+                    "INSERT INTO person VALUES (?, ?, ?)", [ref, wrapped, profile]
+                )
+                self._insert(slot, rows)
+                self._entries[key] = ref + item.digest
+            self._conclude(version)
+        return removed
+
+    def sweep(self) -> bool:
+        """Overwrite some templates that nobody points at any more; False when none are left.
+
+        Raises GalleryError when the disk fails or others still read old pages: call again later.
+        """
+        with self._store.reading():
+            live = set(seals_by_slot(self._store.db, self._store.sealer))
+            live |= {row[0] for row in self._store.db.execute("SELECT slot FROM staged")}
+            rows = [
+                row
+                for row in self._store.db.execute("SELECT id, ref FROM template")
+                if row[1] not in live
+            ]
+        for start in range(0, len(rows), SWEPT_ROWS):
+            with self._store.writing(told=False):
+                self._store.db.conn.executemany(
+                    "DELETE FROM template WHERE id = ? AND ref = ?",
+                    rows[start : start + SWEPT_ROWS],
+                )
+            with self._store.errors_named():
+                self._store.overwrite_old_pages()
+        with self._store.errors_named():
+            self._store.overwrite_old_pages()
+        return bool(rows)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One transaction that begins with what is in the gallery now."""
+        try:
+            with self._store.writing() as before:
+                if before != self._seen:
+                    self._read()
+                yield
+                self._seen = int.from_bytes(self._store.meta("version"), "big")
+        except BaseException:
+            self._seen = None  # what was read may be of what never came about
+            raise
+
+    def _version(self) -> CityVersion | None:
+        found = read_version(self._store)
+        return found if found is not None and found.gallery == self._gallery else None
+
+    def _read(self, withheld: dict[bytes, bytes] | None = None) -> list[bytes]:
+        """Everybody's key, reference and digest, from the profiles that open.
+
+        *withheld* is not written yet, if given. Returns the references of whoever was enrolled
+        here before the gallery was the city's.
+        """
+        own = []
+        query = "SELECT ref, COUNT(*) FROM template GROUP BY ref"
+        counts: dict[bytes, int] = dict(self._store.db.execute(query).fetchall())
+        self._entries = {}
+        for ref, _, profile in opened_people(self._store.db, self._store.sealer):
+            if profile is None:
+                continue
+            whole = counts.get(slot_of(ref, profile), 0) == profile.get("rows")
+            digest = bytes.fromhex(profile.get("digest", "")) if whole else b""
+            if digest or profile.get("provisional"):
+                self._entries[key_of(profile["id"])] = ref + digest
+            elif "digest" not in profile:
+                own.append(ref)
+        self._withheld = read_withheld(self._store) if withheld is None else withheld
+        seen = self._store.meta("version")
+        self._seen = int.from_bytes(seen, "big") if isinstance(seen, bytes) else 0
+        return own
+
+    def _provisional(self) -> dict[bytes, bytes]:
+        """Key and city digest (empty: none) of whoever was enrolled here and is not published."""
+        found = {}
+        for _, _, profile in opened_people(self._store.db, self._store.sealer):
+            if profile is not None and profile.get("provisional"):
+                found[key_of(profile["id"])] = bytes.fromhex(profile.get("digest", ""))
+        return found
+
+    def _move(self, numbers: Iterable[int], provisional: Mapping[bytes, bytes]) -> set[bytes]:
+        """Staged residents of buckets *numbers* into force; the keys of all of them."""
+        arrived = set()
+        query = "SELECT ref, wrapped_key, profile FROM staged WHERE number = ?"
+        for number in numbers:
+            for ref, wrapped, sealed in self._store.db.execute(query, [number]).fetchall():
+                seal = self._store.sealer.person(ref, wrapped)
+                profile = opened_profile(seal, sealed) if seal else None
+                if profile is None:
+                    raise self._fetch_again("is damaged")
+                key, digest = key_of(profile["id"]), bytes.fromhex(profile["digest"])
+                arrived.add(key)
+                if key in self._withheld:
+                    self._withheld[key] = digest
+                elif provisional.get(key) != digest:
+                    # Else only what was enrolled here differs, which the city does not know yet.
+                    self._store.db.execute(
+                        "INSERT OR REPLACE INTO person VALUES (?, ?, ?)", [ref, wrapped, sealed]
+                    )
+        return arrived
+
+    def _fetch_again(self, why: str) -> GalleryError:
+        return GalleryError(
+            f"gallery {self._store.path}: what lay ready of the city's version {why}; it is"
+            " fetched again"
+        )
+
+    def _conclude(self, version: CityVersion) -> None:
+        """Is this *version*? Then it is in force when the transaction ends."""
+        write_withheld(self._store, self._withheld)
+        if root_of(bucket_digests(self._digests())) != version.root:
+            raise self._fetch_again(f"does not make version {version.version}")
+        self._store.seal_meta(CITY, json.dumps(asdict(version)).encode())
+
+    def _digests(self) -> dict[bytes, bytes]:
+        found = {k: e[_REF_BYTES:] for k, e in self._entries.items() if len(e) > _REF_BYTES}
+        return found | self._withheld
+
+    def _check_newer(self, version: CityVersion) -> None:
+        before = self._version()
+        if before is not None and version.position < before.position:
+            raise GalleryError(
+                f"gallery {self._store.path}: holds version {before.version} already, which is"
+                f" newer than {version.version}"
+            )
+
+    def _same_map(self, own: Protection) -> None:
+        if self._store.map_in_use().name != own.name:
+            raise GalleryError(
+                f"gallery {self._store.path} was given another template key meanwhile; the city's"
+                " version is prepared again"
+            )
+
+    def _delete(self, key: bytes) -> None:
+        self._withheld.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._delete_rows(entry[:_REF_BYTES])
+
+    def _delete_rows(self, ref: bytes) -> None:
+        seal = self._store.seal_of(ref)
+        profile = opened_profile(seal, self._store.row_of(ref)[1]) if seal else None
+        query = "DELETE FROM template WHERE ref IN (?, ?)"
+        self._store.db.execute(query, [ref, slot_of(ref, profile or {})])
+        self._store.db.execute("DELETE FROM person WHERE ref = ?", [ref])
+
+    def _insert(self, slot: bytes, rows: Iterable[tuple[str, bytes]]) -> None:
+        self._store.db.conn.executemany(
+            "INSERT INTO template (ref, pack, sealed) VALUES (?, ?, ?)",
+            [(slot, pack, sealed) for pack, sealed in rows],
+        )
+
+    def _prepared(
+        self, residents: Sequence[Staged], keys: GalleryKeys
+    ) -> tuple[list[tuple[bytes, bytes, bytes, bytes, list[tuple[str, bytes]]]], Protection]:
+        """Each resident as (reference, slot, wrapped key, profile, sealed templates by pack)."""
+        with self._store.reading():
+            own = self._store.map_in_use()
+        theirs = Protection(keys.template, self._gallery, keys.template_version)
+        prepared = []
+        for item in residents:
+            record = item.record
+            ref, slot = self._store.sealer.ref(record.id), secrets.token_bytes(_SLOT_BYTES)
+            seal, wrapped = self._store.sealer.new_person(ref)
+            rows = []
+            for pack, templates in record.templates.items():
+                matrix = self._matrix(theirs, own, templates.shape[1])
+                turned = (templates.astype(np.float64) @ matrix).astype("<f4")
+                rows += [(pack, seal.seal_template(pack, own.name, r.tobytes())) for r in turned]
+            profile = seal.seal_profile(
+                json.dumps(_profile(item, slot, len(rows)), ensure_ascii=False).encode()
+            )
+            prepared.append((ref, slot, wrapped, profile, rows))
+        return prepared, own
+
+    def _matrix(self, theirs: Protection, own: Protection, values: int) -> Matrix:
+        name = (theirs.check, own.check, values)
+        if name not in self._maps:
+            self._maps = {name: change(theirs, own, values)}
+        return self._maps[name]
+
+
+def _profile(item: Staged, slot: bytes, rows: int) -> dict[str, Any]:
+    record = item.record
+    return {
+        "id": record.id,
+        "nickname": record.nickname,
+        "purposes": record.purposes,
+        "created_ms": 0,
+        "digest": item.digest.hex(),
+        "slot": slot.hex(),
+        "rows": rows,
+        **extras(linked=record.linked, expires_ms=record.expires_ms),
+    }

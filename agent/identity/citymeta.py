@@ -1,0 +1,114 @@
+"""What a gallery keeps of its city beside people: version, keys, who is withheld, what is staged.
+
+Every function works inside a transaction of the store, but ``drop_damaged``, which makes its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.errors import MessageError
+from agent.identity.gallery_rows import opened_people, seals_by_slot
+from agent.identity.gallery_store import GalleryStore
+from agent.wire.gallery import GalleryKeys, Position
+from agent.wire.records import key_of
+from agent.wire.sealing import decode_keys
+
+CITY, KEYS, WITHHELD = "city", "city_keys", "withheld"
+SEALED_META = (CITY, KEYS, WITHHELD)
+
+
+@dataclass(frozen=True, slots=True)
+class CityVersion:
+    """The version in force, as its head said: see ``agent.wire.gallery.Head``."""
+
+    gallery: str
+    epoch: int
+    version: int
+    root: str
+    count: int
+    expires_ms: int
+
+    @property
+    def position(self) -> Position:
+        return self.epoch, self.version
+
+
+def is_citys(store: GalleryStore) -> bool:
+    """Whether the city has a hand in this gallery: a version in force, or one on its way."""
+    return store.meta(CITY) is not None or store.meta(KEYS) is not None
+
+
+def read_version(store: GalleryStore) -> CityVersion | None:
+    """The city's version in force in *store*, within its transaction."""
+    told = store.sealed_meta(CITY)
+    return None if told is None else CityVersion(**json.loads(told))
+
+
+def read_keys(store: GalleryStore) -> GalleryKeys | None:
+    """The keys of the city's gallery, within a transaction of *store*."""
+    told = store.sealed_meta(KEYS)
+    try:
+        return None if told is None else decode_keys(told)
+    except MessageError:
+        return None  # of a later version of this software: they are asked for again
+
+
+def read_withheld(store: GalleryStore) -> dict[bytes, bytes]:
+    """Residents erased here whom the city still has: their record digests by key."""
+    told = store.sealed_meta(WITHHELD)
+    found: dict[str, str] = {} if told is None else json.loads(told)
+    return {bytes.fromhex(key): bytes.fromhex(digest) for key, digest in found.items()}
+
+
+def withhold(store: GalleryStore, person_id: str, digest: bytes) -> None:
+    """Keep resident *person_id* from coming back, within a transaction of *store*."""
+    write_withheld(store, {**read_withheld(store), key_of(person_id): digest})
+
+
+def forget_staged(store: GalleryStore, *, templates: bool = True) -> None:
+    """Throw away what lies ready of a version of the city's, within a transaction of *store*."""
+    if templates:
+        store.db.execute("DELETE FROM template WHERE ref IN (SELECT slot FROM staged)")
+    store.db.execute("DELETE FROM staged")
+    store.db.execute("DELETE FROM staged_bucket")
+
+
+def drop_damaged(store: GalleryStore) -> int:
+    """Delete every template and person of a city's gallery that does not open; how many.
+
+    Whoever loses a row is no longer whole, so the next comparison with the city brings them back.
+    """
+    with store.reading():
+        if not is_citys(store):
+            return 0
+        name = store.map_in_use().name
+        seals = seals_by_slot(store.db, store.sealer)
+        bad = [
+            (row[0],)
+            for row in store.db.execute("SELECT id, ref, pack, sealed FROM template")
+            if row[1] in seals and seals[row[1]].open_template(row[2], name, row[3]) is None
+        ]
+        people = opened_people(store.db, store.sealer)
+        lost = [(ref,) for ref, _, profile in people if profile is None]
+    if bad or lost:
+        with store.writing():
+            store.db.conn.executemany("DELETE FROM template WHERE id = ?", bad)
+            store.db.conn.executemany("DELETE FROM person WHERE ref = ?", lost)
+    return len(bad) + len(lost)
+
+
+def write_withheld(store: GalleryStore, withheld: Mapping[bytes, bytes]) -> None:
+    """What ``read_withheld`` will give."""
+    told = {key.hex(): digest.hex() for key, digest in withheld.items()}
+    store.seal_meta(WITHHELD, json.dumps(told).encode())
+
+
+def forget_bucket(store: GalleryStore, number: int) -> None:
+    """The same for bucket *number* alone."""
+    query = "DELETE FROM template WHERE ref IN (SELECT slot FROM staged WHERE number = ?)"
+    store.db.execute(query, [number])
+    store.db.execute("DELETE FROM staged WHERE number = ?", [number])
+    store.db.execute("DELETE FROM staged_bucket WHERE number = ?", [number])
