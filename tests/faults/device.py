@@ -109,7 +109,8 @@ def run(
     )
     sync.start()
     if drain_seconds:
-        _drain(journal, lines, drain_seconds, Path(until_file) if until_file else None)
+        enough = Path(until_file) if until_file else None
+        _drain(journal, sync, lines, drain_seconds, enough)
         sync.stop()
         return
     _append(journal, lines, wall, clock, tracer, full_at, chance, seed)
@@ -214,7 +215,13 @@ def _sync(
     )
 
 
-def _drain(journal: Journal, lines: LedgerWriter, seconds: float, until_file: Path | None) -> None:
+def _drain(
+    journal: Journal,
+    sync: Supervisor,
+    lines: LedgerWriter,
+    seconds: float,
+    until_file: Path | None,
+) -> None:
     """Wait until the city has everything, and write down what the journal knows to be gone."""
     pause = threading.Event()
     until = time.monotonic() + seconds
@@ -225,7 +232,8 @@ def _drain(journal: Journal, lines: LedgerWriter, seconds: float, until_file: Pa
             for epoch in journal.epochs():
                 for stored in journal.pending(epoch, 0, 1_000_000):
                     lines.waiting(stored.event)
-            raise TimeoutError(f"{journal.stats().pending} events are still pending")
+            waiting = f"{journal.stats().pending} events are still pending"
+            raise TimeoutError(f"{waiting} after {seconds:g} s: {sync.status}")
         pause.wait(0.02)
     for gap in journal.gaps():
         if gap.reason == "damage":
