@@ -83,7 +83,6 @@ class Steering:
     def on_trial(self) -> bool:
         return self._city.on_trial
 
-    @property
     def alarms(self) -> tuple[str, ...]:
         """Why the city's newest settings are not in force."""
         return tuple(

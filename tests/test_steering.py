@@ -96,7 +96,7 @@ def test_settings_with_any_mistake_are_refused_whole_and_each_is_named(
     assert len(report.problems) == len(names)
     assert (load(path).place.name, load(path).vision.max_faces) == ("7", 5)
     assert Steering(path).report() == report  # a restart does not forget why
-    assert steering.alarms
+    assert steering.alarms()
 
 
 def test_settings_made_for_another_version_are_refused(path: Path) -> None:
