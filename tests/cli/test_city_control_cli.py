@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.cityos.ca import Authority
 from agent.cityos.store import Store
 from agent.cli.city import command
 from agent.errors import CityError, SettingsError, UsageError
@@ -68,6 +69,19 @@ def test_waiting_prints_the_answer_and_fails_without_one(database: str) -> None:
     with pytest.raises(CityError, match="ping is waiting"):
         run(database, "command", "bus-1", "ping", "--wait", "0.3")
     assert time.monotonic() - begun < 10
+
+
+def test_what_changes_a_device_is_in_the_citys_audit_log(database: str, tmp_path: Path) -> None:
+    ca = tmp_path / "city-ca"
+    Authority.create(ca, "test town")
+    run(database, "command", "bus-1", "revoke-now", "--key", KEY, "--ca-directory", str(ca))
+    run(database, "command", "bus-1", "ping", "--ca-directory", str(ca))
+    run(database, "settings", "set", "bus-1", "vision.max_faces=5", "--ca-directory", str(ca))
+    log = (ca / "audit.jsonl").read_text()
+    assert [json.loads(line)["action"] for line in log.splitlines()] == [
+        *("command.ordered", "settings.set"),
+    ]
+    assert KEY not in log
 
 
 @pytest.mark.parametrize(
