@@ -145,6 +145,15 @@ def test_a_power_cut_or_crash_on_trial_ends_in_settings_that_work(path: Path, st
         assert "without coming up" in steering.report().problems[0]
 
 
+def test_stopping_an_agent_in_order_says_nothing_of_settings_on_trial(path: Path) -> None:
+    accepted(path).offer(config(2, 1, vision={"max_faces": 4}))
+    for _ in range(MOST_STARTS + 3):
+        steering = Steering(path)
+        assert steering.begin().vision.max_faces == 4
+        steering.interrupted()
+    assert steering.on_trial
+
+
 def test_one_trial_upon_another_goes_back_to_what_last_worked(path: Path) -> None:
     steering = accepted(path)
     assert steering.offer(config(2, 1, vision={"max_faces": 4}))
