@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agent import __version__
+from agent.audit import AuditLog
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard
@@ -46,6 +47,7 @@ from agent.rules import both_sides, pack_change
 from agent.settings import Settings
 from agent.steering import Steering, Trial
 from agent.sync.supervisor import Supervisor
+from agent.sync.trustedtime import TrustedTime
 from agent.values import Notice, Place, Standing
 from agent.vision.source import NewestFrame
 
@@ -372,7 +374,8 @@ class Agent:
         supervisor = open_sync(
             self._settings,
             journal=self._journal,
-            clock=self._clock,
+            time=TrustedTime(self._clock.now),
+            audit=AuditLog(self._settings.audit_file, self._ring.audit_key()),
             handlers={
                 "status": without_arguments(lambda: asdict(self.health.snapshot())),
                 "diagnostics": without_arguments(self._diagnostics),
@@ -390,8 +393,7 @@ class Agent:
         self._renewal = renewal(self._settings, self._ring.audit_key())
         self.health.watch_alarms(self._renewal.alarms)
         if self._steering is not None:
-            steering = self._steering
-            self.health.watch_alarms(lambda: steering.alarms)
+            self.health.watch_alarms(self._steering.alarms)
 
     def end(self, how: str) -> None:
         """Have ``run`` return soon, so that the agent can begin anew: "reload", or "restart" of the

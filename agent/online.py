@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from agent import __version__
-from agent.errors import MessageError
+from agent.audit import AuditLog
+from agent.errors import KaopassError, MessageError
 from agent.hw.mqtt import MqttLink
 from agent.joining import broker_tls
-from agent.ports import Clock, Duty
+from agent.ports import Duty
 from agent.settings import Settings
 from agent.steering import Steering, TrustAnchor
 from agent.sync.backoff import Backoff
@@ -25,6 +27,9 @@ from agent.values import Message, Standing
 from agent.wire.fields import fields, hexadecimal
 from agent.wire.records import DIGEST_BYTES
 
+log = logging.getLogger(__name__)
+
+NOTED = ("revoke-now", "reload", "restart")  # what changes something, in the audit log
 NOBODY = "this agent does not run under systemd, so nobody would start it again"
 
 
@@ -32,9 +37,10 @@ def open_sync(
     settings: Settings,
     *,
     journal: JournalFactory,
-    clock: Clock,
+    time: TrustedTime,
     handlers: Mapping[str, Handler],
     steering: Steering | None,
+    audit: AuditLog,
     end: Callable[[str], None],
     supervised: bool,
     duties: Sequence[Duty] = (),
@@ -44,11 +50,11 @@ def open_sync(
 
     *handlers* do commands. *end* ("reload" or "restart") has the agent end as it runs and returns
     at once; without *steering* there is nobody to begin it anew, so it is not called. *supervised*
-    says that somebody starts the process again. *duties* share the connection; *standing* says
-    what the birth tells of the gallery.
+    says that somebody starts the process again. *duties* are further ones, whose part of what is in
+    force *standing* tells.
     """
     sync, device = settings.sync, settings.device.name
-    trust, time = TrustAnchor(settings.identity_directory), TrustedTime(clock.now)
+    trust, notes = TrustAnchor(settings.identity_directory), _Log(audit)
     state = SyncState(settings.state_directory / "sync.json")
     duties = list(duties)
     endings: dict[str, Ending] = {}
@@ -57,11 +63,18 @@ def open_sync(
         endings["reload"] = Ending(steering.reload_problems, lambda: end("reload"))
         endings["restart"] = Ending(lambda: nobody, lambda: end("restart"))
         duties.append(
-            Configuration(device, steering, trust=trust, time=time, reload=lambda: end("reload"))
+            Configuration(
+                device,
+                steering,
+                trust=trust,
+                time=time,
+                reload=lambda: end("reload"),
+                note=notes.settings,
+            )
         )
     topics = [*down_topics(device), *(topic for duty in duties for topic in duty.topics)]
 
-    def whole_standing() -> Standing:
+    def in_force() -> Standing:
         version = 0 if steering is None else steering.report().settings_version
         return replace(standing(), settings_version=version)
 
@@ -82,11 +95,37 @@ def open_sync(
             ack_timeout_seconds=sync.ack_timeout_seconds,
         ),
         commands=Commands(
-            device, state, trust=trust, time=time, handlers=handlers, endings=endings
+            device,
+            state,
+            trust=trust,
+            time=time,
+            handlers=handlers,
+            endings=endings,
+            note=notes.command,
         ),
         duties=duties,
-        standing=whole_standing,
+        standing=in_force,
     )
+
+
+class _Log:
+    """What the city did to this device, for who asks later; a full disk keeps it from nothing."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+
+    def command(self, command: str, command_id: str, state: str) -> None:
+        if command in NOTED:
+            self._append(f"command.{state}", f"{command} {command_id}")
+
+    def settings(self, version: int, accepted: bool) -> None:
+        self._append("settings.accepted" if accepted else "settings.refused", str(version))
+
+    def _append(self, action: str, what: str) -> None:
+        try:
+            self._audit.append(action, what=what)
+        except KaopassError as error:
+            log.error("%s is not in the audit log: %s", action, error)
 
 
 def mqtt_link(settings: Settings, topics: Sequence[str], will: Message) -> MqttLink:

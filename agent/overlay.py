@@ -70,6 +70,10 @@ class Overlay:
             return self.rolled_back(f"the agent ended {self.starts} times without coming up")
         return replace(self, starts=self.starts + 1)
 
+    def interrupted(self) -> Overlay:
+        """The last start was ended on purpose, which says nothing of the settings."""
+        return replace(self, starts=max(0, self.starts - 1))
+
     def came_up(self) -> Overlay:
         """The trial is over: they work."""
         return replace(self, before=None, starts=0)

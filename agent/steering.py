@@ -83,7 +83,6 @@ class Steering:
     def on_trial(self) -> bool:
         return self._city.on_trial
 
-    @property
     def alarms(self) -> tuple[str, ...]:
         """Why the city's newest settings are not in force."""
         return tuple(
@@ -97,6 +96,12 @@ class Steering:
             if self._city.on_trial:
                 self._change(self._city.came_up())
                 log.info("the city's settings %d are in force", self._city.version)
+
+    def interrupted(self) -> None:
+        """The agent was ended in order, perhaps before it came up: that start does not count."""
+        with self._lock:
+            if self._city.on_trial:
+                self._change(self._city.interrupted())
 
     def failed(self, reason: str) -> bool:
         """The agent does not come up. True if that was with settings on trial: others are back."""

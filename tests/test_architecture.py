@@ -21,7 +21,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "mistakes": (),
     "settings_sources": ("errors",),
     "settings": ("errors", "overlay", "mistakes", "settings_sources"),
-    "online": (*BASE, "sync", "wire", "hw", "settings", "steering", "joining"),
+    "online": (*BASE, "audit", "sync", "wire", "hw", "settings", "steering", "joining"),
     "steering": (*BASE, "sync", "wire", "settings", "overlay"),
     "wire": BASE,
     **dict.fromkeys(STAGES, BASE),

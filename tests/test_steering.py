@@ -96,7 +96,7 @@ def test_settings_with_any_mistake_are_refused_whole_and_each_is_named(
     assert len(report.problems) == len(names)
     assert (load(path).place.name, load(path).vision.max_faces) == ("7", 5)
     assert Steering(path).report() == report  # a restart does not forget why
-    assert steering.alarms
+    assert steering.alarms()
 
 
 def test_settings_made_for_another_version_are_refused(path: Path) -> None:
@@ -143,6 +143,15 @@ def test_a_power_cut_or_crash_on_trial_ends_in_settings_that_work(path: Path, st
     assert last == (4 if starts < MOST_STARTS else 5)
     if starts >= MOST_STARTS:
         assert "without coming up" in steering.report().problems[0]
+
+
+def test_stopping_an_agent_in_order_says_nothing_of_settings_on_trial(path: Path) -> None:
+    accepted(path).offer(config(2, 1, vision={"max_faces": 4}))
+    for _ in range(MOST_STARTS + 3):
+        steering = Steering(path)
+        assert steering.begin().vision.max_faces == 4
+        steering.interrupted()
+    assert steering.on_trial
 
 
 def test_one_trial_upon_another_goes_back_to_what_last_worked(path: Path) -> None:

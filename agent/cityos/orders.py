@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from agent.cityos.schema import COMMAND, DEVICE
 from agent.errors import CityError, UsageError
@@ -134,6 +134,11 @@ def listed(db: Connection, device: str | None, limit: int) -> list[Ordered]:
 def found(db: Connection, command_id: str) -> Ordered | None:
     row = db.execute(select(COMMAND).where(COMMAND.c.id == command_id)).one_or_none()
     return None if row is None else _ordered(row)
+
+
+def prune(db: Connection, before_ms: int) -> None:
+    """Forget what was settled before *before_ms*."""
+    db.execute(delete(COMMAND).where(COMMAND.c.answered_ms < before_ms))
 
 
 def _ordered(row: Row[Any]) -> Ordered:

@@ -211,12 +211,17 @@ class Store:
             return upkeep.drop(db, self._insert, device, seq, now_ms)
 
     def prune(self, keep_days: float, now_ms: int) -> int:
-        """Delete events received more than *keep_days* ago; how many. Each device's at once."""
+        """Delete events received more than *keep_days* ago; how many. Each device's at once.
+
+        Commands settled by then go too.
+        """
         with self._read() as db:
             wanted = select(STREAM.c.device, STREAM.c.epoch).order_by(
                 STREAM.c.device, STREAM.c.epoch
             )
             keys = [(row.device, row.epoch) for row in db.execute(wanted).all()]
+        with self._write("commands cannot be pruned") as db:
+            orders.prune(db, now_ms - round(keep_days * 86_400_000))
         gone = 0
         for key in keys:
             with self._write("events cannot be pruned") as db:

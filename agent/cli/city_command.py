@@ -6,11 +6,12 @@ import json
 import time
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.city_common import now_ms
+from agent.cli.city_common import ca_option, note, now_ms
 from agent.cli.city_upkeep import database_option, open_store, time_text
 from agent.cli.common import json_option, print_json
 from agent.errors import CityError, UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _KEY_CHARACTERS = 64
+NOTED = ("revoke-now", "reload", "restart")  # what changes something, in the audit log
 
 _wait_option = click.option(
     "--wait",
@@ -64,6 +66,7 @@ def command() -> None:
 
 @command.command("send")
 @database_option
+@ca_option
 @click.argument("device", metavar="DEVICE")
 @click.argument(
     "what",
@@ -80,6 +83,7 @@ def command() -> None:
 @json_option
 def send(
     database: str,
+    ca_directory: Path,
     device: str,
     what: str,
     key: str | None,
@@ -91,6 +95,8 @@ def send(
     arguments = _arguments(what, key)
     with closing(open_store(database, create=False)) as store:
         name = store.order(device, what, arguments, now_ms(), ttl_seconds=ttl_seconds)
+        if what in NOTED:
+            note(ca_directory, "command.ordered", device, f"{what} {name}")
         found = _settled(store, name, wait_seconds)
     _show(found, as_json)
     if wait_seconds and found.state != "done":

@@ -69,6 +69,15 @@ def office(directory: Path) -> Iterator[Office]:
         registry.close()
 
 
+def note(directory: Path, action: str, device: str, what: str) -> None:
+    """Write what the user does to *device* into the city's audit log, where there is a city's
+    authority: without one nothing is signed, and no device obeys. Raises CityError."""
+    if (directory / "issuing.pem").exists():
+        from agent.cityos.notes import audit_log
+
+        audit_log(directory).append(action, actor=getpass.getuser(), device=device, what=what)
+
+
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000

@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.city_common import now_ms
+from agent.cli.city_common import ca_option, note, now_ms
 from agent.cli.city_upkeep import database_option, open_store, time_text
 from agent.cli.common import json_option, print_json
 from agent.errors import CityError, SettingsError, UsageError
@@ -29,6 +30,7 @@ def settings() -> None:
 
 @settings.command("set")
 @database_option
+@ca_option
 @click.argument("device", metavar="DEVICE")
 @click.argument("changes", metavar="SECTION.KEY=VALUE...", nargs=-1)
 @click.option(
@@ -47,6 +49,7 @@ def settings() -> None:
 @json_option
 def set_settings(
     database: str,
+    ca_directory: Path,
     device: str,
     changes: tuple[str, ...],
     unset: tuple[str, ...],
@@ -67,6 +70,7 @@ def set_settings(
     _check(values)
     with closing(open_store(database, create=False)) as store:
         made = store.configure(device, values, now_ms(), unset=back, base=base, whole=whole)
+        note(ca_directory, "settings.set", device, str(made.version))
         until = time.monotonic() + wait_seconds
         while made.state == "waiting" and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
@@ -120,7 +124,9 @@ def _check(values: dict[str, dict[str, Any]]) -> None:
     """What no device would take is said here already; only the device can judge the whole."""
     from agent.settings import city_problems
 
-    problems = city_problems(values)
+    # Whether the values of a section suit each other depends on the device's own file.
+    together = tuple(f"{section} = " for section in values)
+    problems = [each for each in city_problems(values) if not each.startswith(together)]
     if problems:
         raise SettingsError("settings", problems)
 

@@ -113,6 +113,7 @@ def _run_once(
         if told.stopped or not steering.failed(str(error)):
             raise
         return True
+    steering.interrupted()
     if told.stopped or not agent.ended_for:
         return False
     if agent.ended_for == "restart" or agent.left_over:

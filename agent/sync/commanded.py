@@ -57,6 +57,11 @@ class Ending:
     end: Callable[[], None]
 
 
+def unnoted(command: str, command_id: str, state: str) -> None:
+    """Nobody keeps a log."""
+    del command, command_id, state
+
+
 def no_trust() -> Trust | None:
     """A device that was never provisioned."""
     return None
@@ -78,7 +83,10 @@ class Commands:
         time: TrustedTime | None = None,
         handlers: Mapping[str, Handler] | None = None,
         endings: Mapping[str, Ending] | None = None,
+        note: Callable[[str, str, str], None] = unnoted,
     ) -> None:
+        """*note* is told (command, id, state) of every outcome."""
+        self._note = note
         self._device = device
         self._state = state
         self._trust = trust
@@ -107,6 +115,7 @@ class Commands:
         self._publish = publish
         for begun in self._come_back:
             self._state.remember(Answered(begun.id, begun.counter, begun.command, "done"))
+            self._note(begun.command, begun.id, "done")
             self._unsaid.append(Outcome(begun.id, "done"))
         self._come_back = []
         self._say_all()
@@ -226,6 +235,7 @@ class Commands:
         self._state.remember(
             Answered(command.id, command.counter, command.command, outcome.state, outcome.reason)
         )
+        self._note(command.command, command.id, outcome.state)
         self._outcomes[command.id] = outcome
         while len(self._outcomes) > _DETAILS_KEPT:
             self._outcomes.popitem(last=False)

@@ -36,6 +36,11 @@ class CitySettings(Protocol):
         """
 
 
+def unnoted(version: int, accepted: bool) -> None:
+    """Nobody keeps a log."""
+    del version, accepted
+
+
 class Configuration:
     """A duty of the sync thread. *reload* has the agent begin anew, and returns at once."""
 
@@ -47,7 +52,10 @@ class Configuration:
         trust: Callable[[], Trust | None],
         time: TrustedTime,
         reload: Callable[[], None],
+        note: Callable[[int, bool], None] = unnoted,
     ) -> None:
+        """*note* is told (version, whether accepted) of every version that was judged."""
+        self._note = note
         self._device = device
         self._settings = settings
         self._trust = trust
@@ -86,7 +94,11 @@ class Configuration:
         if trust is None:
             raise MessageError("settings are only taken by a device that was provisioned")
         config = read_config(payload, trust, self._device, wall_ms=self._time.now_ms() or 0)
-        if self._settings.offer(config):
+        before = self._settings.report()
+        accepted = self._settings.offer(config)
+        if accepted or self._settings.report() != before:
+            self._note(config.version, accepted)
+        self.turn(0)
+        if accepted:
             log.info("the city's settings %d are taken over", config.version)
             self._reload()
-        self.turn(0)

@@ -109,6 +109,16 @@ def test_what_no_device_would_take_is_not_even_noted(
     assert store.commands() == []
 
 
+def test_settled_commands_are_forgotten_after_their_time_and_open_ones_are_not(
+    store: Store,
+) -> None:
+    old, still_open, new = (store.order(DEVICE, "ping", {}, 1_000) for _ in range(3))
+    store.result(DEVICE, Outcome(old, "done"), 2_000)
+    store.result(DEVICE, Outcome(new, "done"), 86_400_000)
+    store.prune(1.0, 86_400_000 + 3_000)
+    assert {each.id for each in store.commands()} == {still_open, new}
+
+
 def configure(store: Store, now_ms: int = 1_000, **sections: dict[str, Any]) -> Version:
     return store.configure(DEVICE, sections, now_ms)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.cityos.ca import Authority
 from agent.cityos.store import Store
 from agent.cli.city import command
 from agent.errors import CityError, SettingsError, UsageError
@@ -26,7 +27,8 @@ KEY = "ab" * 32
 def database(tmp_path: Path) -> str:
     path = str(tmp_path / "city.db")
     with closing(Store(path)) as store:
-        store.state("bus-1", Birth(1, EPOCH, (Bounds(EPOCH, 1, 0),), "0.1.0"), 1_000)
+        for name in ("bus-1", "bus-2"):
+            store.state(name, Birth(1, EPOCH, (Bounds(EPOCH, 1, 0),), "0.1.0"), 1_000)
     return path
 
 
@@ -70,6 +72,19 @@ def test_waiting_prints_the_answer_and_fails_without_one(database: str) -> None:
     assert time.monotonic() - begun < 10
 
 
+def test_what_changes_a_device_is_in_the_citys_audit_log(database: str, tmp_path: Path) -> None:
+    ca = tmp_path / "city-ca"
+    Authority.create(ca, "test town")
+    run(database, "command", "bus-1", "revoke-now", "--key", KEY, "--ca-directory", str(ca))
+    run(database, "command", "bus-1", "ping", "--ca-directory", str(ca))
+    run(database, "settings", "set", "bus-1", "vision.max_faces=5", "--ca-directory", str(ca))
+    log = (ca / "audit.jsonl").read_text()
+    assert [json.loads(line)["action"] for line in log.splitlines()] == [
+        *("command.ordered", "settings.set"),
+    ]
+    assert KEY not in log
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -91,6 +106,8 @@ def test_a_wrong_command_is_not_noted(
 
 def test_settings_are_set_shown_and_refusals_explained(database: str) -> None:
     changes = ("vision.max_faces=5", "place.name=泉7号", 'camera.kind="v4l2"')
+    # Right or wrong together with the device's own decision.min_frames: it will tell.
+    assert told(database, "settings", "set", "bus-2", "decision.max_frames=2")["version"] == 1
     made = told(database, "settings", "set", "bus-1", *changes)
     assert (made["version"], made["base"]) == (1, 0)
     assert made["settings"] == {
@@ -111,7 +128,7 @@ def test_settings_are_set_shown_and_refusals_explained(database: str) -> None:
         run(database, "settings", "set", "bus-1", "vision.max_faces=4", "--base", "0")
     with pytest.raises(CityError, match="settings 3 are waiting"):
         run(database, "settings", "set", "bus-1", "vision.max_faces=4", "--wait", "0.3")
-    assert "nothing is set" in run(database, "settings", "show", "bus-2").stdout
+    assert "nothing is set" in run(database, "settings", "show", "bus-3").stdout
 
 
 @pytest.mark.parametrize(

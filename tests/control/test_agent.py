@@ -111,6 +111,11 @@ def test_a_city_looks_after_a_device_it_never_sees(
     shown = kaopass("settings", "--settings", str(door.settings)).stdout
     assert "max_faces = 5  # from the city, version 1" in shown
     assert told("status")[2]["state"] == "ready"
-    birth = store.devices()[0]
-    assert birth.online
+    assert store.devices()[0].online
     door.stop()
+    audit = kaopass("audit", "list", "--settings", str(door.settings), "--json").stdout
+    actions = [json.loads(line)["action"] for line in audit.splitlines()]
+    assert [action for action in actions if action.startswith(("command", "settings"))] == [
+        *("command.failed", "command.done", "command.done", "command.done"),
+        *("settings.accepted", "settings.refused", "settings.accepted"),
+    ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from agent.cityos.app import Broker as CityBroker
 from agent.cityos.app import build_city
 from agent.cityos.orders import Ordered
+from agent.cityos.schema import DEVICE
 from agent.cityos.service import CityService
 from agent.cityos.store import Store
 from agent.hw.mqtt import MqttLink
@@ -184,6 +187,12 @@ def forger(town: Town) -> Iterator[Forger]:
         yield found
 
 
+def settings_in_birth(store: Store) -> int:
+    with store._read() as db:
+        told = json.loads(db.execute(select(DEVICE.c.birth)).scalar_one())
+    return int(told["settings_version"])
+
+
 def answered(store: Store, name: str) -> Ordered:
     def settled() -> bool:
         found = store.command(name)
@@ -262,6 +271,7 @@ def test_settings_go_down_once_and_the_birth_says_which_are_in_force(
         with device.running() as sync:
             until(lambda: store.configurations(NAME)[0].state == "accepted")
             assert device.steering.settings.vision.max_faces == 5
+            until(lambda: settings_in_birth(store) == 1)
             signer = town.authority.signer("command")
             stale = Config(NAME, 9, 0, {"vision": {"max_faces": 4}})
             forger.say(config_topic(NAME), sign_config(stale, signer), retain=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class CityLink:
         self.will = will
         self.published: list[tuple[str, bytes, bool]] = []
         self.closed = False
+        self.owed = 0  # messages that the broker takes over, one a turn
         self._trouble = trouble
         self._waiting: list[LinkEvent] = []
         self._pause = threading.Event()
@@ -42,6 +44,7 @@ class CityLink:
     def turn(self, seconds: float) -> list[LinkEvent]:
         events = [*self._trouble(), *self._waiting]
         self._waiting = []
+        self.owed = max(0, self.owed - 1)
         if not events:
             self._pause.wait(min(seconds, 0.01))
         return events
@@ -55,7 +58,7 @@ class CityLink:
 
     @property
     def unanswered(self) -> int:
-        return 0
+        return self.owed
 
     def close(self) -> None:
         self.closed = True
@@ -164,6 +167,18 @@ def test_an_orderly_stop_says_goodbye_because_the_broker_then_drops_the_will() -
     topic, payload, retain = rig.links[-1].published[-1]
     assert (topic, json.loads(payload)["online"], retain) == ("kp1/bus-1/u/st", False, True)
     assert rig.links[-1].closed
+
+
+def test_an_orderly_stop_waits_until_the_broker_has_what_was_said_last_but_not_for_ever() -> None:
+    for owed in (50, 10**9):
+        rig = Rig()
+        with rig:
+            until(lambda rig=rig: rig.supervisor.status.connected)  # type: ignore[misc]
+            begun = time.monotonic()
+            rig.links[-1].owed = owed
+        assert time.monotonic() - begun < 5
+        assert rig.links[-1].closed
+        assert (rig.links[-1].owed == 0) == (owed == 50)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""One device of the gallery fleet: the agent's own downlink, gallery and search, without a camera.
+
+A process of its own. It looks at probes all the time, as a door does with a queue before it, and
+prints one JSON line for everything that changes: a version in force, a probe matched or no more.
+Times are CLOCK_MONOTONIC, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.device.clock import SystemClock
+from agent.faces import NOBODY, Faces
+from agent.gallerylink import downlink_for
+from agent.hw.keysource import FileKeySource
+from agent.identity.decision import Rule
+from agent.identity.gallery import Gallery
+from agent.identity.keys import open_keyring
+from agent.identity.matcher import Matcher
+from agent.journal import Journal
+from agent.online import open_sync, revoking
+from agent.rules import Side
+from agent.settings import load
+from agent.values import Standing
+
+LOOK_SECONDS = 0.02
+RULE = Rule(threshold=0.5, min_margin=0.0, min_frames=1, max_frames=1)
+
+
+class Door:
+    """What of a recogniser the gallery's owner needs: it takes another search between frames."""
+
+    def __init__(self) -> None:
+        self.matcher = Matcher(NOBODY)
+
+    def use(self, matcher: Matcher, rule: Rule, former: Side | None = None) -> None:
+        del rule, former
+        self.matcher = matcher
+
+
+class Board:
+    """Alarms and details nobody asks for here."""
+
+    def alarm(self, key: str, text: str) -> None: ...
+
+    def clear(self, key: str) -> None: ...
+
+    def detail(self, name: str, value: Any) -> None: ...
+
+
+def tell(**facts: Any) -> None:
+    sys.stdout.write(json.dumps({"t": time.monotonic(), **facts}) + "\n")
+    sys.stdout.flush()
+
+
+def main(settings_file: Path, probes_file: Path) -> None:
+    settings = load(settings_file)
+    clock = SystemClock()
+    ring = open_keyring(FileKeySource(settings.keys_directory), may_create=True)
+    directory, kind = settings.state_directory, settings.place.kind
+    directory.mkdir(parents=True, exist_ok=True)
+    plain = np.load(probes_file)  # who stands at the door, float32 (people, d)
+    gallery = Gallery(directory / "gallery.db", ring, settings.models.pack, domain=kind)
+    downlink = downlink_for(settings, ring, clock.now)
+    door, stop = Door(), threading.Event()
+    turned = {"by": gallery.protection}
+    faces = Faces(
+        gallery,
+        lambda protection: turned.update(by=protection),
+        downlink.admission,
+        Board(),
+        purpose=kind,
+        sides_for=lambda own, _former: (Matcher(own), RULE, None),
+        change_of_packs=lambda _left: ("", ""),
+        own_key=ring.pseudonym_key,
+    )
+    received = {"bytes": 0}
+    take = downlink.duty.receive
+
+    def counted(topic: str, payload: bytes) -> None:
+        received["bytes"] += len(payload)
+        take(topic, payload)
+
+    downlink.duty.receive = counted  # type: ignore[method-assign]
+    downlink.on_change(faces.changed)
+    faces.read()
+    faces.between(door)  # type: ignore[arg-type]
+    supervisor = open_sync(
+        settings,
+        journal=lambda: Journal(directory / "journal.db", ring.journal_key()),
+        clock=clock,
+        handlers={"revoke-now": revoking(faces.revoke_now)},
+        steering=None,
+        end=lambda _how: stop.set(),
+        supervised=False,
+        duties=[downlink.duty],
+        standing=lambda: downlink.standing if downlink.standing else Standing(),
+    )
+    threads = [
+        threading.Thread(target=faces.watch, args=(stop,), daemon=True),
+        threading.Thread(target=downlink.run, args=(stop,), daemon=True),
+        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    supervisor.start()
+    tell(up=True, version=downlink.standing.gallery_version)
+    version, seen = -1, [False] * len(plain)
+    peak = 0
+    while not stop.is_set():
+        faces.between(door)  # type: ignore[arg-type]
+        found = door.matcher.search(turned["by"].apply(plain))
+        for number, candidate in enumerate(found):
+            matched = (
+                candidate.person is not None
+                and candidate.similarity >= RULE.threshold
+                and faces.admits(candidate.person)
+            )
+            if matched != seen[number]:
+                seen[number] = matched
+                tell(probe=number, matched=matched)
+        now = downlink.standing.gallery_version
+        peak = max(peak, _resident_mb())
+        if now != version:
+            version = now
+            tell(version=now, bytes=received["bytes"], people=door.matcher.people, peak_mb=peak)
+        stop.wait(LOOK_SECONDS)
+    supervisor.stop()
+    for thread in threads[:2]:
+        thread.join(5)
+    gallery.close()
+
+
+def _resident_mb() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1]) // 1024
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
