@@ -222,7 +222,7 @@ def test_who_is_not_admitted_makes_no_event_and_is_offered_the_usual_way() -> No
 
 
 def test_a_track_decided_on_makes_no_event_once_the_person_is_revoked() -> None:
-    """The journal fails first, so the match is tried again with every frame: then it is too late."""
+    """The journal fails first, so the match is tried again each frame: then it is too late."""
     door = Door()
     door.broken_appends = 3
     run(
