@@ -19,6 +19,7 @@ from agent.journal.erasure import erase as erase_events
 from agent.journal.export import as_record
 from agent.journey.pseudonym import Pseudonyms
 from agent.values import PURPOSES
+from agent.wire.gallery import GalleryKeys
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,13 @@ def export(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
 
     Raises UsageError when nothing is.
     """
-    profile = None
+    profile = citys = None
     ids = _spellings(person_id)
     if places.gallery.exists():
         with Gallery(places.gallery, places.ring, places.pack) as gallery:
             found = gallery.person(person_id)
             name = gallery.protection.name
+            citys = gallery.city_keys()
         if found is not None:
             ids.add(found.id)
             profile = {
@@ -58,13 +60,16 @@ def export(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
                 "nickname": found.nickname,
                 "purposes": list(found.purposes),
                 "created_ms": found.created_ms,
+                "source": found.source,
+                "linked": found.linked,
+                "expires_ms": found.expires_ms,
                 "templates": {
                     "count": found.templates,
                     "template_key": name,
                     "note": TEMPLATES_NOTE,
                 },
             }
-    pseudonyms = _pseudonyms(places.ring, ids)
+    pseudonyms = _pseudonyms(places.ring, citys, ids)
     events = []
     if places.journal.exists():
         key = places.ring.journal_key()
@@ -97,10 +102,12 @@ def erase(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
     is held.
     """
     erased: list[dict[str, Any]] = []
+    citys = None
     ids = _spellings(person_id)
     if places.gallery.exists():
         with Gallery(places.gallery, places.ring, places.pack) as gallery:
             found = gallery.person(person_id)
+            citys = gallery.city_keys()
             if found is not None:
                 ids.add(found.id)
             if gallery.revoke(person_id):
@@ -111,7 +118,7 @@ def erase(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
                 }
                 erased.append(what)
     if places.journal.exists():
-        persons = set(_pseudonyms(places.ring, ids))
+        persons = set(_pseudonyms(places.ring, citys, ids))
         gone = erase_events(places.journal, places.ring.journal_key(), persons, now_ms)
         if gone.events or gone.set_aside:
             erased.append(
@@ -147,10 +154,17 @@ def _mac(ring: KeyRing, receipt: dict[str, Any]) -> str:
     return hmac.digest(ring.receipt_key(), text.encode(), "sha256").hex()
 
 
-def _pseudonyms(ring: KeyRing, ids: set[str]) -> dict[str, str]:
-    """Pseudonym -> purpose, for every spelling of the id and every purpose."""
-    pseudonyms = Pseudonyms(ring.pseudonym_key)
-    return {pseudonyms.of(name, purpose): purpose for name in ids for purpose in PURPOSES}
+def _pseudonyms(ring: KeyRing, citys: GalleryKeys | None, ids: set[str]) -> dict[str, str]:
+    """Pseudonym -> purpose, for every spelling of the id, every purpose, and whoever gave the key.
+
+    The device's own keys count even where the city's are in use: events from before may be there.
+    """
+    own = Pseudonyms(ring.pseudonym_key)
+    found = {own.of(name, purpose): purpose for name in ids for purpose in PURPOSES}
+    if citys is not None:
+        theirs = Pseudonyms(lambda purpose: citys.pseudonyms[purpose])
+        found |= {theirs.of(name, kind): kind for name in ids for kind in citys.pseudonyms}
+    return found
 
 
 def _spellings(person_id: str) -> set[str]:

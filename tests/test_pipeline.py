@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,7 @@ def run(
     on_failure: str = "refuse",
     repeat_ms: int = 120_000,
     embedder: PatchEmbedder | None = None,
+    **more: Any,
 ) -> None:
     decider = Decider(PatchSearch(), Rule(0.5, 0.05, 3, 8))
     recogniser = Recogniser(
@@ -200,6 +202,7 @@ def run(
         show_ms=1_500,
         on_journal_failure=on_failure,  # type: ignore[arg-type]
         goodbye=False,
+        **more,
     ).run(threading.Event())
 
 
@@ -215,6 +218,35 @@ def test_the_event_carries_the_moment_the_face_was_seen() -> None:
     moment = door.events[0].moment
     assert moment.mono_ms == 9_200
     assert moment.wall_ms == 1_790_000_010_000 - 800
+
+
+def test_who_is_not_admitted_makes_no_event_and_is_offered_the_usual_way() -> None:
+    door = Door()
+    people = [picture((ANN, 20), (BEN, 200)) for _ in range(15)]
+    run(door, clip(*people), admits=lambda person: person != "ann")
+    assert len(door.events) == 1
+    assert sorted(door.happened) == ["fallback", "journalled", "welcome"]
+    assert door.counts["matches_not_admitted"] > 0
+
+
+def test_a_track_decided_on_makes_no_event_once_the_person_is_revoked() -> None:
+    """The journal fails first, so the match is tried again each frame: then it is too late."""
+    door = Door()
+    door.broken_appends = 3
+    run(
+        door,
+        clip(*[picture((ANN, 100)) for _ in range(15)]),
+        admits=lambda _person: door.counts["journal_failures"] < 3,
+    )
+    assert door.counts["journal_failures"] == 3
+    assert door.events == []
+
+
+def test_with_faces_off_the_usual_way_is_offered_at_once() -> None:
+    door = Door()
+    frames = clip(*[picture((ANN, 100)) for _ in range(2)])
+    run(door, frames, admits=lambda _person: False, faces_on=lambda: False)
+    assert door.happened == ["fallback"]
 
 
 def test_a_stranger_leaves_no_event_and_is_offered_the_usual_way_in_time() -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.common import json_option, open_ring, print_json, settings_option
-from agent.settings import load
+from agent.errors import UsageError
+from agent.settings import Settings, load
+
+if TYPE_CHECKING:
+    from agent.identity.gallery import Gallery
+    from agent.values import Vector
+    from agent.wire.consent import Consent
 
 
 @click.command("enroll")
@@ -21,9 +28,26 @@ from agent.settings import load
     "purposes",
     type=click.Choice(["bus", "hall"]),
     multiple=True,
-    default=["bus", "hall"],
-    show_default=True,
-    help="What they agreed to; may be given twice.",
+    help="With a local gallery: what they agreed to; may be given twice. [default: both]",
+)
+@click.option(
+    "--consent",
+    "consent_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="With the city's gallery: their consent records, a JSON array.",
+)
+@click.option(
+    "--agreed",
+    type=click.Choice(["bus", "hall", "linking", "statistics", "third_party"]),
+    multiple=True,
+    help="Or: a purpose they agreed to, told in --notice; may be repeated.",
+)
+@click.option("--notice", default="", metavar="VERSION", help="Which notice text they were shown.")
+@click.option("--controller", default="", metavar="NAME", help="Who answers for the data.")
+@click.option("--language", default="ja", show_default=True, help="The notice's language.")
+@click.option("--guardian", is_flag=True, help="A guardian agreed for them.")
+@click.option(
+    "--days", type=click.IntRange(0, 36_500), default=0, help="Consent lapses after; 0: never."
 )
 @click.option(
     "--min-images", type=click.IntRange(1, 50), help="Accept fewer or ask for more views."
@@ -37,17 +61,23 @@ def command(
     purposes: tuple[str, ...],
     min_images: int | None,
     as_json: bool,
+    **consent: Any,
 ) -> None:
     """Enrol ID from photographs or clips of that one person.
 
     Each picture must show one face, in usable quality; a refusal says why. A person already
     enrolled gets the new templates instead of the old. Nothing of the pictures is kept. A running
     agent takes the change up within seconds.
+
+    Where the gallery is the city's (gallery.source), consent is asked for: a --consent file, or
+    --agreed with --notice and --controller. The city gets it with the templates, and until it has
+    published them they are known on this device alone, provisionally.
     """
     from agent.identity.gallery import Gallery
     from agent.parts import enroller, enrolment_frames, open_networks
 
     settings = load(settings_file)
+    consents = _consents(settings, purposes, **consent)
     networks = open_networks(settings)
     ring = open_ring(settings)
     # All refusals come before anything is touched; the plain embeddings stay in memory.
@@ -57,19 +87,109 @@ def command(
     path = settings.state_directory / "gallery.db"
     pack, domain = networks.embedder.pack, settings.place.kind
     with Gallery(path, ring, pack, domain=domain) as gallery:
-        templates = gallery.protection.apply(enrolled.templates)
-        gallery.enroll(
-            person_id, templates, nickname, tuple(purposes), now_ms=time.time_ns() // 10**6
-        )
+        if consents:
+            _at_the_city(
+                settings, ring, gallery, person_id, nickname, enrolled.templates, pack, consents
+            )
+        else:
+            templates = gallery.protection.apply(enrolled.templates)
+            agreed = purposes or ("bus", "hall")
+            gallery.enroll(person_id, templates, nickname, agreed, now_ms=time.time_ns() // 10**6)
     result = {
         "id": person_id,
         "templates": len(enrolled.templates),
         "views_seen": enrolled.views_seen,
         "views_used": enrolled.views_used,
+        "provisional": bool(consents),
     }
     if as_json:
         print_json(result)
-    else:
-        click.echo(
-            f"{person_id}: enrolled from {result['views_used']} of {result['views_seen']} views"
+        return
+    click.echo(f"{person_id}: enrolled from {result['views_used']} of {result['views_seen']} views")
+    if consents:
+        click.echo("provisionally, until the city publishes them: kaopass gallery status")
+
+
+def _consents(
+    settings: Settings,
+    purposes: tuple[str, ...],
+    *,
+    consent_file: Path | None,
+    agreed: tuple[str, ...],
+    notice: str,
+    controller: str,
+    language: str,
+    guardian: bool,
+    days: int,
+) -> tuple[Consent, ...]:
+    """What they agreed to; nothing where the gallery is this device's own."""
+    if settings.gallery.source == "local":
+        if consent_file or agreed:
+            raise UsageError(
+                '--consent and --agreed are for the city\'s gallery (gallery.source = "city"); here'
+                " use --purpose"
+            )
+        return ()
+    from agent.device.clock import SystemClock
+    from agent.downlink.worker import known_ms
+    from agent.enrolling import consents_in, consents_to
+
+    if purposes:
+        raise UsageError("the gallery is the city's: use --agreed or --consent, not --purpose")
+    if consent_file is not None:
+        if agreed:
+            raise UsageError("give --consent or --agreed, not both")
+        return consents_in(consent_file.read_bytes())
+    if not (agreed and notice and controller):
+        raise UsageError(
+            "nobody is enrolled without their consent: give --consent FILE, or --agreed with"
+            " --notice and --controller"
         )
+    return consents_to(
+        agreed,
+        controller=controller,
+        text_version=notice,
+        language=language,
+        guardian=guardian,
+        days=days,
+        now_ms=known_ms(SystemClock().now()),
+    )
+
+
+def _at_the_city(
+    settings: Settings,
+    ring: Any,
+    gallery: Gallery,
+    person_id: str,
+    nickname: str,
+    templates: Vector,
+    pack: str,
+    consents: tuple[Consent, ...],
+) -> None:
+    from agent.audit import AuditLog
+    from agent.device.clock import SystemClock
+    from agent.enrolling import enroll_for_city
+    from agent.journal import Journal
+    from agent.values import Place
+
+    place = settings.place
+    with Journal(
+        settings.state_directory / "journal.db",
+        ring.journal_key(),
+        keep_days=settings.journal.keep_days,
+    ) as journal:
+        stored = enroll_for_city(
+            gallery,
+            journal,
+            device=settings.device.name,
+            place=Place(place.kind, place.name, place.door),
+            moment=SystemClock().now(),
+            person_id=person_id,
+            nickname=nickname,
+            templates=templates,
+            pack=pack,
+            consents=consents,
+        )
+    AuditLog(settings.audit_file, ring.audit_key()).append(
+        "gallery.enrolled", subject=person_id, event=stored.seq
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from agent.cli.common import json_option, open_ring, print_json, settings_option
 from agent.errors import GalleryError, UsageError
 from agent.identity.gallery import Gallery
 from agent.settings import Settings, load
+
+if TYPE_CHECKING:
+    from agent.identity.keys import KeyRing
 
 # From files of their own, imported only when called: enrolment needs the vision stages.
 LAZY = {
@@ -38,7 +42,7 @@ class GalleryGroup(click.Group):
 
 @click.group("gallery", cls=GalleryGroup)
 def command() -> None:
-    """Who is enrolled on this device: list, enroll, revoke, verify, rekey, subject, calibrate.
+    """Who is known on this device: list, status, enroll, revoke, verify, rekey, subject, calibrate.
 
     The gallery is gallery.db in the state directory; it opens only with this device's key.
     """
@@ -61,20 +65,70 @@ def list_people(settings_file: Path | None, as_json: bool) -> None:
                     "purposes": person.purposes,
                     "created_ms": person.created_ms,
                     "templates": person.templates,
+                    "source": person.source,
+                    "linked": person.linked,
+                    "expires_ms": person.expires_ms,
                 }
                 for person in people
             ]
         )
         return
     for person in people:
-        day = datetime.fromtimestamp(person.created_ms / 1000, timezone.utc).date()
+        day = "-"
+        if person.created_ms:
+            day = str(datetime.fromtimestamp(person.created_ms / 1000, timezone.utc).date())
         templates = ", ".join(f"{count} of {pack}" for pack, count in person.templates.items())
         purposes = "+".join(person.purposes)
-        click.echo(f"{person.id}  {person.nickname or '-'}  {purposes}  {day}  {templates}")
+        source = "" if person.source == "device" else f"  {person.source}"
+        click.echo(f"{person.id}  {person.nickname or '-'}  {purposes}  {day}  {templates}{source}")
     click.echo(f"{len(people)} enrolled")
     if left:
         by_pack = ", ".join(f"{count} with {pack}" for pack, count in left.items())
         click.echo(f"to be enrolled again under {settings.models.pack}: {by_pack}")
+
+
+@command.command("status")
+@settings_option
+@json_option
+def status(settings_file: Path | None, as_json: bool) -> None:
+    """Tell whose gallery this is, which version is in force, and how long it may be used.
+
+    The lease is that of a running agent's last word with the city: `kaopass status` has its alarms.
+    """
+    from agent.device.clock import SystemClock
+    from agent.downlink.lease import LeaseFile
+    from agent.gallerylink import LEASE_FILE, boottime_ms
+
+    settings = load(settings_file)
+    ring = open_ring(settings)
+    with existing(settings, ring) as gallery:
+        people = gallery.people()
+        version = gallery.city_version()
+        keys = gallery.city_keys()
+    facts: dict[str, Any] = {
+        "source": settings.gallery.source,
+        "people": len(people),
+        "provisional": [person.id for person in people if person.source == "provisional"],
+    }
+    if settings.gallery.source == "city":
+        file = LeaseFile(settings.state_directory / LEASE_FILE, ring.lease_key())
+        used_ms = file.read(SystemClock().now().boot, boottime_ms())
+        left = settings.gallery.lease_hours - used_ms / 3_600_000
+        facts |= {
+            "epoch": version.epoch if version else 0,
+            "version": version.version if version else 0,
+            "root": version.root if version else "",
+            "count": version.count if version else 0,
+            "expires_ms": version.expires_ms if version else 0,
+            "content_key": keys.key.hex() if keys else "",
+            "lease_hours_left": round(max(0.0, left), 1),
+        }
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        told = ", ".join(value) or "nobody" if isinstance(value, list) else value
+        click.echo(f"{name.replace('_', ' '):<17} {told}")
 
 
 @command.command("revoke")
@@ -84,8 +138,9 @@ def list_people(settings_file: Path | None, as_json: bool) -> None:
 def revoke(person_id: str, settings_file: Path | None, as_json: bool) -> None:
     """Take ID out of the gallery: their key and all their rows are overwritten.
 
-    A running agent stops recognising them at its next look at the gallery. The exit code is 2
-    when nobody of that id is enrolled.
+    A running agent stops recognising them at its next look at the gallery. A resident of the
+    city's gallery does not come back here before the city itself has let them go; everywhere else
+    they are recognised until it does. The exit code is 2 when nobody of that id is enrolled.
     """
     with existing(load(settings_file)) as gallery:
         revoked = gallery.revoke(person_id)
@@ -109,6 +164,7 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
     with existing(load(settings_file)) as gallery:
         found = gallery.verify()
         salvaged = gallery.salvaged
+        sent_again = 0 if found.sound else gallery.drop_damaged()
     if as_json:
         print_json(
             {
@@ -127,7 +183,9 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
                 f"the file was broken ({salvaged.reason}); it is kept as {salvaged.aside}\n"
                 "compare this list with your records and enrol again who is missing"
             )
-        if not found.sound:
+        if sent_again:
+            click.echo("what was damaged of the city's residents is sent again to a running agent")
+        elif not found.sound:
             click.echo(
                 "enrol again whoever is missing from: kaopass gallery list, or has too few"
                 " templates in it"
@@ -136,7 +194,7 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def existing(settings: Settings) -> Gallery:
+def existing(settings: Settings, ring: KeyRing | None = None) -> Gallery:
     """The gallery of the device that *settings* describe. Raises GalleryError if there is none."""
     path = settings.state_directory / "gallery.db"
     if not path.exists():
@@ -144,4 +202,4 @@ def existing(settings: Settings) -> Gallery:
             f"there is no gallery at {path}; enrol somebody with kaopass gallery enroll, or name"
             " this device's settings with --settings"
         )
-    return Gallery(path, open_ring(settings), settings.models.pack)
+    return Gallery(path, ring or open_ring(settings), settings.models.pack)

@@ -64,6 +64,9 @@ def test_list_as_json_is_complete(
         "purposes": ["hall"],
         "created_ms": NOW_MS,
         "templates": {PACK: 3},
+        "source": "device",
+        "linked": False,
+        "expires_ms": 0,
     }
 
 
