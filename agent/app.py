@@ -260,16 +260,18 @@ class Agent:
         kind, models = self._settings.place.kind, self._settings.models
         templates = self._gallery.load(purpose=kind)
         former = self._gallery.load(models.former, purpose=kind) if models.former else None
-        if templates.damaged:
-            self.health.alarm("gallery", f"{templates.damaged} people must be enrolled again")
-        people = len(templates.ids) + (0 if former is None else len(former.ids))
+        both = [each for each in (templates, former) if each is not None]
+        damaged = max(each.damaged for each in both)  # a lost key is counted for either pack
+        if damaged:
+            self.health.alarm("gallery", f"{damaged} people must be enrolled again")
+        people = sum(len(each.ids) for each in both)
         calibrations = self._networks.calibrations
         self._sides = both_sides(self._settings.decision, calibrations, templates, former)
-        threshold = round(self._sides[1].threshold, 4)
-        self.health.detail("gallery", {"people": people, "threshold": threshold})
+        said: dict[str, object] = {"people": people}
+        said["threshold"] = round(self._sides[1].threshold, 4)
         left = self._gallery.to_enrol_again()
         progress, alarm = pack_change(models.pack, models.former, left)
-        self.health.detail("to_enrol_again", progress or "nobody")
+        self.health.detail("gallery", {**said, **progress})
         if alarm:
             self.health.alarm("packs", alarm)
         else:
