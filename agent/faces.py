@@ -65,7 +65,7 @@ class Faces:
         *,
         purpose: str,
         sides_for: Callable[[TemplateSet, TemplateSet | None], Sides],
-        change_of_packs: Callable[[dict[str, int]], tuple[str, str]],
+        change_of_packs: Callable[[dict[str, int]], tuple[dict[str, int], str]],
         own_key: Callable[[str], bytes],
         former: str = "",
         look_seconds: float = LOOK_SECONDS,
@@ -183,16 +183,16 @@ class Faces:
         roster = self._gallery.roster()
         keys = self._gallery.city_keys()
         templates = self._gallery.load(purpose=self._purpose)
-        if templates.damaged:
-            self._repair(templates.damaged)
+        former = self._gallery.load(self._former, purpose=self._purpose) if self._former else None
+        both = [each for each in (templates, former) if each is not None]
+        damaged = max(each.damaged for each in both)  # a lost key is counted for either pack
+        if damaged:
+            self._repair(damaged)
         else:
             self._health.clear("gallery")
-        former = self._gallery.load(self._former, purpose=self._purpose) if self._former else None
         sides = self._sides_for(templates, former)
-        ids = templates.ids + (() if former is None else former.ids)
-        threshold = round(sides[1].threshold, 4)
-        self._health.detail("gallery", {"people": len(ids), "threshold": threshold})
-        self._tell_change()
+        ids = tuple(person for each in both for person in each.ids)
+        self._tell(len(ids), sides[1].threshold)
         log.info("%d people read in %.1f s", len(ids), time.monotonic() - begun)
         return Reading(
             version,
@@ -204,9 +204,10 @@ class Faces:
             without,
         )
 
-    def _tell_change(self) -> None:
+    def _tell(self, people: int, threshold: float) -> None:
+        said: dict[str, Any] = {"people": people, "threshold": round(threshold, 4)}
         progress, alarm = self._change_of_packs(self._gallery.to_enrol_again())
-        self._health.detail("to_enrol_again", progress or "nobody")
+        self._health.detail("gallery", {**said, **progress})
         if alarm:
             self._health.alarm("packs", alarm)
         else:

@@ -84,14 +84,14 @@ def both_sides(
     return Matcher(templates), rule_for(decision, own, templates, others=others), side
 
 
-def pack_change(pack: str, former: str, left: dict[str, int]) -> tuple[str, str]:
+def pack_change(pack: str, former: str, left: dict[str, int]) -> tuple[dict[str, int], str]:
     """How far a change of packs has come, for the status, and the alarm of who is left out.
 
-    *left* counts the people who have no templates of *pack*, by the packs they do have. Both
-    texts may be empty.
+    *left* counts the people who have no templates of *pack*, by the packs they do have. Both are
+    empty where no pack is changed.
     """
     waiting = sum(left.values())
-    detail = f"{waiting} people, under {pack}" if waiting or former else ""
+    detail = {f"to_enrol_under_{pack}": waiting} if waiting or former else {}
     lost = {name: count for name, count in left.items() if name != former}
     if lost:
         told = ", ".join(f"{count} with {name}" for name, count in lost.items())

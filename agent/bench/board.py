@@ -20,6 +20,11 @@ PEOPLE = 25_324  # Izumi Park Town, January 2022
 SCENE_SECONDS = 24.0
 
 
+SEARCH_BUDGET_MS = 50.0  # of the 500 ms from a face to the lamp
+MEMORY_SHARE = 4  # at most this part of the memory for templates
+TEMPLATE_BYTES = 512 * 4
+
+
 @dataclass(frozen=True, slots=True)
 class Board:
     """The machine a figure belongs to; ``load`` is the 1-minute load average at the start."""
@@ -34,6 +39,13 @@ def this_board() -> Board:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0))
     return Board(cores, pages // 2**20, round(os.getloadavg()[0], 1))
+
+
+def gallery_room(board: Board, ms_search: float) -> int:
+    """The largest gallery for *board*, to a thousand, if a town's is searched in *ms_search*."""
+    by_time = int(SEARCH_BUDGET_MS / ms_search * PEOPLE)
+    by_memory = board.memory_mb * 2**20 // MEMORY_SHARE // TEMPLATE_BYTES
+    return round(min(by_time, by_memory), -3)
 
 
 def bench_settings(file: Path | None, **overrides: dict[str, Any]) -> Settings:

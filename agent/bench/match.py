@@ -10,15 +10,20 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bench.board import PEOPLE, Board, percentile, this_board
+from agent.bench.board import (
+    PEOPLE,
+    TEMPLATE_BYTES,
+    Board,
+    gallery_room,
+    percentile,
+    this_board,
+)
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
 from agent.identity.matcher import Matcher
 from agent.identity.templates import TemplateSet
 
 MILLION = 1_000_000
-SEARCH_BUDGET_MS = 50.0  # of the 500 ms from a face to the lamp
-MEMORY_SHARE = 4  # at most this part of the memory for templates
 BLOCK_ROWS = 4096
 
 
@@ -65,20 +70,18 @@ def measure(rounds: int = 41, *, million: bool = True) -> MatchFigures:
     del town
     skipped = "" if million else "not asked for"
     if million:
-        needed = MILLION * 512 * 4 / 2**20
+        needed = MILLION * TEMPLATE_BYTES / 2**20
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
         if free < needed * 1.5:
             skipped = f"1,000,000 people need {needed:.0f} MB, {free:.0f} MB are free"
         else:
             searches.append(time_search(strangers(MILLION), max(rounds // 4, 5)))
-    by_time = int(SEARCH_BUDGET_MS / searches[0].ms_search * PEOPLE)
-    by_memory = board.memory_mb * 2**20 // MEMORY_SHARE // (512 * 4)
     return MatchFigures(
         board,
         searches[0].ratio,
         tuple(searches),
         half,
-        round(min(by_time, by_memory), -3),
+        gallery_room(board, searches[0].ms_search),
         skipped,
     )
 

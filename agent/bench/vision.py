@@ -20,12 +20,14 @@ from agent.bench.board import (
     SCENE_SECONDS,
     Board,
     bench_settings,
+    gallery_room,
     percentile,
     scene_frames,
     this_board,
 )
 from agent.cli.common import json_option, print_json, settings_option
 from agent.hw.onnx import open_session
+from agent.identity.matcher import Matcher
 from agent.identity.templates import TemplateSet
 from agent.parts import open_networks, recogniser
 from agent.settings import Settings
@@ -39,6 +41,8 @@ class VisionFigures:
     """Milliseconds a frame. ``ratio`` is the median over frames of ours over bare.
 
     ``ratio_with_faces`` is the same over the frames on which something was embedded.
+    ``decision_seconds`` is what the good views of one face take that a decision needs, at the
+    camera's rate or this board's, whichever is slower; ``gallery_up_to`` is in people.
     """
 
     board: Board
@@ -51,6 +55,8 @@ class VisionFigures:
     ratio_of_sums: float
     ratio_with_faces: float
     frames_per_second: float
+    decision_seconds: float
+    gallery_up_to: int
 
 
 class Tapped:
@@ -75,7 +81,8 @@ def measure(settings: Settings, seconds: float = SCENE_SECONDS) -> VisionFigures
     calls: list[tuple[Any, list[str], dict[str, Vector]]] = []
     networks = open_networks(settings, lambda *given: Tapped(open_session(*given), calls))
     frames = scene_frames(settings, networks.detector, seconds)
-    line = recogniser(settings, networks, strangers(PEOPLE))
+    town = strangers(PEOPLE)
+    line = recogniser(settings, networks, town)
     ours, bare, embeddings = [], [], []
     for number, frame in enumerate(frames[:WARM_UP_FRAMES] + frames):
         if number == WARM_UP_FRAMES:
@@ -96,7 +103,11 @@ def measure(settings: Settings, seconds: float = SCENE_SECONDS) -> VisionFigures
             # The detector looks once or twice; what is more are faces.
             embeddings.append(sum(_is_crop(feed) for _, _, feed in noted))
     ratios = np.array(ours) / np.array(bare)
-    with_faces = ratios[np.array(embeddings) > 0]
+    faces = np.array(embeddings) > 0
+    with_faces = ratios[faces]
+    frame_ms = max(
+        percentile(np.array(ours)[faces].tolist(), 50), 1000 / settings.camera.frames_per_second
+    )
     return VisionFigures(
         board=board,
         frames=len(ours),
@@ -108,7 +119,19 @@ def measure(settings: Settings, seconds: float = SCENE_SECONDS) -> VisionFigures
         ratio_of_sums=round(sum(ours) / sum(bare), 3),
         ratio_with_faces=round(percentile(with_faces.tolist(), 50), 3),
         frames_per_second=round(1000 / (sum(ours) / len(ours)), 1),
+        decision_seconds=round(settings.decision.min_frames * frame_ms / 1000, 2),
+        gallery_up_to=gallery_room(board, _search_ms(town)),
     )
+
+
+def _search_ms(town: TemplateSet) -> float:
+    """The median time of a search for one face."""
+    matcher, taken = Matcher(town), []
+    for row in range(9):
+        begun = time.perf_counter()
+        matcher.search(town.matrix[row : row + 1])
+        taken.append((time.perf_counter() - begun) * 1000)
+    return percentile(taken, 50)
 
 
 def strangers(people: int, templates: int = 1) -> TemplateSet:
@@ -150,8 +173,12 @@ def command(settings_file: Path | None, seconds: float, as_json: bool) -> None:
         return
     models = settings.models
     click.echo(
-        f"this board: {found.frames_per_second:.0f} frames a second ({models.pack}, detector input "
-        f"{models.detector_input_pixels} pixels, {models.threads} threads)"
+        f"this board: {found.frames_per_second:.0f} frames a second, decision in "
+        f"{found.decision_seconds:.1f} s, gallery up to {found.gallery_up_to:,}"
+    )
+    click.echo(
+        f"  with {models.pack}, detector input {models.detector_input_pixels} pixels, "
+        f"{models.threads} threads"
     )
     click.echo(
         f"  a frame          {found.ms_per_frame:7.1f} ms   (95% within "

@@ -1,4 +1,12 @@
-"""Exact search: who in the gallery is nearest to a probe, and how near is anybody else."""
+"""Exact search: who in the gallery is nearest to a probe, and how near is anybody else.
+
+Templates are held in float32: 52 MB for 25,324 people, 2 GB for 1,000,000. Half of it was tried,
+each time exactly (fewer bits to bound the scores, then the few that may be best in full), and does
+not pay. float16 takes 3 to 7 times the product, because NumPy converts it value by value. Two bytes
+a value, the coarse one searched in blocks of 256 rows, takes 0.4 to 3 times the product for one
+probe, by how fast the memory is; but its hundred small products wait for the threads of BLAS, and
+with eight probes beside other load that made 1 s of 25 ms.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +56,9 @@ class Matcher:
                 f"probes have {probes.shape[1]} values, the templates {self._matrix.shape[1]}:"
                 " they come from different models"
             )
-        # One row of similarities a probe; BLAS reads the transposed matrix where it lies.
-        return [self._best(row) for row in probes @ self._matrix.T]
+        # Templates times probes takes half the time of probes times templates, for 2 as for 12.
+        similarities = np.ascontiguousarray((self._matrix @ probes.T).T)
+        return [self._best(row) for row in similarities]
 
     def _best(self, similarities: Vector) -> Candidate:
         """Overwrites *similarities* in the rows of the best person."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from agent.bench.board import bench_settings, percentile, scene_frames
+from agent.bench.board import Board, bench_settings, gallery_room, percentile, scene_frames
 from agent.bench.door import Recorded, Stopwatch
 from agent.bench.match import half_product, time_half, time_search
 from agent.bench.start import gallery_of, start_once
@@ -90,6 +90,11 @@ def test_the_scene_in_memory_plays_from_its_beginning_each_time() -> None:
         assert indices == list(range(len(frames)))
 
 
+def test_a_gallery_is_bounded_by_the_search_and_by_the_memory() -> None:
+    assert gallery_room(Board(4, 100_000, 0.0), ms_search=10.0) == 127_000
+    assert gallery_room(Board(4, 400, 0.0), ms_search=1.0) == 51_000
+
+
 def test_percentiles_of_nothing_are_not_numbers() -> None:
     assert np.isnan(percentile([], 50))
     assert percentile([1.0, 2.0, 3.0], 50) == 2.0
@@ -104,4 +109,6 @@ def test_json_holds_the_ratio_and_the_board(tmp_path: Path) -> None:
     found = json.loads(done.output)
     assert found["bench"] == "vision"
     assert found["ratio"] > 0
+    assert found["decision_seconds"] >= 3 / 15, "three views at the camera's rate"
+    assert found["gallery_up_to"] % 1000 == 0
     assert found["board"]["cores"] == len(os.sched_getaffinity(0))

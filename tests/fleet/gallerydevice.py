@@ -78,7 +78,7 @@ def main(settings_file: Path, probes_file: Path) -> None:
         Board(),
         purpose=kind,
         sides_for=lambda own, _former: (Matcher(own), RULE, None),
-        change_of_packs=lambda _left: ("", ""),
+        change_of_packs=lambda _left: ({}, ""),
         own_key=ring.pseudonym_key,
     )
     received = {"bytes": 0}

@@ -212,13 +212,13 @@ def test_a_running_agent_follows_the_change_and_says_how_far_it_is(tmp_path: Pat
 
     named, agent = run()
     assert named == {first, second}
-    assert agent.health.snapshot().detail["to_enrol_again"] == f"2 people, under {PACK}"
+    assert agent.health.snapshot().detail["gallery"][f"to_enrol_under_{PACK}"] == 2
     assert not [text for text in agent.health.snapshot().alarms if "pack" in text]
     with Gallery(tmp_path / "gallery.db", ring, PACK) as gallery:
         gallery.enroll(first, gallery.protection.apply(new[first]), now_ms=NOW_MS)
     named, agent = run()
     assert named == {first, second}
-    assert agent.health.snapshot().detail["to_enrol_again"] == f"1 people, under {PACK}"
+    assert agent.health.snapshot().detail["gallery"][f"to_enrol_under_{PACK}"] == 1
     named, agent = run(former="")
     assert named == {first}
     (alarm,) = (text for text in agent.health.snapshot().alarms if "models.former" in text)
@@ -237,11 +237,11 @@ def test_a_running_agent_follows_the_change_and_says_how_far_it_is(tmp_path: Pat
 
 
 def test_who_is_left_is_told_in_words() -> None:
-    assert pack_change("b", "", {}) == ("", "")
-    assert pack_change("b", "a", {}) == ("0 people, under b", "")
-    assert pack_change("b", "a", {"a": 7}) == ("7 people, under b", "")
+    assert pack_change("b", "", {}) == ({}, "")
+    assert pack_change("b", "a", {}) == ({"to_enrol_under_b": 0}, "")
+    assert pack_change("b", "a", {"a": 7}) == ({"to_enrol_under_b": 7}, "")
     detail, alarm = pack_change("b", "a", {"a": 7, "c": 2})
-    assert detail == "9 people, under b"
+    assert detail == {"to_enrol_under_b": 9}
     assert "2 with c" in alarm
     assert "7 with a" not in alarm
 
