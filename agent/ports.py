@@ -207,6 +207,10 @@ class Link(Protocol):
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Send with QoS 1. Raises LinkError when not connected."""
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are not sent yet, because the broker answers slowly."""
+
     def close(self) -> None: ...
 
 

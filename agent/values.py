@@ -252,10 +252,11 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message from the broker."""
+    """A message from the broker, or for it; ``retain`` asks it to keep the last one of a topic."""
 
     topic: str
     payload: bytes
+    retain: bool = False
 
 
 LinkEvent = LinkUp | LinkDown | Message

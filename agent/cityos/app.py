@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from agent.cityos.intake import Intake
-from agent.cityos.service import CityService, subscriptions
+from agent.cityos.service import CityService, Handler, subscriptions
 from agent.cityos.store import Store
 from agent.errors import UsageError
 from agent.hw.mqtt import MqttLink
@@ -62,8 +63,12 @@ def parse_broker(
     )
 
 
-def build_city(broker: Broker, store: Store, *, share: str = "") -> CityService:
+def build_city(
+    broker: Broker, store: Store, *, share: str = "", handlers: Sequence[Handler] = ()
+) -> CityService:
     """A city worker on *broker* and *store*; workers with one *share* name divide the work.
+
+    *handlers* answer what devices say beside events.
 
     Raises LinkError at once for certificate files that cannot be used.
     """
@@ -80,9 +85,9 @@ def build_city(broker: Broker, store: Store, *, share: str = "") -> CityService:
             tls=broker.tls,
             username=broker.username,
             password=broker.password,
-            subscriptions=subscriptions(share),
+            subscriptions=subscriptions(share, handlers),
             max_queued_messages=_MOST_QUEUED_ACKS,
         )
 
     backoff = Backoff(SyncState(None), min_seconds=0.5, max_seconds=30.0)
-    return CityService(link, Intake(store), backoff)
+    return CityService(link, Intake(store), backoff, handlers)

@@ -5,33 +5,73 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from agent.cityos.intake import Intake, IntakeStatus
-from agent.errors import CityError, LinkError
+from agent.errors import CityError, LinkError, MessageError
 from agent.ports import Link
 from agent.sync.backoff import Backoff
 from agent.values import LinkDown, LinkUp, Message
+from agent.wire.fields import parse_topic
 
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.2
+BUSY_SECONDS = 0.02  # while a handler has more to send
 ASK_SECONDS = 2.0  # how often what is missing is looked for
 
 
-def subscriptions(share: str = "") -> tuple[str, ...]:
-    """What one worker listens to; workers of one *share* divide the batches among them."""
+# Above so many messages that the broker has not taken yet, handlers are asked for no more.
+MOST_WAITING = 16
+
+
+class Handler(Protocol):
+    """Answers what devices say beside events; called from the city's thread, so it must be quick.
+
+    What it does that takes long it does in a thread of its own, and returns the outcome from
+    ``due``.
+    """
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Where it listens, without ``kp1/{device}/``, for example "u/gal"."""
+
+    def take(self, messages: Sequence[Message], now_ms: int) -> list[Message]:
+        """What to publish in answer to *messages*, at once. Raises CityError, never MessageError.
+
+        They may never come again: a device that gets no answer asks anew.
+        """
+
+    def due(self, now_ms: int) -> list[Message]:
+        """What is to be published now; asked several times a second while connected.
+
+        A handful at a time: the rest is fetched as fast as the broker takes it.
+        """
+
+
+def subscriptions(share: str = "", handlers: Sequence[Handler] = ()) -> tuple[str, ...]:
+    """What one worker listens to; workers of one *share* divide all but births among them."""
     prefix = f"$share/{share}/" if share else ""
-    return f"{prefix}kp1/+/u/ev", f"{prefix}kp1/+/u/res", "kp1/+/u/st"
+    kinds = dict.fromkeys(["u/ev", "u/res", *(t for handler in handlers for t in handler.topics)])
+    return (*(f"{prefix}kp1/+/{kind}" for kind in kinds), "kp1/+/u/st")
 
 
 class CityService:
     """Runs in the calling thread (``run``) or in its own (``start``); outlives the broker."""
 
-    def __init__(self, link: Callable[[], Link], intake: Intake, backoff: Backoff) -> None:
+    def __init__(
+        self,
+        link: Callable[[], Link],
+        intake: Intake,
+        backoff: Backoff,
+        handlers: Sequence[Handler] = (),
+    ) -> None:
+        """*handlers* get what comes on their topics, the *intake* everything else."""
         self._make_link = link
         self._intake = intake
         self._backoff = backoff
+        self._handlers = tuple(handlers)
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,10 +134,11 @@ class CityService:
             self._stop.wait(self._backoff.failed())
 
     def _connection(self, link: Link) -> str:
+        busy = False
         while not self._stop.is_set():
             messages: list[Message] = []
             ended = ""
-            for event in link.turn(TURN_SECONDS):
+            for event in link.turn(BUSY_SECONDS if busy else TURN_SECONDS):
                 if isinstance(event, Message):
                     messages.append(event)
                 elif isinstance(event, LinkUp):
@@ -106,16 +147,32 @@ class CityService:
                     ended = event.reason
             # Even when the link has ended, what it brought is committed; devices send again
             # what was not acknowledged, and that is a repeat then.
-            acks = self._intake.take(messages)
+            answers = self._take(messages)
             if ended:
                 return ended
-            for ack in acks:
-                link.publish(ack.topic, ack.payload)
+            _publish(link, answers)
             if self.ready and time.monotonic() >= self._next_ask:
                 self._next_ask = time.monotonic() + ASK_SECONDS
-                for command in self._intake.due():
-                    link.publish(command.topic, command.payload)
+                _publish(link, self._intake.due())
+            busy = False
+            for handler in self._handlers:
+                if self.ready and link.waiting < MOST_WAITING:
+                    due = handler.due(_wall_ms())
+                    busy = busy or bool(due)
+                    _publish(link, due)
         return "stopped"
+
+    def _take(self, messages: list[Message]) -> list[Message]:
+        """Events first: their acks wait for nothing else."""
+        kinds = [_kind(message) for message in messages]
+        taken = {kind for handler in self._handlers for kind in handler.topics}
+        pairs = list(zip(messages, kinds, strict=True))
+        answers = self._intake.take([message for message, kind in pairs if kind not in taken])
+        for handler in self._handlers:
+            own = [message for message, kind in pairs if kind in handler.topics]
+            if own:
+                answers += handler.take(own, _wall_ms())
+        return answers
 
     def _up(self) -> None:
         if self._trouble:
@@ -123,3 +180,19 @@ class CityService:
         self._trouble = ""
         self._backoff.succeeded()
         self._ready.set()
+
+
+def _publish(link: Link, messages: Sequence[Message]) -> None:
+    for message in messages:
+        link.publish(message.topic, message.payload, retain=message.retain)
+
+
+def _kind(message: Message) -> str:
+    try:
+        return parse_topic(message.topic)[1]
+    except MessageError:
+        return ""  # the intake counts it as refused
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -147,6 +147,11 @@ class MqttLink:
         self._queue.append((topic, payload, retain))
         self._send_queued(self._client)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are not sent yet, because the broker answers slowly."""
+        return len(self._queue)
+
     def close(self) -> None:
         """Say goodbye if that is possible at once; safe to call twice."""
         client, self._client, self._up = self._client, None, False

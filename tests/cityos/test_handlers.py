@@ -1,0 +1,115 @@
+"""The city's loop hands each message to whoever listens on its topic, and publishes the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.cityos.app import Broker, build_city
+from agent.cityos.service import subscriptions
+from agent.cityos.store import Store
+from agent.hw.mqtt import MqttLink
+from agent.values import LinkUp, Message
+from tests.mosquitto import Mosquitto, mosquitto, until
+
+__all__ = ["mosquitto"]  # a fixture
+
+
+class Echo:
+    """Answers what comes on u/gal, and has three messages due once somebody spoke."""
+
+    topics = ("u/gal",)
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+        self._due: list[Message] = []
+
+    def take(self, messages: Sequence[Message], now_ms: int) -> list[Message]:
+        self.heard += messages
+        self._due = [Message("kp1/bus-1/d/gal/head", b"head %d" % n, retain=True) for n in range(3)]
+        return [Message("kp1/bus-1/d/gal/now", message.payload) for message in messages]
+
+    def due(self, now_ms: int) -> list[Message]:
+        return [self._due.pop(0)] if self._due else []
+
+
+def test_workers_of_one_share_divide_what_handlers_listen_to() -> None:
+    assert subscriptions("town", [Echo()]) == (
+        "$share/town/kp1/+/u/ev",
+        "$share/town/kp1/+/u/res",
+        "$share/town/kp1/+/u/gal",
+        "kp1/+/u/st",
+    )
+
+
+def heard(link: MqttLink, wanted: int) -> list[Message]:
+    found: list[Message] = []
+
+    def enough() -> bool:
+        found.extend(event for event in link.turn(0.05) if isinstance(event, Message))
+        return len(found) >= wanted
+
+    until(enough, what=f"{wanted} messages")
+    return found
+
+
+def device_link(port: int, *topics: str) -> MqttLink:
+    link = MqttLink("127.0.0.1", port, client_id="bus-1", subscriptions=topics)
+    link.open()
+    until(lambda: any(isinstance(event, LinkUp) for event in link.turn(0.05)))
+    return link
+
+
+def test_a_handler_gets_its_topic_and_its_answers_are_published(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    store, echo = Store(str(tmp_path / "city.db")), Echo()
+    service = build_city(Broker("127.0.0.1", mosquitto.port), store, handlers=[echo])
+    service.start()
+    try:
+        assert service.wait_ready(10)
+        link = device_link(mosquitto.port, "kp1/bus-1/d/#")
+        link.publish("kp1/bus-1/u/gal", b"hello")
+        link.publish("kp1/bus-1/u/ev", b"nonsense")  # the intake's
+        answers = heard(link, 4)
+        link.close()
+        assert [message.payload for message in answers] == [
+            b"hello",
+            b"head 0",
+            b"head 1",
+            b"head 2",
+        ]
+        until(lambda: service.status.refused_messages == 1)
+        assert [message.payload for message in echo.heard] == [b"hello"]
+        # Only what asked for it is kept by the broker for whoever comes later.
+        late = device_link(mosquitto.port, "kp1/bus-1/d/gal/#")
+        assert [message.payload for message in heard(late, 1)] == [b"head 2"]
+        late.close()
+    finally:
+        assert service.stop()
+        store.close()
+
+
+def test_a_handler_that_fails_does_not_end_the_intake(
+    tmp_path: Path, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Echo):
+        def take(self, messages: Sequence[Message], now_ms: int) -> list[Message]:
+            raise RuntimeError("a defect")
+
+    store = Store(str(tmp_path / "city.db"))
+    service = build_city(Broker("127.0.0.1", mosquitto.port), store, handlers=[Broken()])
+    service.start()
+    try:
+        assert service.wait_ready(10)
+        link = device_link(mosquitto.port, "kp1/bus-1/d/#")
+        link.publish("kp1/bus-1/u/gal", b"hello")
+        until(lambda: "defect" in service.trouble)
+        until(lambda: service.ready and not service.trouble)
+        link.close()
+    finally:
+        assert service.stop()
+        store.close()
+    assert "a defect" in caplog.text
