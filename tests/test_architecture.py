@@ -34,7 +34,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "parts": (*BASE, *STAGES, "settings", "hw", "recognise"),
     "app": (*BASE, *STAGES, "settings", "hw", "recognise", "pipeline", "parts", "joining"),
     "bench": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cli"),
-    "cityos": (*BASE, "wire", "sync", "hw", "audit"),
+    "cityos": (*BASE, "wire", "sync", "hw", "audit", "identity", "notices"),
+    "notices": (*BASE, "wire", "packaged"),
     "demo": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cityos"),
 }
 FREE = ("cli", "__main__", "__init__")
