@@ -8,7 +8,7 @@ length 1. Boxes are ``(x1, y1, x2, y2)`` in pixels of the frame they belong to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -147,12 +147,13 @@ class LivenessVerdict:
 
 
 class EventKind(str, Enum):
-    """What a recognised resident did."""
+    """What a recognised resident did, or that one was enrolled here."""
 
     BOARDING = "boarding"
     ALIGHTING = "alighting"
     CHECK_IN = "check_in"
     CHECK_OUT = "check_out"
+    ENROLMENT = "enrolment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +183,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One boarding or check-in, as the journal keeps it and the city receives it.
+    """One boarding, check-in or enrolment, as the journal keeps it and the city receives it.
 
     ``person`` is the resident's pseudonym for ``purpose`` (64 hex digits), never their id.
+    ``sealed`` belongs to an enrolment alone: what only the city can open (``agent.wire.consent``).
     """
 
     kind: EventKind
@@ -192,6 +194,7 @@ class Event:
     person: str
     place: Place
     moment: Moment
+    sealed: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

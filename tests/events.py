@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 from agent.values import Event, EventKind, Moment, Place, StoredEvent
 
 EPOCH = "0123456789abcdef0123456789abcdef"
@@ -20,3 +23,11 @@ def make_event(number: int = 1, *, stop: str | None = "高森三丁目") -> Even
 
 def stored(seq: int, *, epoch: str = EPOCH, stop: str | None = "高森三丁目") -> StoredEvent:
     return StoredEvent(epoch, seq, make_event(seq, stop=stop))
+
+
+def enrolment(seq: int, *, size: int = 40_000, epoch: str = EPOCH) -> StoredEvent:
+    """One whose sealed part, of *size* bytes, looks as random as a real one and is the same each
+    time."""
+    event = make_event(seq)
+    sealed = random.Random(seq).randbytes(size)
+    return StoredEvent(epoch, seq, replace(event, kind=EventKind.ENROLMENT, sealed=sealed))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sqlite3
 import unicodedata
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,24 @@ def test_files_set_aside_after_damage_are_erased_too(places: Places) -> None:
     left = on_disk(places)
     assert not [trace for trace in traces if trace in left]
     assert all(body in left for body in others)
+
+
+def test_an_enrolment_set_aside_is_erased_in_all_its_pieces(places: Places) -> None:
+    """Its row spills over many pages, so its body lies nowhere in one piece."""
+    sealed = random.Random(1).randbytes(40_000)
+    mine = replace(boarding(person_id(1), 9), kind=EventKind.ENROLMENT, sealed=sealed)
+    with Journal(places.journal, RING.journal_key()) as journal:
+        journal.append(mine)
+        journal.append(replace(mine, person=boarding(person_id(2), 9).person))
+    shutil.copy(places.journal, places.journal.with_name("journal.db.damaged-1"))
+    own, other = bodies(places, 1)[-1], bodies(places, 2)[-1]
+    pieces = [own[at : at + 32] for at in range(0, len(own) - 32, 32)]
+    before = on_disk(places)
+    assert sum(piece in before for piece in pieces) > 1_200  # all but those cut by a page's end
+    erase(places, person_id(1), now_ms=NOW_MS)
+    left = on_disk(places)
+    assert not [piece for piece in pieces if piece in left]
+    assert sum(other[at : at + 32] in left for at in range(0, len(other) - 32, 32)) > 1_200
 
 
 def test_a_receipt_is_this_devices_and_cannot_be_changed(places: Places) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, String, delete, select, text, update
 
+from agent.cityos import enrolments
 from agent.cityos.schema import CLOCK, EVENT, REJECTED, STREAM, UNKNOWN_CLOCKS
 from agent.cityos.sequence import Key, close_gaps, note_gaps, of, run_on, spans
 from agent.sync.items import Lost
@@ -181,6 +182,7 @@ def _insert_events(
             db.execute(_INSERT_COLUMNS, columns)
         else:
             db.execute(insert(EVENT).on_conflict_do_nothing(), rows)
+        enrolments.note(db, insert, key[0], fresh.values(), now_ms)
         if min(fresh) <= stream.last:
             close_gaps(db, insert, key, fresh)
     for seq in same:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_MS = 2_000  # how often it is looked whether a version is due
 TIDY_MS = 30_000
+FORGET_MS = 3_600_000  # late events are searched for among all of them
 
 
 class AutoPublish:
@@ -60,7 +61,7 @@ class Tidy:
         self._residents = residents
         self._publisher = publisher
         self._registry = registry
-        self._next_ms = 0
+        self._next_ms = self._forget_ms = 0
 
     def __call__(self, now_ms: int) -> None:
         if now_ms < self._next_ms:
@@ -74,4 +75,6 @@ class Tidy:
             except SQLAlchemyError as error:
                 raise CityError(f"city database: receipts cannot be read: {error}") from error
             self._publisher.all_have(gallery, version)
-        self._residents.forget_events(now_ms)
+        if now_ms >= self._forget_ms:
+            self._forget_ms = now_ms + FORGET_MS
+            self._residents.forget_events(now_ms)

@@ -82,7 +82,12 @@ _VERSIONS: tuple[tuple[str, ...], ...] = (
         " PRIMARY KEY (receipt, gallery))",
         "CREATE INDEX member_bucket ON member (gallery, bucket)",
         "CREATE INDEX member_version ON member (gallery, version)",
-        "CREATE INDEX event_person ON event (person)",
+    ),
+    (
+        f"CREATE TABLE enrolment ({_IDENTITY}, seq BIGINT NOT NULL, sealed VARCHAR NOT NULL,"
+        " state VARCHAR NOT NULL, reason VARCHAR NOT NULL, received_ms BIGINT NOT NULL,"
+        " PRIMARY KEY (device, epoch, seq))",
+        "CREATE INDEX enrolment_new ON enrolment (received_ms) WHERE state = 'new'",
     ),
 )
 LATEST = len(_VERSIONS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
-from agent.cityos import asks
+from agent.cityos import asks, enrolments
 from agent.cityos.arrivals import lock_stream
 from agent.cityos.schema import DEVICE, EVENT, GAP, REJECTED, STREAM
 from agent.cityos.sequence import Key, of, spans
@@ -86,6 +86,7 @@ def prune(db: Connection, key: Key, before_ms: int) -> int:
     if floor <= stream.floor:
         return 0
     db.execute(update(STREAM).where(*of(STREAM, key)).values(floor=floor))
+    enrolments.prune(db, key, floor)
     old = delete(EVENT).where(*of(EVENT, key), EVENT.c.seq <= floor)
     return int(db.execute(old).rowcount)
 

@@ -26,6 +26,7 @@ from agent.values import Moment
 
 ROWS_AT_ONCE = 2000
 ERASED = "erased"
+SEAL_BYTES = 16  # what AES-GCM adds at the end of a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +87,22 @@ def _wipe_set_aside(path: Path, sealer: Sealer, persons: Collection[str]) -> Ite
 
 
 def _bodies(aside: Path, sealer: Sealer, persons: Collection[str]) -> set[bytes]:
-    found = set()
-    for row in every_row(aside):
+    """The sealed bodies of *persons*, in the pieces in which they lie in the file."""
+    found: set[bytes] = set()
+    for row, pieces in every_row(aside):
         if not is_row(row, EVENT_ROW) or len(row[1]) != EPOCH_BYTES:
             continue
         _, epoch, seq, boot, mono_ms, wall_ms, clock, error_ms, *_, sealed = row
         moment = Moment(boot, mono_ms, wall_ms, clock, error_ms)
         event = sealer.unseal(epoch.hex(), seq, moment, sealed)
         if event is not None and event.person in persons:
-            found.add(sealed)
-    return found
+            # The body is the record's last column; what lies before it on the page stays.
+            before = sum(map(len, pieces)) - len(sealed)
+            for piece in pieces:
+                found.add(piece[before:])
+                before = max(0, before - len(piece))
+    # A shorter rest is of the seal's tag, which tells nothing, and might be found elsewhere too.
+    return {piece for piece in found if len(piece) >= SEAL_BYTES}
 
 
 def _overwrite(file: Path, bodies: set[bytes]) -> bool:

@@ -8,7 +8,8 @@ found is unverified; the caller checks each row's seal.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,44 +21,81 @@ FRAME_BYTES = FRAME_HEADER.size + PAGE_BYTES
 WAL_MAGIC = (0x377F0682, 0x377F0683)
 TABLE_LEAF = 0x0D
 FIRST_PAGE_HEADER_BYTES = 100
+MAX_RECORD_BYTES = 1_000_000  # nothing in a journal comes near; a damaged length does
+SPILL_BYTES = PAGE_BYTES - 4
+MOST_ON_LEAF = PAGE_BYTES - 35
+LEAST_ON_LEAF = (PAGE_BYTES - 12) * 32 // 255 - 23
 INTEGER_BYTES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
+
+
+Page = Callable[[int], bytes]
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """(rowid, columns) of every row in every table of *path* and its write-ahead log.
 
     The newest version of a page comes first; older ones follow, for rows the newer has lost.
-    Rows whose columns spill onto further pages are left out: events never do.
     """
-    log = path.with_name(path.name + "-wal")
-    if log.exists():
-        with log.open("rb") as file:
-            newest = {page: at for page, _, at in _frames(file)}
-            for page, at in newest.items():
-                file.seek(at)
-                yield from _leaf_rows(file.read(PAGE_BYTES), _start(page))
-    with path.open("rb") as file:
-        number = 1
-        while content := file.read(PAGE_BYTES):
-            yield from _leaf_rows(content, _start(number))
-            number += 1
+    with _opened(path) as (file, log):
+        newest = {page: at for page, _, at in _frames(log)} if log else {}
+        page_of = _reader(file, log, newest)
+        for page, at in newest.items():
+            assert log is not None  # noqa: S101 - its frames were just read
+            for rowid, row, _ in _leaf_rows(_read(log, at), _start(page), page_of):
+                yield rowid, row
+        for number, content in _pages(file):
+            for rowid, row, _ in _leaf_rows(content, _start(number), page_of):
+                yield rowid, row
 
 
-def every_row(path: Path) -> Iterator[tuple[Any, ...]]:
-    """Columns of every row in *path* and in every frame of its log, superseded ones as well."""
+def every_row(path: Path) -> Iterator[tuple[tuple[Any, ...], list[bytes]]]:
+    """Rows in *path* and in every frame of its log, superseded ones as well.
+
+    Each as (columns, pieces): the record as it lies in the file, more than one piece where it
+    spills onto further pages.
+    """
+    with _opened(path) as (file, log):
+        frames = list(_frames(log)) if log else []
+        page_of = _reader(file, log, {page: at for page, _, at in frames})
+        for page, _, at in frames:
+            assert log is not None  # noqa: S101 - its frames were just read
+            for _, row, pieces in _leaf_rows(_read(log, at), _start(page), page_of):
+                yield row, pieces
+        for number, content in _pages(file):
+            for _, row, pieces in _leaf_rows(content, _start(number), page_of):
+                yield row, pieces
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO | None]]:
+    """The file, and its log if it has one."""
     log = path.with_name(path.name + "-wal")
-    if log.exists():
-        with log.open("rb") as file:
-            for page, _, at in list(_frames(file)):
-                file.seek(at)
-                for _, row in _leaf_rows(file.read(PAGE_BYTES), _start(page)):
-                    yield row
-    with path.open("rb") as file:
-        number = 1
-        while content := file.read(PAGE_BYTES):
-            for _, row in _leaf_rows(content, _start(number)):
-                yield row
-            number += 1
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        yield file, stack.enter_context(log.open("rb")) if log.exists() else None
+
+
+def _reader(file: BinaryIO, log: BinaryIO | None, newest: dict[int, int]) -> Page:
+    """Reads a page by its number, from the log at its place in *newest* if it is there."""
+
+    def page_of(number: int) -> bytes:
+        if log is not None and number in newest:
+            return _read(log, newest[number])
+        return _read(file, (number - 1) * PAGE_BYTES)
+
+    return page_of
+
+
+def _read(file: BinaryIO, at: int) -> bytes:
+    file.seek(at)
+    return file.read(PAGE_BYTES)
+
+
+def _pages(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    number = 1
+    while content := _read(file, (number - 1) * PAGE_BYTES):
+        yield number, content
+        number += 1
 
 
 def _start(page: int) -> int:
@@ -136,7 +174,10 @@ def _frames(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
         at += FRAME_BYTES
 
 
-def _leaf_rows(page: bytes, start: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+def _leaf_rows(
+    page: bytes, start: int, page_of: Page
+) -> Iterator[tuple[int, tuple[Any, ...], list[bytes]]]:
+    """(rowid, columns, pieces of the record) of the rows on *page*, a table's leaf."""
     if len(page) < PAGE_BYTES or page[start] != TABLE_LEAF:
         return
     count = int.from_bytes(page[start + 3 : start + 5], "big")
@@ -146,9 +187,33 @@ def _leaf_rows(page: bytes, start: int) -> Iterator[tuple[int, tuple[Any, ...]]]
         try:
             size, cell = _varint(page, cell)
             rowid, cell = _varint(page, cell)
-            yield rowid, _record(page[cell : cell + size], size)
+            pieces = _pieces(page, cell, size, page_of)
+            yield rowid, _record(b"".join(pieces), size), pieces
         except (IndexError, ValueError):
             continue  # this cell is damaged; its neighbours may not be
+
+
+def _pieces(page: bytes, cell: int, size: int, page_of: Page) -> list[bytes]:
+    """The record of *size* bytes at *cell*, by the file format's "Cell Payload Overflow Pages"."""
+    if size <= MOST_ON_LEAF:
+        return [page[cell : cell + size]]
+    if size > MAX_RECORD_BYTES:
+        raise ValueError("no record is that large")
+    here = LEAST_ON_LEAF + (size - LEAST_ON_LEAF) % SPILL_BYTES
+    here = here if here <= MOST_ON_LEAF else LEAST_ON_LEAF
+    pieces = [page[cell : cell + here]]
+    following = int.from_bytes(page[cell + here : cell + here + 4], "big")
+    left = size - here
+    while left > 0:
+        if following == 0:
+            raise ValueError("the chain of pages ends too soon")
+        spill = page_of(following)
+        pieces.append(spill[4 : 4 + min(left, SPILL_BYTES)])
+        if not pieces[-1]:
+            raise ValueError("the chain of pages leads out of the file")
+        left -= len(pieces[-1])
+        following = int.from_bytes(spill[:4], "big")
+    return pieces
 
 
 def _record(record: bytes, size: int) -> tuple[Any, ...]:

@@ -7,11 +7,13 @@ renumbered or re-timed no longer opens.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
 import os
 import struct
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,7 +40,7 @@ class Sealer:
     def seal(self, epoch: str, seq: int, event: Event) -> bytes:
         """Nonce and ciphertext of *event* as number *seq* of *epoch*."""
         place = event.place
-        body = {
+        body: dict[str, Any] = {
             "kind": event.kind.value,
             "purpose": event.purpose,
             "person": event.person,
@@ -49,6 +51,8 @@ class Sealer:
                 "stop": place.stop,
             },
         }
+        if event.sealed:
+            body["sealed"] = base64.b64encode(event.sealed).decode("ascii")
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._aes.encrypt(nonce, text, _identity(epoch, seq, event.moment))
@@ -80,6 +84,7 @@ class Sealer:
                 body["person"],
                 Place(**body["place"]),
                 moment,
+                base64.b64decode(body.get("sealed", ""), validate=True),
             )
         except (InvalidTag, ValueError, KeyError, TypeError, struct.error):
             return None

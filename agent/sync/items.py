@@ -1,5 +1,6 @@
 """One item of a batch as JSON on the wire, and strictly back: an event, or word that none comes.
 
+An enrolment carries base64 ``sealed`` beside, which only the city can open; no other event does.
 ``{"epoch", "seq", "last", "lost": code}`` stands in a batch for numbers *seq* to *last* that the
 device will never send: set aside by itself, lost to damage or quota, or deleted after their time.
 The city acknowledges it like events, so no hole in its sequence stays unexplained.
@@ -15,12 +16,15 @@ from typing import Any
 from agent.errors import MessageError
 from agent.sync.messages import identity
 from agent.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.wire.consent import MAX_SEALED_BYTES
 from agent.wire.fields import (
     BOOT,
     CODE,
     MAX_INTEGER,
     FieldError,
     compact,
+    encode_bytes,
+    encoded,
     fields,
     integer,
     name,
@@ -83,6 +87,8 @@ def encode_event(stored: StoredEvent) -> bytes:
     }
     if stored.corrected_ms is not None:
         value["corrected_ms"] = stored.corrected_ms
+    if event.sealed:
+        value["sealed"] = encode_bytes(event.sealed)
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as error:
@@ -101,6 +107,8 @@ def decode_event(item: Any) -> StoredEvent:
     place = fields(value["place"], _PLACE, "place")
     stop = place["stop"]
     corrected = value.get("corrected_ms")
+    if kind is not EventKind.ENROLMENT and "sealed" in value:
+        raise FieldError("sealed", "only an enrolment carries it")
     return StoredEvent(
         epoch=epoch,
         seq=seq,
@@ -122,6 +130,9 @@ def decode_event(item: Any) -> StoredEvent:
                 clock=value["clock"],
                 error_ms=integer(value["error_ms"], "error_ms", -1),
             ),
+            sealed=encoded(value.get("sealed"), "sealed", 1, MAX_SEALED_BYTES)
+            if kind is EventKind.ENROLMENT
+            else b"",
         ),
         corrected_ms=None
         if corrected is None

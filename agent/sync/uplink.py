@@ -36,7 +36,8 @@ _REPLAY_STEP = 2_000  # rows in one transaction, so that a long replay keeps no 
 class UplinkLimits:
     """How events are batched, and how long and how many batches may wait for their ack.
 
-    ``batch_bytes`` counts JSON before compression. More than the protocol allows is refused.
+    ``batch_bytes`` counts JSON before compression. More than the protocol allows is refused. One
+    event that is larger, an enrolment, goes alone.
     """
 
     batch_events: int = MAX_BATCH_EVENTS
@@ -299,11 +300,11 @@ class Uplink:
             except MessageError:
                 self._set_aside(stored, "not_unicode")
                 continue
-            if len(b"[]") + len(body) > self._limits.batch_bytes:
+            if len(b"[]") + len(body) > MAX_BATCH_BYTES:
                 self._set_aside(stored, "too_big")
                 continue
             size += len(body) + len(b",")
-            if size - len(b",") > self._limits.batch_bytes:
+            if bodies and size - len(b",") > self._limits.batch_bytes:
                 self._partial_since_ms = now_ms - self._linger_ms  # full: the rest need not wait
                 break
             bodies.append(body)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 import stat
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from sqlite_utils import Database as Utilities
 from agent.errors import JournalError
 from agent.journal import Journal
 from agent.journal.database import KNOWN_MIGRATIONS, migrations
+from agent.journal.export import write_csv, write_json_lines
 from agent.values import StoredEvent
+from tests.events import enrolment
 from tests.journal.events import KEY, ack, event, moment
 
 
@@ -145,3 +149,18 @@ def test_stats_count_every_state(tmp_path: Path) -> None:
         assert (stats.quarantined, stats.gaps, stats.lost) == (0, 0, 0)
         files = [file.stat().st_size for file in tmp_path.iterdir()]
         assert stats.disk_bytes == sum(files)
+
+
+def test_an_enrolment_comes_back_with_what_is_sealed_in_it_and_lists_do_not_show_it(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path / "journal.db", KEY) as journal:
+        enrolled = enrolment(1).event
+        assert journal.append(enrolled).event == enrolled
+        assert journal.pending(journal.epoch, 0, 9)[0].event == enrolled
+        out = StringIO()
+        write_json_lines(journal.entries(), out, show_persons=True)
+        write_csv(journal.entries(), out, show_persons=True)
+    assert "enrolment" in out.getvalue()
+    assert "sealed" not in out.getvalue()
+    assert base64.b64encode(enrolled.sealed).decode()[:20] not in out.getvalue()

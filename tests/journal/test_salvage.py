@@ -11,9 +11,10 @@ import pytest
 
 from agent.errors import JournalError
 from agent.journal import BootReport, Journal
-from agent.journal.database import PAGE_BYTES
+from agent.journal.database import PAGE_BYTES, sidecars
 from agent.journal.pages import lost_commits
 from agent.values import Nack
+from tests.events import enrolment
 from tests.journal.events import KEY, ack, event, moment
 
 EVENTS = 400
@@ -330,3 +331,39 @@ def test_the_log_is_checked_as_sqlite_checks_it(tmp_path: Path) -> None:
         # The frame's salts decide whether it is of this log at all: hit there, the rest is unseen.
         hit_salts = 8 <= (at - 32) % (24 + PAGE_BYTES) < 16
         assert hit_salts or lost >= 10 - seen > 0, at
+
+
+def test_an_enrolment_that_spills_over_pages_is_saved_from_file_and_log(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    enrolled = [enrolment(n).event for n in (1, 2, 3)]
+    with Journal(path, KEY) as journal:
+        for each in enrolled[:2]:
+            journal.append(each)
+    with Journal(path, KEY) as journal:
+        journal.append(enrolled[2])
+        for file in (path, *sidecars(path)):  # as a power cut leaves them: the third is in the log
+            if file.exists():
+                shutil.copy(file, tmp_path / f"cut-{file.name}")
+    cut = tmp_path / "cut-journal.db"
+    overwrite(cut, PAGE_BYTES, 200)
+    journal, report = opened(cut)
+    with journal:
+        assert report.salvaged == 3
+        epoch = journal.epochs()[0]
+        assert [stored.event for stored in journal.pending(epoch, 0, 10)] == enrolled
+
+
+def test_a_broken_page_of_an_enrolment_costs_that_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with Journal(path, KEY) as journal:
+        for n in (1, 2, 3):
+            journal.append(enrolment(n).event)
+    with sqlite3.connect(path) as db:
+        sealed = db.execute("SELECT sealed FROM event WHERE seq = 2").fetchone()[0]
+    db.close()
+    overwrite(path, path.read_bytes().index(sealed[-100:]), 50)
+    overwrite(path, 100, 200)
+    journal, report = opened(path)
+    with journal:
+        assert report.salvaged == 2
+        assert [(gap.first, gap.last) for gap in journal.gaps()] == [(2, 2)]

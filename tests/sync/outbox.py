@@ -25,6 +25,10 @@ class MemoryOutbox:
             rows[seq] = StoredEvent(epoch or self.epoch, seq, make_event(seq, stop=stop))
             self.states[(epoch or self.epoch, seq)] = "pending"
 
+    def put(self, stored: StoredEvent) -> None:
+        self.rows[stored.epoch][stored.seq] = stored
+        self.states[(stored.epoch, stored.seq)] = "pending"
+
     @property
     def epoch(self) -> str:
         return self._epochs[-1]

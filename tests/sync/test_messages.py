@@ -27,8 +27,9 @@ from agent.sync.messages import (
     unpack,
 )
 from agent.values import Ack, Nack
+from agent.wire.consent import MAX_SEALED_BYTES
 from agent.wire.fields import FieldError, parse_topic
-from tests.events import EPOCH, OTHER_EPOCH, stored
+from tests.events import EPOCH, OTHER_EPOCH, enrolment, stored
 
 ACK = Ack(EPOCH, 40, ((42, 44), (50, 50)), (Nack(45, "bad_kind"),), 1_790_000_000_000)
 BIRTH = Birth(7, OTHER_EPOCH, (Bounds(EPOCH, 5, 9), Bounds(OTHER_EPOCH, 1, 0)), "0.1.0", 3, "ab", 2)
@@ -73,6 +74,31 @@ def test_the_wire_form_of_an_event_is_the_documented_one() -> None:
         "clock": "ntp",
         "error_ms": 50,
     }
+
+
+def test_the_largest_enrolment_fits_into_a_batch_and_comes_back_as_it_was() -> None:
+    largest = enrolment(1, size=MAX_SEALED_BYTES)
+    assert [decode_event(item) for item in unpack(pack([encode_event(largest)]))] == [largest]
+    assert "sealed" not in repr(largest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sealed"),
+    [
+        ("enrolment", None),
+        ("enrolment", ""),
+        ("enrolment", "not base64!"),
+        ("enrolment", "A" * (MAX_SEALED_BYTES * 4 // 3 + 8)),
+        ("boarding", "AAAA"),
+    ],
+)
+def test_sealed_is_in_an_enrolment_and_nowhere_else(kind: str, sealed: str | None) -> None:
+    item = dict(json.loads(encode_event(stored(1))), kind=kind)
+    if sealed is not None:
+        item["sealed"] = sealed
+    with pytest.raises(FieldError) as caught:
+        decode_event(item)
+    assert caught.value.code == "bad_sealed"
 
 
 @pytest.mark.parametrize(

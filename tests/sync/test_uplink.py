@@ -12,7 +12,7 @@ from agent.sync.items import Lost, decode_item
 from agent.sync.messages import encode_ack, unpack
 from agent.sync.uplink import Totals, Uplink, UplinkLimits
 from agent.values import Ack, Nack, StoredEvent
-from tests.events import EPOCH, OTHER_EPOCH
+from tests.events import EPOCH, OTHER_EPOCH, enrolment
 from tests.sync.outbox import MemoryOutbox
 
 
@@ -185,6 +185,16 @@ def test_a_batch_stays_within_its_bytes_and_what_is_left_does_not_wait() -> None
     sent = line.turn(2_000)
     assert [seq for batch in sent for seq in batch] == run(1, 5)
     assert len(sent) > 1
+
+
+def test_an_enrolment_goes_even_where_batches_are_set_to_be_small() -> None:
+    line = Line(MemoryOutbox(), UplinkLimits(batch_bytes=1_024))
+    line.outbox.append(1)
+    line.outbox.put(enrolment(2))
+    line.outbox.append(1)
+    line.turn(0)
+    assert line.turn(2_000) == [[1], [2], [3]]
+    assert line.totals.quarantined == 0
 
 
 def test_an_event_too_big_for_any_batch_is_set_aside_and_blocks_nobody() -> None:
