@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent.cityos import receipts
 from agent.cityos.claims import Registry
+from agent.cityos.erasing import Eraser
 from agent.cityos.publishing import Publisher
-from agent.cityos.residents import Residents
 from agent.errors import CityError
 from agent.values import PURPOSES
 from agent.wire.gallery import Head
@@ -55,10 +55,10 @@ class Tidy:
     """Forgets what everybody has applied, and whose late events still come."""
 
     def __init__(
-        self, engine: Engine, residents: Residents, publisher: Publisher, registry: Registry
+        self, engine: Engine, eraser: Eraser, publisher: Publisher, registry: Registry
     ) -> None:
         self._engine = engine
-        self._residents = residents
+        self._eraser = eraser
         self._publisher = publisher
         self._registry = registry
         self._next_ms = self._forget_ms = 0
@@ -77,4 +77,4 @@ class Tidy:
             self._publisher.all_have(gallery, version)
         if now_ms >= self._forget_ms:
             self._forget_ms = now_ms + FORGET_MS
-            self._residents.forget_events(now_ms)
+            self._eraser.forget_events(now_ms)

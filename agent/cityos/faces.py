@@ -43,6 +43,27 @@ class Faces:
                 start += len(block)
         return None
 
+    def is_same(self, ref: bytes, templates: Mapping[str, Vector]) -> bool:
+        """Whether *templates* are of the face that is enrolled as *ref*, as far as can be told.
+
+        Of a pack of which nothing is enrolled nothing can be.
+        """
+        compared = True
+        for pack, rows in templates.items():
+            _, owners = self._of(pack)
+            own = self._rows_of(pack, ref)
+            if len(own):
+                compared = float((own @ _units(rows).T).max()) >= self._threshold(pack, len(owners))
+        return compared
+
+    def _rows_of(self, pack: str, ref: bytes) -> Vector:
+        blocks, owners = self._of(pack)
+        here = [index for index, owner in enumerate(owners) if owner == ref]
+        if not here:
+            return np.zeros((0, 1), np.float32)
+        rows: Vector = np.concatenate(blocks)[here]
+        return rows
+
     def add(self, ref: bytes, templates: Mapping[str, Vector]) -> None:
         """Somebody was enrolled meanwhile."""
         for pack, rows in templates.items():

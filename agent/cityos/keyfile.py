@@ -83,6 +83,21 @@ class KeyFile:
         except KeySourceError as error:
             raise CityError(f"the town's keys: {error}") from error
 
+    def proves(self, copy: Path) -> bool:
+        """Whether the file *copy* was wrapped by this town's master key."""
+        with self._named():
+            db = sqlite3.connect(f"file:{copy}?mode=ro", uri=True)
+            try:
+                found = db.execute("SELECT value FROM proof").fetchone()
+            except sqlite3.Error:
+                return False
+            finally:
+                db.close()
+        try:
+            return found is not None and self._opened(found[0], b"proof") == b""
+        except CityError:
+            return False
+
     def _prove(self) -> None:
         """See at once that master key and file belong together."""
         found = self._one("SELECT value FROM proof")

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from agent.errors import CityError
-from agent.values import PURPOSES, Vector
+from agent.values import BUILT_MS, PURPOSES, Vector
 from agent.wire.consent import Consent, consent_fields, read_consent
 
 CONSENT_DAYS = 365  # requirements A7
@@ -41,6 +41,8 @@ class Given:
     def ends_ms(self) -> int:
         """When it lapses by itself."""
         longest = self.accepted_ms + CONSENT_DAYS * DAY_MS
+        if self.consent.given_ms < BUILT_MS:  # the clock where it was given was never set
+            return longest
         return min(self.consent.expires_ms or longest, longest)
 
     def stands(self, now_ms: int) -> bool:

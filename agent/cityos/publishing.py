@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent.cityos.database import writing
 from agent.cityos.drafting import Progress, draft
+from agent.cityos.erasing import GONE_NEXT, Eraser
 from agent.cityos.profiles import DAY_MS
 from agent.cityos.releases import (
     adopt_draft,
@@ -31,7 +32,7 @@ from agent.cityos.releases import (
     latest,
     release_row,
 )
-from agent.cityos.residents import GONE_NEXT, Residents
+from agent.cityos.residents import Residents
 from agent.cityos.schema import DRAFT, ERASURE, HELD, MEMBER, RELEASE, RESIDENT
 from agent.errors import CityError, MessageError
 from agent.wire.gallery import Head, Position, read_head
@@ -67,6 +68,7 @@ class Publisher:
         self._engine = engine
         self._writes = writing(engine)
         self._residents = residents
+        self._eraser = Eraser(residents)
         self._keys = residents.keys
         self._trust = trust
 
@@ -150,7 +152,14 @@ class Publisher:
     def _prepare(
         self, gallery: str, now_ms: int, force: bool, valid_days: float, progress: Progress
     ) -> Published | None:
-        self._residents.without_key()
+        with self._write() as db:
+            if latest(db, gallery) is None and self._keys.position(gallery) > (0, 0) and not force:
+                raise CityError(
+                    f"gallery {gallery}: this database knows no version of it, but"
+                    f" {'.'.join(map(str, self._keys.position(gallery)))} was published: is it the"
+                    " right one? To begin anew with who is in it: gallery publish --force"
+                )
+        self._eraser.without_key(force=force)
         with self._write() as db:
             db.execute(delete(DRAFT).where(DRAFT.c.gallery == gallery))
             waiting = (RELEASE.c.gallery == gallery, RELEASE.c.head.is_(None))

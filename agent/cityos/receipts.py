@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, select, update
 
 from agent.cityos.releases import latest
-from agent.cityos.schema import ERASURE, HELD, RELEASE
+from agent.cityos.schema import ERASURE, HELD, MEMBER, RELEASE
 from agent.wire.gallery import Hello, Position
 
 _NOTED_MS = 600_000  # that a device still has the same is written down only so often
@@ -75,6 +75,22 @@ def holdings(db: Connection, gallery: str) -> dict[str, Holding]:
         )
         for row in rows
     }
+
+
+def holders(db: Connection, gallery: str, ref: bytes) -> list[str] | None:
+    """Devices that have the resident *ref* in *gallery*; None if the gallery has them not."""
+    member = select(MEMBER.c.version).where(
+        MEMBER.c.gallery == gallery, MEMBER.c.ref == ref, MEMBER.c.digest.is_not(None)
+    )
+    version = db.execute(member).scalar_one_or_none()
+    release = latest(db, gallery)
+    if version is None or release is None:
+        return None
+    return sorted(
+        held.device
+        for held in holdings(db, gallery).values()
+        if held.proven and held.position >= (release.epoch, version)
+    )
 
 
 def everybody_has(db: Connection, gallery: str, devices: Sequence[str]) -> int:

@@ -186,6 +186,12 @@ class TownKeys(KeyFile):
         found = self._one("SELECT epoch, version FROM position WHERE gallery = ?", gallery)
         return (int(found[0]), int(found[1])) if found else (0, 0)
 
+    def heard(self, gallery: str, position: Position) -> None:
+        """Somebody trustworthy knows of version *position*: the next one will be after it."""
+        if position > self.position(gallery):
+            with self._transaction() as db:
+                db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", (gallery, *position))
+
     @contextmanager
     def publishing(self) -> Iterator[None]:
         """Only one process of this machine is inside at a time."""

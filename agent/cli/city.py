@@ -6,12 +6,14 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from agent.cli.city_identity import CityGroup
+from agent.cli.city_town import keys_option, thresholds, town
 from agent.cli.city_upkeep import (
     backup,
     database_option,
@@ -26,7 +28,7 @@ from agent.cli.common import json_option, print_json
 from agent.errors import CityError
 
 if TYPE_CHECKING:
-    from agent.cityos.service import CityService
+    from agent.cityos.service import CityService, Handler
     from agent.cityos.store import Store
 
 _POLL_SECONDS = 0.2
@@ -60,6 +62,14 @@ def command() -> None:
 @click.option("--certificate", type=_file, help="This side's certificate.")
 @click.option("--key", type=_file, help="Its private key.")
 @click.option(
+    "--ca-directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="KAOPASS_CITY_CA",
+    show_envvar=True,
+    help="The city's authority: with it, galleries are served and enrolments taken.",
+)
+@keys_option
+@click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
     help="Answer Prometheus on 127.0.0.1 at this port.",
@@ -72,9 +82,15 @@ def serve(
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
+    ca_directory: Path | None,
+    keys_directory: Path | None,
     metrics_port: int | None,
 ) -> None:
-    """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C."""
+    """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C.
+
+    With --ca-directory it serves galleries, too. Workers that do must share that directory, so they
+    run on one machine.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,9 +99,11 @@ def serve(
     from agent.cityos.app import build_city, parse_broker
 
     found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
-    store = open_store(database, create=True)
-    try:
-        service = build_city(found, store, share=share)
+    with ExitStack() as stack:
+        store = open_store(database, create=True)
+        stack.callback(store.close)
+        handlers = _galleries(stack, ca_directory, keys_directory, database)
+        service = build_city(found, store, share=share, handlers=handlers)
         stop_metrics = _serve_metrics(service, store, metrics_port)
         service.start()
         announced = False
@@ -95,8 +113,31 @@ def serve(
                 click.echo(f"city side ready: broker {found.host}:{found.port}")
         service.stop()
         stop_metrics()
-    finally:
-        store.close()
+
+
+def _galleries(
+    stack: ExitStack, ca_directory: Path | None, keys_directory: Path | None, database: str
+) -> list[Handler]:
+    """What serves galleries, running, if there is an authority; *stack* ends it."""
+    if ca_directory is None:
+        return []
+    from agent.cityos.app import build_galleries
+
+    opened = stack.enter_context(town(ca_directory, keys_directory, database))
+    handler = build_galleries(
+        opened.engine,
+        opened.office.authority,
+        opened.office.registry,
+        opened.residents,
+        opened.eraser,
+        opened.publisher,
+        opened.signer,
+        thresholds(),
+        opened.office.audit,
+    )
+    handler.start()
+    stack.callback(handler.stop)
+    return [handler]
 
 
 @command.command("events")

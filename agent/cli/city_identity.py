@@ -13,6 +13,11 @@ COMMANDS = {
     "broker-config": ("agent.cli.city_ca", "broker_config"),
     "claim": ("agent.cli.city_device", "claim"),
     "device": ("agent.cli.city_device", "device"),
+    "resident": ("agent.cli.city_resident", "resident"),
+    "consent": ("agent.cli.city_consent", "consent"),
+    "gallery": ("agent.cli.city_gallery", "gallery"),
+    "enrolments": ("agent.cli.city_keys", "enrolments"),
+    "keys": ("agent.cli.city_keys", "keys"),
 }
 
 

@@ -14,6 +14,7 @@ from agent.cityos.ca import Authority
 from agent.cityos.chores import AutoPublish, Tidy
 from agent.cityos.claims import Issued, Registry
 from agent.cityos.database import open_engine
+from agent.cityos.erasing import Eraser
 from agent.cityos.library import Library
 from agent.cityos.profiles import Given
 from agent.cityos.publishing import Published, Publisher
@@ -73,13 +74,14 @@ class City:
         folder = self.folder / "keys"
         self.keys = TownKeys(folder, FileKeySource(folder))
         self.residents = Residents(self.engine, self.keys)
+        self.eraser = Eraser(self.residents)
         self.publisher = Publisher(self.engine, self.residents, self.trust)
         self.library = Library(self.engine, self.keys)
         self.handler = self.worker()
 
     def worker(self, *, chores: bool = False) -> GalleryHandler:
         auto = AutoPublish(self.publisher, self.sign)
-        tidy = Tidy(self.engine, self.residents, self.publisher, self.registry)
+        tidy = Tidy(self.engine, self.eraser, self.publisher, self.registry)
         return GalleryHandler(
             self.engine,
             self.library,
@@ -123,6 +125,11 @@ class City:
         used = self.registry.use(claim, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(used, Issued)
         return Device(name, gallery, Signer(pem, key), self.trust, now_ms(), **how)
+
+    def announce(self) -> list[Message]:
+        """Let the city tell what it has to tell by itself."""
+        self.handler.turn()
+        return self.handler.due(now_ms())
 
     def talk(self, *devices: Device, greet: bool = True) -> list[Message]:
         """Devices say hello and everything that follows from it happens; what the city sent."""

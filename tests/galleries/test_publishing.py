@@ -179,7 +179,7 @@ def test_a_resident_who_changed_meanwhile_makes_a_prepared_version_void(city: Ci
     made = city.publisher.prepare("bus", now_ms())
     assert made is not None
     signed = city.sign(made.head)
-    city.residents.erase("ben", now_ms())
+    city.eraser.erase("ben", now_ms())
     with pytest.raises(CityError, match="has changed since"):
         city.publisher.finish(signed, now_ms())
 
@@ -232,7 +232,7 @@ def test_a_restored_database_begins_a_new_epoch_and_brings_nobody_back(tmp_path:
     store = Store(city.database)
     store.backup(str(tmp_path / "copy.db"))
     store.close()
-    city.residents.erase("anna", now_ms())
+    city.eraser.erase("anna", now_ms())
     city.residents.withdraw("ben", "bus", now_ms())
     city.publish()
     city.talk(device)
