@@ -1,9 +1,8 @@
 """Answers devices about galleries: what is the newest, its keys, and the bodies they lack.
 
 The city's thread only hands over (``service.Handler``); checking, sealing and reading happen in a
-thread of its own. A device gets what it asked for last, one body after the other and in turns with
-the other devices, only as fast as the broker takes it: its queue for one device never holds more
-than one request's worth.
+thread of its own. A device gets what it asked for one body after the other, in turns with the other
+devices and only as fast as the broker takes it; what waits for one device is bounded.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from agent.cityos.library import Library
 from agent.cityos.publishing import EMPTY_ROOT
 from agent.cityos.schema import RELEASE
 from agent.cityos.townkeys import TownKeys
-from agent.errors import CityError, MessageError
+from agent.errors import CityError, KaopassError, MessageError
 from agent.values import PURPOSES, Message
 from agent.wire.fields import parse_topic
 from agent.wire.gallery import (
@@ -50,6 +49,7 @@ log = logging.getLogger(__name__)
 
 ANNOUNCE_SECONDS = 0.5
 _MOST_ASKS = 10_000  # that wait; a device asks again
+_MOST_BODIES = 64  # that one device waits for; it asks again for what does not come
 _MOST_PARTS = 32  # ready to be sent, 196 KB each at most
 _PARTS_A_TURN, _ANSWERS_A_TURN = 16, 200
 
@@ -152,7 +152,7 @@ class GalleryHandler:
             try:
                 self.turn()
                 self._trouble = ""
-            except CityError as error:
+            except (KaopassError, SQLAlchemyError) as error:
                 self._lament(str(error))
             # A defect must not leave every device without its gallery: it is logged whole.
             except Exception as error:
@@ -235,8 +235,12 @@ class GalleryHandler:
             numbers = range(want.since + 1, want.version + 1)
         elif want.kind == "index":
             numbers = (0,)
-        # Whoever asks anew has given up waiting for what it asked before.
-        self._jobs[want.device] = deque((release, want.kind, number) for number in numbers)
+        job = self._jobs.setdefault(want.device, deque())
+        if job and job[0][0].version != release.version:
+            job.clear()  # of a version that was in force when it was asked for
+        waiting = {(kind, number) for _, kind, number in job}
+        fresh = [number for number in numbers if (want.kind, number) not in waiting]
+        job.extend((release, want.kind, number) for number in fresh[: _MOST_BODIES - len(job)])
 
     def _send_one(self) -> None:
         """One body for the device whose turn it is."""

@@ -121,6 +121,22 @@ def test_bodies_are_encrypted_once_for_all_devices(city: City) -> None:
     assert status.bodies == 5 * status.bodies_made
 
 
+def test_a_device_may_ask_for_more_while_some_is_on_its_way(city: City) -> None:
+    city.enrol([f"p{n}" for n in range(200)])
+    city.publish()
+    device = city.device("bus-1")
+    city.announce()
+    numbers = sorted({key_of(f"p{n}")[0] for n in range(200)})[:40]
+    for some in (numbers[:25], numbers[20:], numbers[:5]):
+        want = Want("bus-1", "bus", 1, 1, "bucket", numbers=tuple(some))
+        message = Message(ask_topic("bus-1"), sign_want(want, device.signer))
+        city.handler.take([message], now_ms())
+    came = []
+    while parts := city.announce():
+        came += [read_part(part.payload).label.number for part in parts]
+    assert sorted(came) == numbers
+
+
 def test_a_want_of_an_older_version_is_answered_with_the_head(city: City) -> None:
     city.enrol(["anna"])
     city.publish()
