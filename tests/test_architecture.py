@@ -52,7 +52,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(*BASE, *STAGES, "settings", "hw"),
         *("recognise", "parts", "app", "cli", "accuracy", "rules"),
     ),
-    "cityos": (*BASE, "wire", "sync", "hw", "audit"),
+    "cityos": (*BASE, "wire", "sync", "hw", "audit", "identity", "notices"),
+    "notices": (*BASE, "wire", "packaged"),
     "demo": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cityos"),
 }
 FREE = ("cli", "__main__", "__init__")

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from sqlalchemy import Engine
+
+from agent.audit import AuditLog
+from agent.cityos.ca import Authority
+from agent.cityos.chores import AutoPublish, Tidy
+from agent.cityos.claims import Registry
+from agent.cityos.enrolling import Enrolling
+from agent.cityos.erasing import Eraser
+from agent.cityos.faces import Threshold
 from agent.cityos.intake import Intake
+from agent.cityos.library import Library
+from agent.cityos.publishing import Publisher
+from agent.cityos.residents import Residents
 from agent.cityos.service import CityService, Handler, subscriptions
+from agent.cityos.serving import GalleryHandler
 from agent.cityos.store import Store
 from agent.errors import UsageError
 from agent.hw.mqtt import MqttLink
 from agent.hw.tls import Tls, tls_context
 from agent.sync.backoff import Backoff
 from agent.sync.state import SyncState
-from agent.wire.signed import Signer
+from agent.wire.gallery import Head
+from agent.wire.signed import Signer, Trust
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _MOST_QUEUED_ACKS = 20_000
@@ -61,6 +75,39 @@ def parse_broker(
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         protocol=protocol,
+    )
+
+
+def build_galleries(
+    engine: Engine,
+    authority: Authority,
+    registry: Registry,
+    residents: Residents,
+    eraser: Eraser,
+    publisher: Publisher,
+    sign: Callable[[Head], bytes] | None,
+    threshold: Threshold,
+    audit: AuditLog | None = None,
+) -> GalleryHandler:
+    """What answers devices about galleries, takes enrolments, and publishes by itself.
+
+    Without *sign* (the gallery key is elsewhere) it publishes nothing. Everything given here is its
+    thread's once it is started.
+    """
+    keys = residents.keys
+    chores = (
+        Enrolling(engine, residents, eraser, registry, threshold, audit),
+        Tidy(engine, eraser, publisher, registry),
+        AutoPublish(publisher, sign),  # last: it may have to wait for a person
+    )
+    return GalleryHandler(
+        engine,
+        Library(engine, keys),
+        keys,
+        registry,
+        Trust(authority.certificates_pem()),
+        authority.signer("command"),
+        chores=chores,
     )
 
 

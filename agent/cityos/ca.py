@@ -96,6 +96,12 @@ class Authority:
         return self.directory / "root.pem"
 
     @property
+    def name(self) -> str:
+        """What the town called its authority: who asks for consent, for example."""
+        names = self._root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value).removesuffix(" root")
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the root: 64 hexadecimal digits."""
         return self._root.fingerprint(hashes.SHA256()).hex()

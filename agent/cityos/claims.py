@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agent.cityos.ca import SERVICE_PREFIX
 from agent.errors import CityError
-from agent.values import Pending
+from agent.values import PURPOSES, Pending
 
 # Crockford's base 32: nothing that is mistaken for something else when it is read out.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS certificate (
     number TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL, pem TEXT NOT NULL,
     issued_ms INTEGER NOT NULL, ends_ms INTEGER NOT NULL, revoked_ms INTEGER);
 CREATE INDEX IF NOT EXISTS certificate_device ON certificate (device);
+CREATE TABLE IF NOT EXISTS purpose (device TEXT PRIMARY KEY, purpose TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS broker (directory TEXT PRIMARY KEY, pid_file TEXT NOT NULL);
 """
 
@@ -69,6 +70,7 @@ class DeviceState:
     """A device at a glance: "claimed", "waiting" for approval, "active", "expired", "revoked".
 
     ``key`` is the SHA-256 of the public key that waits, for comparing with what the device shows.
+    ``purpose`` says whose gallery it may have, "bus" or "hall"; empty for none.
     """
 
     name: str
@@ -77,6 +79,7 @@ class DeviceState:
     certificates: int
     ends_ms: int
     key: str
+    purpose: str
 
 
 class Registry:
@@ -107,10 +110,11 @@ class Registry:
         note: Note,
         *,
         by_hand: bool = False,
+        purpose: str = "",
     ) -> str:
         """A new claim for *device* on the hardware *serial*; claims before it are void.
 
-        *by_hand*: even then somebody has to ``approve``.
+        *by_hand*: even then somebody has to ``approve``. *purpose* is what ``serve`` takes.
         """
         if not _DEVICE.fullmatch(device) or device.lower().startswith(SERVICE_PREFIX):
             raise CityError(
@@ -133,6 +137,8 @@ class Registry:
                     int(not by_hand),
                 ),
             )
+            if purpose:
+                _serve(db, device, purpose)
             note()
         return "-".join(code[i : i + _GROUP] for i in range(0, _CLAIM_LETTERS, _GROUP))
 
@@ -204,6 +210,39 @@ class Registry:
                 note()
             return claims + certificates
 
+    def serve(self, device: str, purpose: str, note: Note) -> None:
+        """*device* may have the gallery of *purpose*, "bus" or "hall", and no other."""
+        with self._transaction() as db:
+            _serve(db, device, purpose)
+            note()
+
+    def serving(self, purpose: str, now_ms: int) -> list[str]:
+        """Active devices that may have the gallery of *purpose*, by name."""
+        with self._named():
+            rows = self._db.execute(
+                "SELECT DISTINCT device FROM certificate JOIN purpose USING (device) "
+                "WHERE purpose = ? AND revoked_ms IS NULL AND ends_ms > ? ORDER BY device",
+                (purpose, now_ms),
+            )
+            return [row["device"] for row in rows]
+
+    def may_have(self, device: str, number: str, purpose: str) -> bool:
+        """Whether *device* with its certificate *number*, not revoked, serves *purpose*."""
+        with self._named():
+            row = self._db.execute(
+                "SELECT 1 FROM certificate JOIN purpose USING (device) WHERE number = ? "
+                "AND device = ? AND revoked_ms IS NULL AND purpose = ?",
+                (number, device, purpose),
+            ).fetchone()
+        return row is not None
+
+    def purpose(self, device: str) -> str:
+        """Whose gallery *device* may have; empty for none."""
+        with self._named():
+            row = self._db.execute("SELECT purpose FROM purpose WHERE device = ?", (device,))
+            found = row.fetchone()
+        return str(found["purpose"]) if found else ""
+
     def revoked(self, now_ms: int) -> list[tuple[str, int]]:
         """(number, Unix ms) of every revoked certificate that has not ended by itself."""
         with self._named():
@@ -235,8 +274,9 @@ class Registry:
                     "GROUP BY device"
                 )
             }
+            purposes = dict(self._db.execute("SELECT device, purpose FROM purpose").fetchall())
         return [
-            _state(name, claims.get(name), issued.get(name), now_ms)
+            _state(name, claims.get(name), issued.get(name), purposes.get(name, ""), now_ms)
             for name in sorted(claims.keys() | issued.keys())
         ]
 
@@ -288,6 +328,12 @@ class Registry:
             raise CityError(f"registry {self._path}: {error}") from error
 
 
+def _serve(db: sqlite3.Connection, device: str, purpose: str) -> None:
+    if purpose not in PURPOSES:
+        raise CityError(f"purpose {purpose!r}: choose from {', '.join(PURPOSES)}")
+    db.execute("INSERT OR REPLACE INTO purpose VALUES (?, ?)", (device, purpose))
+
+
 def _digest(code: str) -> str:
     plain = "".join(code.split()).replace("-", "").upper()
     return hashlib.sha256(plain.encode("utf-8", "replace")).hexdigest()
@@ -310,7 +356,11 @@ def _refusal(
 
 
 def _state(
-    name: str, claim: sqlite3.Row | None, issued: sqlite3.Row | None, now_ms: int
+    name: str,
+    claim: sqlite3.Row | None,
+    issued: sqlite3.Row | None,
+    purpose: str,
+    now_ms: int,
 ) -> DeviceState:
     live = issued["live"] if issued is not None else 0
     ends_ms = issued["ends_ms"] if issued is not None else 0
@@ -326,5 +376,5 @@ def _state(
     newest = claim if claim is not None else issued
     assert newest is not None  # noqa: S101 - one of both is why it is listed
     return DeviceState(
-        name, newest["serial"], state, live, ends_ms, claim["key"] or "" if claim else ""
+        name, newest["serial"], state, live, ends_ms, claim["key"] or "" if claim else "", purpose
     )

@@ -84,6 +84,7 @@ def _durable(connection: DBAPIConnection, _record: object) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose a commit that was acknowledged
+    cursor.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten where it lay
     cursor.close()
 
 

@@ -14,6 +14,11 @@ from sqlalchemy import Connection, Engine, inspect, text
 from agent.errors import CityError
 
 _IDENTITY = "device VARCHAR NOT NULL, epoch VARCHAR NOT NULL"
+_MEMBER = (
+    "gallery VARCHAR NOT NULL, ref BYTEA NOT NULL, version BIGINT NOT NULL,"
+    " revision BIGINT NOT NULL, map BIGINT NOT NULL, next_ms BIGINT, bucket BIGINT NOT NULL,"
+    " wire BYTEA NOT NULL, digest BYTEA, record BYTEA, PRIMARY KEY (gallery, ref)"
+)
 # Version 1 is what was made before versions were counted, so its tables may be there already.
 _VERSIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -54,6 +59,29 @@ _VERSIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX event_uncorrected ON event (device, boot)"
         " WHERE corrected_ms IS NULL AND clock IN ('saved', 'unset')",
         "CREATE INDEX stream_waiting ON stream (waiting_ms) WHERE waiting_ms IS NOT NULL",
+    ),
+    # BYTEA is PostgreSQL's word; SQLite takes any, and keeps bytes as they are.
+    (
+        "CREATE TABLE resident (ref BYTEA NOT NULL PRIMARY KEY, profile BYTEA NOT NULL,"
+        " revision BIGINT NOT NULL, next_ms BIGINT)",
+        "CREATE TABLE template (ref BYTEA NOT NULL, pack VARCHAR NOT NULL,"
+        " row_count BIGINT NOT NULL, rows BYTEA NOT NULL, PRIMARY KEY (ref, pack))",
+        f"CREATE TABLE member ({_MEMBER})",
+        f"CREATE TABLE draft ({_MEMBER})",
+        "CREATE TABLE release (gallery VARCHAR NOT NULL, epoch BIGINT NOT NULL,"
+        " version BIGINT NOT NULL, prev VARCHAR NOT NULL, root VARCHAR NOT NULL,"
+        " people BIGINT NOT NULL, floor BIGINT NOT NULL, expires_ms BIGINT NOT NULL,"
+        " content_key VARCHAR NOT NULL, issued_ms BIGINT NOT NULL, buckets BYTEA NOT NULL,"
+        " head VARCHAR, announced_ms BIGINT, PRIMARY KEY (gallery, epoch, version))",
+        "CREATE TABLE held (device VARCHAR NOT NULL, gallery VARCHAR NOT NULL,"
+        " epoch BIGINT NOT NULL, version BIGINT NOT NULL, proven BOOLEAN NOT NULL,"
+        " first_ms BIGINT NOT NULL, last_ms BIGINT NOT NULL,"
+        " PRIMARY KEY (device, gallery, epoch, version))",
+        "CREATE TABLE erasure (receipt VARCHAR NOT NULL, gallery VARCHAR NOT NULL,"
+        " ref BYTEA NOT NULL, at_ms BIGINT NOT NULL, epoch BIGINT, version BIGINT,"
+        " PRIMARY KEY (receipt, gallery))",
+        "CREATE INDEX member_bucket ON member (gallery, bucket)",
+        "CREATE INDEX member_version ON member (gallery, version)",
     ),
     (
         f"CREATE TABLE enrolment ({_IDENTITY}, seq BIGINT NOT NULL, sealed VARCHAR NOT NULL,"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, String, Table
 
 METADATA = MetaData()
 
@@ -23,6 +23,10 @@ def _text(name: str, *, nullable: bool = False) -> Column[Any]:
 
 def _flag(name: str) -> Column[Any]:
     return Column(name, Boolean, nullable=False)
+
+
+def _bytes(name: str, *, key: bool = False, nullable: bool = False) -> Column[Any]:
+    return Column(name, LargeBinary, primary_key=key, nullable=nullable)
 
 
 EVENT = Table(
@@ -154,4 +158,107 @@ ENROLMENT = Table(
     _text("reason"),
     _number("received_ms"),
 )
+# Residents enrolled at a device: ``sealed`` is base64, for the city's enrolment key alone, and goes
+# when the enrolment is settled. ``state`` is "new", then "taken" or "refused".
+ENROLMENT = Table(
+    "enrolment",
+    METADATA,
+    _key("device"),
+    _key("epoch"),
+    _number("seq", key=True),
+    _text("sealed"),
+    _text("state"),
+    _text("reason"),
+    _number("received_ms"),
+)
 UNKNOWN_CLOCKS = ("saved", "unset")
+
+# Residents. ``ref`` is an HMAC of their id; everything else about them is sealed under a key of
+# their own, which is not in this database: without it a row is noise, here and in every copy.
+# ``revision`` grows with every change; ``next_ms`` is when the next of their consents lapses.
+RESIDENT = Table(
+    "resident",
+    METADATA,
+    _bytes("ref", key=True),
+    _bytes("profile"),
+    _number("revision"),
+    _number("next_ms", nullable=True),
+)
+# Their templates of one model pack, mapped by the city's own template key, then sealed.
+TEMPLATE = Table(
+    "template",
+    METADATA,
+    _bytes("ref", key=True),
+    _key("pack"),
+    _number("row_count"),
+    _bytes("rows"),
+)
+
+
+def _member(name: str) -> Table:
+    return Table(
+        name,
+        METADATA,
+        _key("gallery"),
+        _bytes("ref", key=True),
+        _number("version"),
+        _number("revision"),
+        _number("map"),
+        _number("next_ms", nullable=True),
+        _number("bucket"),
+        _bytes("wire"),
+        _bytes("digest", nullable=True),
+        _bytes("record", nullable=True),
+    )
+
+
+# Who is in a gallery. ``version`` is the one in which this last changed, so the rows of a version
+# are its delta; 0 for who was never in it, -1 for who will be gone from the next. ``wire`` is the
+# key by which devices know the resident and ``record`` what they get, both sealed; without
+# ``digest`` they are not in it. ``revision`` and ``map`` (the template key's version) are those
+# the row was made from.
+MEMBER = _member("member")
+# The same for the version that is being made.
+DRAFT = _member("draft")
+# A gallery's versions. ``head`` is the signed head, None while it is to be signed; ``buckets`` are
+# the 256 digests under its root; ``announced_ms`` when devices were told.
+RELEASE = Table(
+    "release",
+    METADATA,
+    _key("gallery"),
+    _number("epoch", key=True),
+    _number("version", key=True),
+    _text("prev"),
+    _text("root"),
+    _number("people"),
+    _number("floor"),
+    _number("expires_ms"),
+    _text("content_key"),
+    _number("issued_ms"),
+    _bytes("buckets"),
+    _text("head", nullable=True),
+    _number("announced_ms", nullable=True),
+)
+# Versions that devices said they have: ``proven`` when the root they told is the signed one.
+HELD = Table(
+    "held",
+    METADATA,
+    _key("device"),
+    _key("gallery"),
+    _number("epoch", key=True),
+    _number("version", key=True),
+    _flag("proven"),
+    _number("first_ms"),
+    _number("last_ms"),
+)
+# Erasures: since which version of which gallery somebody is gone, None until it is published.
+ERASURE = Table(
+    "erasure",
+    METADATA,
+    _key("receipt"),
+    _key("gallery"),
+    _bytes("ref"),
+    _number("at_ms"),
+    _number("epoch", nullable=True),
+    _number("version", nullable=True),
+)

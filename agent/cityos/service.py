@@ -18,7 +18,7 @@ from agent.wire.fields import parse_topic
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.2
-BUSY_SECONDS = 0.02  # while a handler has more to send
+BUSY_SECONDS, STAY_BUSY_SECONDS = 0.02, 0.5  # while a handler has something to answer
 ASK_SECONDS = 2.0  # how often what is missing is looked for
 
 
@@ -135,10 +135,11 @@ class CityService:
             self._stop.wait(self._backoff.failed())
 
     def _connection(self, link: Link) -> str:
-        busy = False
+        busy_until = 0.0
         while not self._stop.is_set():
             messages: list[Message] = []
             ended = ""
+            busy = time.monotonic() < busy_until
             for event in link.turn(BUSY_SECONDS if busy else TURN_SECONDS):
                 if isinstance(event, Message):
                     messages.append(event)
@@ -155,12 +156,12 @@ class CityService:
             if self.ready and time.monotonic() >= self._next_ask:
                 self._next_ask = time.monotonic() + ASK_SECONDS
                 _publish(link, self._intake.due())
-            busy = False
             for handler in self._handlers:
                 if self.ready and link.waiting < MOST_WAITING:
                     due = handler.due(_wall_ms())
-                    busy = busy or bool(due)
                     _publish(link, due)
+                    if due or any(_kind(message) in handler.topics for message in messages):
+                        busy_until = time.monotonic() + STAY_BUSY_SECONDS
         return "stopped"
 
     def _take(self, messages: list[Message]) -> list[Message]:

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ import click
 
 from agent.cli.city_common import ca_option
 from agent.cli.city_identity import CityGroup
+from agent.cli.city_town import keys_option, thresholds, town
 from agent.cli.city_upkeep import (
     backup,
     database_option,
@@ -27,7 +29,7 @@ from agent.cli.common import json_option, print_json
 from agent.errors import CityError
 
 if TYPE_CHECKING:
-    from agent.cityos.service import CityService
+    from agent.cityos.service import CityService, Handler
     from agent.cityos.store import Store
     from agent.wire.signed import Signer
 
@@ -62,6 +64,7 @@ def command() -> None:
 @click.option("--certificate", type=_file, help="This side's certificate.")
 @click.option("--key", type=_file, help="Its private key.")
 @ca_option
+@keys_option
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
@@ -76,13 +79,15 @@ def serve(
     certificate: Path | None,
     key: Path | None,
     ca_directory: Path,
+    keys_directory: Path | None,
     metrics_port: int | None,
 ) -> None:
     """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C.
 
     With the authority's command key (command.key and command.pem in --ca-directory) it also signs
-    commands and settings for devices. Without one it only asks devices that were never provisioned
-    for what is missing.
+    commands and settings for devices, with the whole authority there it serves galleries and takes
+    enrolments. Without either it only asks devices that were never provisioned for what is missing.
+    Workers that serve galleries must share that directory, so they run on one machine.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
@@ -92,10 +97,12 @@ def serve(
     from agent.cityos.app import build_city, parse_broker
 
     found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
-    store = open_store(database, create=True)
-    try:
+    with ExitStack() as stack:
+        store = open_store(database, create=True)
+        stack.callback(store.close)
         signer = _command_signer(ca_directory)
-        service = build_city(found, store, share=share, signer=signer)
+        handlers = _galleries(stack, ca_directory, keys_directory, database)
+        service = build_city(found, store, share=share, handlers=handlers, signer=signer)
         stop_metrics = _serve_metrics(service, store, metrics_port)
         service.start()
         announced = False
@@ -106,8 +113,31 @@ def serve(
                 click.echo(f"city side ready: broker {found.host}:{found.port}{signs}")
         service.stop()
         stop_metrics()
-    finally:
-        store.close()
+
+
+def _galleries(
+    stack: ExitStack, ca_directory: Path, keys_directory: Path | None, database: str
+) -> list[Handler]:
+    """What serves galleries, running, if there is an authority; *stack* ends it."""
+    if not (ca_directory / "issuing.key").exists():
+        return []
+    from agent.cityos.app import build_galleries
+
+    opened = stack.enter_context(town(ca_directory, keys_directory, database))
+    handler = build_galleries(
+        opened.engine,
+        opened.office.authority,
+        opened.office.registry,
+        opened.residents,
+        opened.eraser,
+        opened.publisher,
+        opened.signer,
+        thresholds(),
+        opened.office.audit,
+    )
+    handler.start()
+    stack.callback(handler.stop)
+    return [handler]
 
 
 @command.command("events")

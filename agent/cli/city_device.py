@@ -9,8 +9,12 @@ from pathlib import Path
 import click
 
 from agent.cli.city_common import ca_option, now_ms, office
+from agent.cli.city_town import keys_option, town
+from agent.cli.city_upkeep import database_option
 from agent.cli.common import json_option, print_json
 from agent.errors import CityError
+
+FILE = "keys.db"  # agent.cityos.keyfile's, without importing it for every command
 
 
 @click.command("claim")
@@ -24,10 +28,23 @@ from agent.errors import CityError
     type=click.FloatRange(0, 8760, min_open=True),
     help="How long it can be used.",
 )
+@click.option(
+    "--purpose",
+    type=click.Choice(["bus", "hall"]),
+    default="bus",
+    show_default=True,
+    help="What it stands for: it gets the residents who consented to that, and no others.",
+)
 @click.option("--by-hand", is_flag=True, help="Wait for 'kaopass city device approve' even then.")
 @json_option
 def claim(
-    ca_directory: Path, device: str, serial: str, hours: float, by_hand: bool, as_json: bool
+    ca_directory: Path,
+    device: str,
+    serial: str,
+    hours: float,
+    purpose: str,
+    by_hand: bool,
+    as_json: bool,
 ) -> None:
     """Let the hardware with this serial number become DEVICE, once.
 
@@ -36,8 +53,10 @@ def claim(
     """
     with office(ca_directory) as opened:
         now = now_ms()
-        note = opened.noting("claim.made", device=device, by_hand=by_hand)
-        code = opened.registry.claim(device, serial, hours, now, note, by_hand=by_hand)
+        note = opened.noting("claim.made", device=device, by_hand=by_hand, purpose=purpose)
+        code = opened.registry.claim(
+            device, serial, hours, now, note, by_hand=by_hand, purpose=purpose
+        )
         fingerprint = opened.authority.fingerprint
     expires_ms = now + round(hours * 3_600_000)
     if as_json:
@@ -45,6 +64,7 @@ def claim(
             {
                 "device": device,
                 "serial": serial,
+                "purpose": purpose,
                 "claim": code,
                 "expires_ms": expires_ms,
                 "ca_fingerprint": fingerprint,
@@ -76,7 +96,10 @@ def list_devices(ca_directory: Path, as_json: bool) -> None:
             continue
         until = f"until {_time(row.ends_ms)}" if row.certificates else ""
         key = f"key {row.key}" if row.state == "waiting" else ""
-        click.echo(f"{row.name:<20} {row.serial:<34} {row.state:<8} {until}{key}".rstrip())
+        serves = row.purpose or "-"
+        click.echo(
+            f"{row.name:<20} {row.serial:<34} {serves:<4} {row.state:<8} {until}{key}".rstrip()
+        )
 
 
 @device.command("approve")
@@ -93,20 +116,53 @@ def approve(ca_directory: Path, name: str) -> None:
     click.echo(f"{name} is approved")
 
 
-@device.command("revoke")
+@device.command("serve")
 @ca_option
 @click.argument("name", metavar="DEVICE")
-def revoke(ca_directory: Path, name: str) -> None:
+@click.option(
+    "--purpose",
+    type=click.Choice(["bus", "hall"]),
+    required=True,
+    help="Whose residents it gets from now on.",
+)
+def serve(ca_directory: Path, name: str, purpose: str) -> None:
+    """Say what DEVICE stands for, if its claim did not, or it was moved.
+
+    It forgets the other residents by itself when its place.kind changes.
+    """
+    with office(ca_directory) as opened:
+        if all(row.name != name for row in opened.registry.devices(now_ms())):
+            raise CityError(f"there is no device {name!r}: see kaopass city device list")
+        note = opened.noting("device.serves", device=name, purpose=purpose)
+        opened.registry.serve(name, purpose, note)
+    click.echo(f"{name} serves {purpose}")
+
+
+@device.command("revoke")
+@ca_option
+@keys_option
+@database_option
+@click.argument("name", metavar="DEVICE")
+def revoke(ca_directory: Path, keys_directory: Path | None, database: str, name: str) -> None:
     """Lock DEVICE out: its certificates and claims are void, its connection is silenced.
 
-    It can come back only by a new claim.
+    Its gallery goes on under another content key, which it does not get. It can come back only by a
+    new claim.
     """
     with office(ca_directory) as opened:
         note = opened.noting("device.revoked", device=name)
         if not opened.registry.revoke(name, now_ms(), note):
             raise CityError(f"there is no device {name!r} that could be revoked")
         opened.publish()
+        purpose = opened.registry.purpose(name)
     click.echo(f"{name} is revoked")
+    # A town without galleries has no keys, and needs none.
+    if purpose and ((keys_directory or ca_directory / "keys") / FILE).exists():
+        with town(ca_directory, keys_directory, database) as found:
+            found.keys.new_content(purpose)
+            for each in found.publish([purpose]):
+                head = each.head
+                click.echo(f"gallery {purpose} {head.epoch}.{head.version}: under a new key")
 
 
 def _time(unix_ms: int) -> str:

@@ -15,6 +15,11 @@ COMMANDS = {
     "device": ("agent.cli.city_device", "device"),
     "command": ("agent.cli.city_command", "command"),
     "settings": ("agent.cli.city_settings", "settings"),
+    "resident": ("agent.cli.city_resident", "resident"),
+    "consent": ("agent.cli.city_consent", "consent"),
+    "gallery": ("agent.cli.city_gallery", "gallery"),
+    "enrolments": ("agent.cli.city_keys", "enrolments"),
+    "keys": ("agent.cli.city_keys", "keys"),
 }
 
 

@@ -1,0 +1,1 @@
+"""What residents are told before they consent: versioned texts, one a purpose and language."""

@@ -1,0 +1,178 @@
+"""An enrolment at a device becomes a resident, or is refused and leaves the device again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from agent.cityos.database import insert_for
+from agent.cityos.enrolling import Enrolling
+from agent.cityos.enrolments import note
+from agent.cityos.schema import ENROLMENT
+from agent.errors import ModelError
+from agent.identity.protection import Protection
+from agent.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.wire.consent import Consent, Enrolment, seal_enrolment
+from agent.wire.records import Record, decode_record, key_of
+from tests.galleries.conftest import NOTICES, PACK, City, faces, noting, now_ms, seed_of
+from tests.galleries.device import Device
+
+
+def threshold(pack: str, templates: int) -> float:
+    if pack != PACK:
+        raise ModelError(f"there is no model pack {pack!r}")
+    return 0.6
+
+
+def given(*purposes: str) -> tuple[Consent, ...]:
+    return tuple(NOTICES[purpose, "ja"].consent(now_ms()) for purpose in purposes)
+
+
+def arrives(city: City, device: Device, person: str, seq: int = 1, **change: Any) -> None:
+    """*person* is enrolled at *device*, and the event comes to the city."""
+    assert device.keys is not None
+    version = change.get("version", device.keys.template_version)
+    own = Protection(device.keys.template, device.gallery, device.keys.template_version)
+    rows = own.apply(faces(2, seed_of(change.get("face", person))))
+    record = Record(person, (device.gallery,), change.get("nickname", ""), False, 0,
+                    {change.get("pack", PACK): rows.astype("<f2").astype(np.float32)})  # fmt: skip
+    enrolment = Enrolment(record, version, change.get("consents", given(device.gallery)))
+    key = change.get("key", device.keys.enrolment)
+    sealed = seal_enrolment(enrolment, change.get("name", device.name), key)
+    event = Event(
+        EventKind.ENROLMENT,
+        device.gallery,
+        "ab" * 32,
+        Place(device.gallery, "bus-7", "front"),
+        Moment("boot", seq, now_ms(), "ntp", 10),
+        sealed,
+    )
+    with city.engine.begin() as db:
+        note(db, insert_for(city.engine), device.name, [StoredEvent("epoch", seq, event)], now_ms())
+
+
+@pytest.fixture
+def bus(city: City) -> Device:
+    city.enrol(["p0"])
+    city.publish()
+    device = city.device("bus-1")
+    city.talk(device)
+    return device
+
+
+def settle(city: City) -> dict[int, tuple[str, str]]:
+    """What became of every enrolment, after the city has looked once more."""
+    enrolling = Enrolling(city.engine, city.residents, city.eraser, city.registry, threshold, None)
+    enrolling(now_ms())
+    with city.engine.connect() as db:
+        rows = db.execute(select(ENROLMENT)).all()
+    assert all((row.state == "new") == bool(row.sealed) for row in rows)
+    return {row.seq: (row.state, row.reason) for row in rows}
+
+
+def test_an_enrolment_comes_back_in_the_next_version(city: City, bus: Device) -> None:
+    hall = city.device("hall-1", "hall")
+    city.publish("hall")
+    city.talk(hall)
+    arrives(city, bus, "anna", nickname="A", consents=given("bus", "hall"))
+    assert settle(city) == {1: ("taken", "")}
+    assert city.publisher.is_due("bus", now_ms())
+    city.publish("bus")
+    city.publish("hall")
+    city.talk(bus, hall)
+    for device in (bus, hall):
+        assert device.keys is not None
+        record = decode_record(device.records[key_of("anna")])
+        assert record.nickname == "A"
+        probe = faces(1, seed_of("anna"))
+        mapped = Protection(device.keys.template, device.gallery, 1).apply(probe)
+        cosines = record.templates[PACK] @ mapped.T
+        np.testing.assert_allclose(cosines, faces(2, seed_of("anna")) @ probe.T, atol=2e-3)
+    profile = city.residents.get("anna").profile
+    assert [each.source for each in profile.consents] == ["bus-1", "bus-1"]
+
+
+def test_a_face_enrolled_under_another_id_is_refused(city: City, bus: Device) -> None:
+    arrives(city, bus, "somebody-else", face="p0")
+    assert settle(city) == {1: ("refused", "face_enrolled_under_another_id")}
+    assert not city.residents.exists("somebody-else")
+
+
+def test_a_refused_enrolment_leaves_the_device_by_the_next_version(city: City, bus: Device) -> None:
+    arrives(city, bus, "somebody-else", face="p0")
+    bus.records[key_of("somebody-else")] = b"provisional"
+    settle(city)
+    assert city.publisher.is_due("bus", now_ms())
+    published = city.publish()
+    assert published is not None
+    assert (published.changed, published.head.count) == (1, 1)
+    city.talk(bus)
+    assert bus.records.keys() == {key_of("p0")}
+
+
+def test_another_face_under_an_id_that_is_taken_is_refused_and_the_device_put_right(
+    city: City, bus: Device
+) -> None:
+    arrives(city, bus, "p0", face="stranger")
+    bus.records[key_of("p0")] = b"provisional"
+    assert settle(city) == {1: ("refused", "id_belongs_to_another_face")}
+    city.publish()
+    city.talk(bus)
+    assert bus.ids == {"p0"}
+
+
+def test_enrolling_again_renews_templates_and_consents_once(city: City, bus: Device) -> None:
+    consents = given("bus", "statistics")
+    arrives(city, bus, "p0", nickname="P", consents=consents)
+    arrives(city, bus, "p0", 2, nickname="P", consents=consents)  # as after a cut
+    assert settle(city) == {1: ("taken", ""), 2: ("taken", "")}
+    profile = city.residents.get("p0").profile
+    assert profile.nickname == "P"
+    assert [each.consent.purpose for each in profile.consents][-2:] == ["bus", "statistics"]
+    assert len(profile.consents) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"consents": given("linking")}, "no_consent_to_a_gallery"),
+        ({"name": "bus-2"}, "unreadable"),
+        ({"key": bytes(range(32))}, "unreadable"),
+        ({"version": 9}, "unknown_template_key"),
+        ({"pack": "made-up"}, "unknown_model_pack"),
+    ],
+)
+def test_what_is_wrong_with_an_enrolment_is_said(
+    city: City, bus: Device, change: dict[str, Any], reason: str
+) -> None:
+    arrives(city, bus, "anna", **change)
+    assert settle(city) == {1: ("refused", reason)}
+    assert not city.residents.exists("anna")
+
+
+def test_a_revoked_device_enrols_nobody(city: City, bus: Device) -> None:
+    arrives(city, bus, "anna")
+    city.registry.revoke("bus-1", now_ms(), noting)
+    assert settle(city) == {1: ("refused", "device_serves_no_gallery")}
+
+
+def test_enrolments_sealed_before_the_key_changed_still_open(city: City, bus: Device) -> None:
+    arrives(city, bus, "anna")
+    old = bus.keys
+    city.keys.new_enrolment(now_ms())
+    city.keys.new_content("bus", rekey=True)
+    city.publish()
+    arrives(city, bus, "ben", 2)
+    assert bus.keys is old
+    assert settle(city) == {1: ("taken", ""), 2: ("taken", "")}
+    city.talk(bus)
+    city.publish()
+    city.talk(bus)
+    assert bus.ids == {"p0", "anna", "ben"}
+    # Two months on, the old one is gone.
+    later = now_ms() + 60 * 86_400_000
+    city.keys.new_enrolment(later)
+    assert len(city.keys.enrolment_keys()) == 2
