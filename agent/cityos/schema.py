@@ -145,32 +145,6 @@ ENROLMENT = Table(
     _text("reason"),
     _number("received_ms"),
 )
-# Residents enrolled at a device: ``sealed`` is base64, for the city's enrolment key alone, and goes
-# when the enrolment is settled. ``state`` is "new", then "taken" or "refused".
-ENROLMENT = Table(
-    "enrolment",
-    METADATA,
-    _key("device"),
-    _key("epoch"),
-    _number("seq", key=True),
-    _text("sealed"),
-    _text("state"),
-    _text("reason"),
-    _number("received_ms"),
-)
-# Residents enrolled at a device: ``sealed`` is base64, for the city's enrolment key alone, and goes
-# when the enrolment is settled. ``state`` is "new", then "taken" or "refused".
-ENROLMENT = Table(
-    "enrolment",
-    METADATA,
-    _key("device"),
-    _key("epoch"),
-    _number("seq", key=True),
-    _text("sealed"),
-    _text("state"),
-    _text("reason"),
-    _number("received_ms"),
-)
 UNKNOWN_CLOCKS = ("saved", "unset")
 
 # Residents. ``ref`` is an HMAC of their id; everything else about them is sealed under a key of
