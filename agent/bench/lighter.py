@@ -163,7 +163,7 @@ def measured(settings: Settings, light: InstalledPack, whole: Pack, people: Path
     figures = pack_figures(several, views)
     body, tail = figures.measured, figures.measured.tail
     changes = ", ".join(
-        f"FNIR at FPIR {fpir:.1%} {before:.2%} -> {after:.2%}"
+        f"FNIR at FPIR {fpir:.1%}: {before:.2%} -> {after:.2%}"
         for fpir, before, after in zip(FPIRS, *told, strict=True)
     )
     return replace(
