@@ -88,6 +88,8 @@ _VERSIONS: tuple[tuple[str, ...], ...] = (
         " state VARCHAR NOT NULL, reason VARCHAR NOT NULL, received_ms BIGINT NOT NULL,"
         " PRIMARY KEY (device, epoch, seq))",
         "CREATE INDEX enrolment_new ON enrolment (received_ms) WHERE state = 'new'",
+    ),
+    (
         "CREATE TABLE command (id VARCHAR NOT NULL PRIMARY KEY, device VARCHAR NOT NULL,"
         " counter BIGINT NOT NULL, command VARCHAR NOT NULL, arguments VARCHAR NOT NULL,"
         " made_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, sent_ms BIGINT,"
