@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agent.downlink.admission import Admission
 from agent.errors import GalleryError
+from agent.identity.census import Census
 from agent.identity.decision import Rule
 from agent.identity.gallery import Gallery
-from agent.identity.matcher import Matcher
+from agent.identity.matcher import Matcher, PatchedMatcher
 from agent.identity.person import Roster
 from agent.identity.protection import ProtectedEmbedder, Protection
 from agent.identity.templates import TemplateSet
@@ -46,8 +47,8 @@ class Reading:
 
     version: int
     protection: Protection
-    matcher: Matcher
-    ids: tuple[str, ...]
+    matcher: Matcher | PatchedMatcher
+    ids: Collection[str]
     rule: Rule
     roster: Roster
     pseudonym_keys: dict[str, bytes]
@@ -83,6 +84,8 @@ class Faces:
         self._lock = threading.Lock()
         self._ready: Reading | None = None
         self._to_revoke: list[bytes] = []
+        self._census: Census
+        self._base: Reading
         self._using = False  # until ``between`` gives the recogniser somebody to find
 
     def read(self) -> None:
@@ -90,7 +93,7 @@ class Faces:
 
         Raises GalleryError.
         """
-        self._current = self._read()
+        self._current = self._read_all()
         self._take(self._current)
 
     def nickname(self, person: str) -> str:
@@ -168,40 +171,68 @@ class Faces:
         self._admission.reread(reading.without, reading.roster.expires_ms)
 
     def _read(self) -> Reading:
+        """What is different since everybody was read, if that is little; else everybody."""
+        base, matcher = self._base, self._base.matcher
+        without = self._admission.reading()
+        version = self._gallery.version
+        protection = self._gallery.protection
+        changes = None
+        if protection.check == base.protection.check and isinstance(matcher, Matcher):
+            changes = self._gallery.changes_since(self._census, purpose=self._purpose)
+        if changes is None or not isinstance(matcher, Matcher):
+            return self._read_all()
+        self._tell_damage(changes.damaged)
+        ids = {person for person in base.ids if person not in changes.gone}
+        ids.update(changes.templates.ids)
+        self._tell_size(len(ids), matcher.rows + len(changes.templates.owners), base.rule)
+        return replace(
+            base,
+            version=version,
+            protection=protection,
+            matcher=PatchedMatcher(matcher, changes.gone, changes.templates),
+            ids=ids,
+            roster=base.roster.but(changes.gone, changes.roster),
+            pseudonym_keys=self._pseudonym_keys(),
+            without=without,
+        )
+
+    def _read_all(self) -> Reading:
         begun = time.monotonic()
         without = self._admission.reading()
         version = self._gallery.version
         protection = self._gallery.protection
-        roster = self._gallery.roster()
-        keys = self._gallery.city_keys()
+        self._census, roster = self._gallery.census()
         templates = self._gallery.load(purpose=self._purpose)
-        if templates.damaged:
-            self._repair(templates.damaged)
-        else:
-            self._health.clear("gallery")
+        self._tell_damage(templates.damaged)
         rule = self._rule_for(templates)
-        self._health.detail(
-            "gallery",
-            {
-                "people": len(templates.ids),
-                "templates": len(templates.owners),
-                "threshold": round(rule.threshold, 4),
-            },
-        )
+        self._tell_size(len(templates.ids), len(templates.owners), rule)
         log.info("%d people read in %.1f s", len(templates.ids), time.monotonic() - begun)
-        return Reading(
+        self._base = Reading(
             version,
             protection,
             Matcher(templates),
             templates.ids,
             rule,
             roster,
-            dict(keys.pseudonyms) if keys else {},
+            self._pseudonym_keys(),
             without,
         )
+        return self._base
 
-    def _repair(self, damaged: int) -> None:
-        if self._gallery.drop_damaged():
+    def _pseudonym_keys(self) -> dict[str, bytes]:
+        keys = self._gallery.city_keys()
+        return dict(keys.pseudonyms) if keys else {}
+
+    def _tell_size(self, people: int, templates: int, rule: Rule) -> None:
+        self._health.detail(
+            "gallery",
+            {"people": people, "templates": templates, "threshold": round(rule.threshold, 4)},
+        )
+
+    def _tell_damage(self, damaged: int) -> None:
+        if not damaged:
+            self._health.clear("gallery")
+        elif self._gallery.drop_damaged():
             self._health.alarm("gallery", f"{damaged} people are damaged; the city sends them anew")
         else:
             self._health.alarm("gallery", f"{damaged} people must be enrolled again")
