@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agent.downlink.admission import Admission
 from agent.errors import GalleryError
+from agent.identity.census import Census
 from agent.identity.gallery import Gallery
-from agent.identity.matcher import Matcher
+from agent.identity.matcher import Matcher, PatchedMatcher
 from agent.identity.person import Roster
 from agent.identity.protection import Protection
 from agent.identity.templates import TemplateSet
@@ -47,7 +48,7 @@ class Reading:
     version: int
     protection: Protection
     sides: Sides
-    ids: tuple[str, ...]
+    ids: Collection[str]
     roster: Roster
     pseudonym_keys: dict[str, bytes]
     without: frozenset[bytes]
@@ -91,6 +92,8 @@ class Faces:
         self._lock = threading.Lock()
         self._ready: Reading | None = None
         self._to_revoke: list[bytes] = []
+        self._census: Census
+        self._base: Reading
         self._using = False  # until ``between`` gives the recogniser somebody to find
 
     def read(self) -> None:
@@ -98,7 +101,7 @@ class Faces:
 
         Raises GalleryError.
         """
-        self._current = self._read()
+        self._current = self._read_all()
         self._take(self._current)
 
     def nickname(self, person: str) -> str:
@@ -176,35 +179,63 @@ class Faces:
         self._admission.reread(reading.without, reading.roster.expires_ms)
 
     def _read(self) -> Reading:
+        """What is different since everybody was read, if that is little; else everybody."""
+        base, matcher = self._base, self._base.sides[0]
+        without = self._admission.reading()
+        version = self._gallery.version
+        protection = self._gallery.protection
+        changes = None
+        same_map = protection.check == base.protection.check
+        if same_map and not self._former and isinstance(matcher, Matcher):
+            changes = self._gallery.changes_since(self._census, purpose=self._purpose)
+        if changes is None or not isinstance(matcher, Matcher):
+            return self._read_all()
+        self._tell_damage(changes.damaged)
+        ids = {person for person in base.ids if person not in changes.gone}
+        ids.update(changes.templates.ids)
+        rule = base.sides[1]
+        self._tell_size(len(ids), rule.threshold)
+        return replace(
+            base,
+            version=version,
+            protection=protection,
+            sides=(PatchedMatcher(matcher, changes.gone, changes.templates), rule, None),
+            ids=ids,
+            roster=base.roster.but(changes.gone, changes.roster),
+            pseudonym_keys=self._pseudonym_keys(),
+            without=without,
+        )
+
+    def _read_all(self) -> Reading:
         begun = time.monotonic()
         without = self._admission.reading()
         version = self._gallery.version
         protection = self._gallery.protection
-        roster = self._gallery.roster()
-        keys = self._gallery.city_keys()
+        self._census, roster = self._gallery.census()
         templates = self._gallery.load(purpose=self._purpose)
         former = self._gallery.load(self._former, purpose=self._purpose) if self._former else None
         both = [each for each in (templates, former) if each is not None]
-        damaged = max(each.damaged for each in both)  # a lost key is counted for either pack
-        if damaged:
-            self._repair(damaged)
-        else:
-            self._health.clear("gallery")
+        self._tell_damage(max(each.damaged for each in both))  # a lost key counts for either pack
         sides = self._sides_for(templates, former)
         ids = tuple(person for each in both for person in each.ids)
-        self._tell(len(ids), sides[1].threshold)
+        self._tell_size(len(ids), sides[1].threshold)
         log.info("%d people read in %.1f s", len(ids), time.monotonic() - begun)
-        return Reading(
+        self._base = Reading(
             version,
             protection,
             sides,
             ids,
             roster,
-            dict(keys.pseudonyms) if keys else {},
+            self._pseudonym_keys(),
             without,
         )
+        return self._base
 
-    def _tell(self, people: int, threshold: float) -> None:
+    def _pseudonym_keys(self) -> dict[str, bytes]:
+        keys = self._gallery.city_keys()
+        return dict(keys.pseudonyms) if keys else {}
+
+    def _tell_size(self, people: int, threshold: float) -> None:
         said: dict[str, Any] = {"people": people, "threshold": round(threshold, 4)}
         progress, alarm = self._change_of_packs(self._gallery.to_enrol_again())
         self._health.detail("gallery", {**said, **progress})
@@ -213,8 +244,10 @@ class Faces:
         else:
             self._health.clear("packs")
 
-    def _repair(self, damaged: int) -> None:
-        if self._gallery.drop_damaged():
+    def _tell_damage(self, damaged: int) -> None:
+        if not damaged:
+            self._health.clear("gallery")
+        elif self._gallery.drop_damaged():
             self._health.alarm("gallery", f"{damaged} people are damaged; the city sends them anew")
         else:
             self._health.alarm("gallery", f"{damaged} people must be enrolled again")

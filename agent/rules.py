@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.identity.calibration import Calibration
 from agent.identity.calibration import load as load_calibration
-from agent.identity.decision import Rule
+from agent.identity.decision import Rule, Search
 from agent.identity.matcher import Matcher
 from agent.identity.tail import Tail
 from agent.identity.templates import TemplateSet
@@ -16,8 +16,8 @@ ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_
 # two deviations above their mean.
 OTHER_FACE_FMR = 0.02
 
-Side = tuple[Matcher, Rule]
-Sides = tuple[Matcher, Rule, Side | None]  # this pack's, and those of the former one if it has any
+Side = tuple[Search, Rule]
+Sides = tuple[Search, Rule, Side | None]  # this pack's, and those of the former one if it has any
 
 
 def calibration_for(settings: Settings, pack: Pack) -> Calibration:

@@ -61,11 +61,12 @@ class Door:
         self.embedder = ProtectedEmbedder(Plain(), self.gallery.protection)  # type: ignore[arg-type]
         self.faces = Faces(
             self.gallery,
-            self.embedder,
+            self.embedder.use,
             self.admission,
             self.health,
             purpose="bus",
-            rule_for=lambda _found: Rule(0.4, 0.05, 3, 12),
+            sides_for=lambda own, _former: (Matcher(own), Rule(0.4, 0.05, 3, 12), None),
+            change_of_packs=lambda _left: ({}, ""),
             own_key=RING.pseudonym_key,
             look_seconds=0.05,
         )

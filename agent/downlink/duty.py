@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import queue
+import threading
+from collections import deque
 from dataclasses import dataclass
 
 from agent.ports import Publish
 from agent.wire.gallery import ask_topic, body_topic, head_topic, key_topic, now_topic
 
 # Parts are 192 KB: 6 MB at most. What does not fit is asked for again.
-INBOX = 32
+PARTS = 32
+# Everything else. Of these the newest stay: no flood keeps a new head from being heard.
+WORDS = 64
 OUTBOX = 256
 
 
@@ -28,7 +32,10 @@ class GalleryDuty:
     def __init__(self, device: str) -> None:
         self._ask_topic = ask_topic(device)
         self.topics = [find(device) for find in (head_topic, now_topic, key_topic, body_topic)]
-        self._inbox: queue.Queue[Letter] = queue.Queue(INBOX)
+        self._body_topic = body_topic(device)
+        self._words: deque[Letter] = deque()
+        self._parts: deque[Letter] = deque()
+        self._arrived = threading.Condition()
         self._outbox: queue.Queue[Letter] = queue.Queue(OUTBOX)
         self._publish: Publish | None = None
         self.connection = 0  # counts up; 0 before the first
@@ -45,10 +52,18 @@ class GalleryDuty:
         self._publish = None
 
     def receive(self, topic: str, payload: bytes) -> None:
-        try:
-            self._inbox.put_nowait(Letter(self.connection, topic, payload))
-        except queue.Full:
-            self.dropped += 1
+        letter = Letter(self.connection, topic, payload)
+        with self._arrived:
+            if topic == self._body_topic and len(self._parts) >= PARTS:
+                self.dropped += 1
+            elif topic == self._body_topic:
+                self._parts.append(letter)
+            else:
+                self._words.append(letter)
+                if len(self._words) > WORDS:
+                    self._words.popleft()
+                    self.dropped += 1
+            self._arrived.notify()
 
     def turn(self, now_ms: int) -> None:
         """Send what the other thread left."""
@@ -62,11 +77,15 @@ class GalleryDuty:
                 self._publish(letter.topic, letter.payload)
 
     def get(self, seconds: float) -> Letter | None:
-        """The next message of the connection that is up, None if there is none in time."""
-        try:
-            letter = self._inbox.get(timeout=seconds)
-        except queue.Empty:
-            return None
+        """The next message of the connection that is up, None if there is none in time.
+
+        What is said about galleries comes before their bodies: it may make them needless.
+        """
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._words or self._parts, timeout=seconds)
+            if not (self._words or self._parts):
+                return None
+            letter = (self._words or self._parts).popleft()
         return letter if self.up and letter.connection == self.connection else None
 
     def put(self, connection: int, payload: bytes) -> None:

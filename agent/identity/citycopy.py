@@ -38,6 +38,7 @@ from agent.identity.gallery_rows import (
 )
 from agent.identity.gallery_store import GalleryStore
 from agent.identity.protection import Matrix, Protection, change
+from agent.values import Vector
 from agent.wire.gallery import GalleryKeys
 from agent.wire.records import Record, bucket_digests, key_of, root_of
 from agent.wire.sealing import encode_keys
@@ -342,21 +343,40 @@ class CityCopy:
         with self._store.reading():
             own = self._store.map_in_use()
         theirs = Protection(keys.template, self._gallery, keys.template_version)
+        turned = self._turned(residents, theirs, own)
         prepared = []
-        for item in residents:
-            record = item.record
-            ref, slot = self._store.sealer.ref(record.id), secrets.token_bytes(_SLOT_BYTES)
+        for item, templates in zip(residents, turned, strict=True):
+            ref = self._store.sealer.ref(item.record.id)
+            slot = secrets.token_bytes(_SLOT_BYTES)
             seal, wrapped = self._store.sealer.new_person(ref)
-            rows = []
-            for pack, templates in record.templates.items():
-                matrix = self._matrix(theirs, own, templates.shape[1])
-                turned = (templates.astype(np.float64) @ matrix).astype("<f4")
-                rows += [(pack, seal.seal_template(pack, own.name, r.tobytes())) for r in turned]
+            rows = [
+                (pack, seal.seal_template(pack, own.name, row.tobytes()))
+                for pack, found in templates.items()
+                for row in found
+            ]
             profile = seal.seal_profile(
                 json.dumps(_profile(item, slot, len(rows)), ensure_ascii=False).encode()
             )
             prepared.append((ref, slot, wrapped, profile, rows))
         return prepared, own
+
+    def _turned(
+        self, residents: Sequence[Staged], theirs: Protection, own: Protection
+    ) -> list[dict[str, Vector]]:
+        """Everybody's templates under this device's own map, by pack; all in one product a size."""
+        turned: list[dict[str, Vector]] = [{} for _ in residents]
+        places: dict[int, list[tuple[int, str]]] = {}
+        for number, item in enumerate(residents):
+            for pack, templates in item.record.templates.items():
+                places.setdefault(templates.shape[1], []).append((number, pack))
+        for values, found in places.items():
+            blocks = [residents[number].record.templates[pack] for number, pack in found]
+            rows = np.concatenate(blocks).astype(np.float64)
+            product = (rows @ self._matrix(theirs, own, values)).astype("<f4")
+            ends = np.cumsum([len(block) for block in blocks])[:-1]
+            for (number, pack), part in zip(found, np.split(product, ends), strict=True):
+                turned[number][pack] = part
+        return turned
 
     def _matrix(self, theirs: Protection, own: Protection, values: int) -> Matrix:
         name = (theirs.check, own.check, values)

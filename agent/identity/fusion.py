@@ -85,3 +85,11 @@ class Means:
             wanted = self._lengths[person] / self._counts[person]
             total *= wanted / max(math.sqrt(float(total @ total)), 1e-12)
         return self._sums
+
+
+def fused(rows: Vector) -> Vector:
+    """One template of several of one person, float32 (1, d), as ``Means`` makes it."""
+    means = Means(1, rows.shape[1])
+    for row in rows:
+        means.add(0, row)
+    return means.rows()

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.errors import GalleryError
 from agent.identity import rekeying
+from agent.identity.census import Census, Changes, changes_since, take_census
 from agent.identity.citymeta import (
     SEALED_META,
     CityVersion,
@@ -276,22 +277,21 @@ class Gallery:
             ]
         return sorted(found, key=lambda person: person.id)
 
-    def roster(self) -> Roster:
-        """What the door says to people and may do with them: far less than ``people()``."""
-        nicknames: dict[str, str] = {}
-        linked: set[str] = set()
-        expires_ms: dict[str, int] = {}
+    def census(self) -> tuple[Census, Roster]:
+        """Who is here, and what the door may do with them: far less than ``people()``."""
         with self.store.reading():
-            for _, _, profile in opened_people(self.store.db, self.store.sealer):
-                if profile is None:
-                    continue
-                if profile["nickname"]:
-                    nicknames[profile["id"]] = profile["nickname"]
-                if profile.get("linked"):
-                    linked.add(profile["id"])
-                if profile.get("expires_ms"):
-                    expires_ms[profile["id"]] = profile["expires_ms"]
-        return Roster(nicknames, frozenset(linked), expires_ms)
+            return take_census(self.store.db, self.store.sealer)
+
+    def changes_since(self, census: Census, *, purpose: str) -> Changes | None:
+        """What changed since *census* was taken; None if everybody had better be read again.
+
+        Asked under the same ``protection`` alone.
+        """
+        with self.store.reading():
+            name = self.store.map_in_use().name
+            return changes_since(
+                *(census, self.store.db, self.store.sealer, name, self._pack, purpose)
+            )
 
     def load(self, former: str = "", *, purpose: str | None = None) -> TemplateSet:
         """A template of this gallery's pack for each person enrolled for *purpose* (None: any).

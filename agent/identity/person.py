@@ -42,6 +42,14 @@ class Roster:
     linked: frozenset[str]
     expires_ms: dict[str, int]
 
+    def but(self, gone: frozenset[str], new: Roster) -> Roster:
+        """Without *gone*, and with those of *new*."""
+        return Roster(
+            {n: v for n, v in self.nicknames.items() if n not in gone} | new.nicknames,
+            (self.linked - gone) | new.linked,
+            {n: v for n, v in self.expires_ms.items() if n not in gone} | new.expires_ms,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:

@@ -25,8 +25,15 @@ class Device:
     """One device with its gallery under *folder*; ``now_ms`` is turned by the test."""
 
     def __init__(
-        self, folder: Path, trust: Trust, signer: Signer, gallery: str = "bus", pack: str = "p"
+        self,
+        folder: Path,
+        trust: Trust,
+        signer: Signer,
+        gallery: str = "bus",
+        pack: str = "p",
+        ring: KeyRing = RING,
     ) -> None:
+        self.ring = ring
         self.path = folder / "gallery.db"
         self.trust, self.signer, self.gallery, self.pack = trust, signer, gallery, pack
         self.now_ms = 0
@@ -38,14 +45,14 @@ class Device:
         self._start()
 
     def _start(self) -> None:
-        self.store = GalleryStore(self.path, RING, domain=self.gallery)
+        self.store = GalleryStore(self.path, self.ring, domain=self.gallery)
         self.copy = CityCopy(self.store, self.gallery)
         self.intake = Intake(
             NAME,
             self.gallery,
             self.copy,
             trust=self.trust,
-            private_key=RING.receive_key(),
+            private_key=self.ring.receive_key(),
             send=self._send,
             ears=Ears(self.proofs.append, self.left.update, self._applied),
             timing=TIMING,
@@ -95,7 +102,7 @@ class Device:
         self.intake.turn(self.now_ms)
 
     def people(self) -> set[str]:
-        with Gallery(self.path, RING, self.pack) as gallery:
+        with Gallery(self.path, self.ring, self.pack) as gallery:
             return {person.id for person in gallery.people()}
 
     @property

@@ -91,7 +91,7 @@ def test_the_city_gets_record_and_consents_and_the_door_knows_them_at_once(
         person = gallery.person("が")
         assert person is not None
         assert (person.source, person.linked, person.nickname) == ("provisional", True, "はな")
-        assert gallery.roster().expires_ms == {"が": found.record.expires_ms}
+        assert gallery.census()[1].expires_ms == {"が": found.record.expires_ms}
         loaded = gallery.load(purpose="bus")
         own = loaded.matrix[loaded.owners == loaded.ids.index("が")]
         assert np.allclose(own, gallery.protection.apply(rows(7)))

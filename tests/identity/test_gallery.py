@@ -67,7 +67,7 @@ def test_what_was_enrolled_is_there_after_opening_again(path: Path) -> None:
 def test_nicknames_are_those_of_everybody_who_chose_one(gallery: Gallery) -> None:
     enroll(gallery, 1, 2)
     gallery.enroll("quiet", templates(3), now_ms=NOW_MS)
-    assert gallery.roster().nicknames == {person_id(n): nickname(n) for n in (1, 2)}
+    assert gallery.census()[1].nicknames == {person_id(n): nickname(n) for n in (1, 2)}
 
 
 def test_an_empty_gallery_loads_as_nobody(gallery: Gallery) -> None:

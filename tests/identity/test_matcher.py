@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.identity.matcher import Matcher
+from agent.identity.matcher import Matcher, PatchedMatcher
 from agent.identity.templates import TemplateSet
 from agent.values import Candidate, Vector
 
@@ -142,3 +142,28 @@ def test_everybody_in_a_town_is_found_among_all() -> None:
     found = matcher.search(rows[wanted])
     assert [candidate.person for candidate in found] == [str(n) for n in wanted]
     assert all(candidate.runner_up < 0.4 for candidate in found)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_patched_search_answers_as_one_of_everybody_would(seed: int) -> None:
+    """Some are gone, some changed, some new; everybody gone and nobody new among them."""
+    chance = np.random.default_rng(seed)
+
+    def rows() -> Vector:
+        found = chance.standard_normal((int(chance.integers(1, 4)), 16)).astype(np.float32)
+        unit: Vector = found / np.linalg.norm(found, axis=1, keepdims=True)
+        return unit
+
+    before = {f"r-{n}": rows() for n in range(8)}
+    gone = {name for name in before if seed == 5 or chance.random() < 0.4}
+    new = {} if seed in (4, 5) else {name: rows() for name in [*sorted(gone)[:2], "x", "y"]}
+    after = {name: own for name, own in before.items() if name not in gone} | new
+    probes = np.concatenate([rows() for _ in range(20)])
+    patched = PatchedMatcher(
+        Matcher(TemplateSet.build(before.items())), gone, TemplateSet.build(new.items())
+    )
+    whole = Matcher(TemplateSet.build(after.items()))
+    for found, expected in zip(patched.search(probes), whole.search(probes), strict=True):
+        assert found.person == expected.person
+        assert found.similarity == pytest.approx(expected.similarity, abs=1e-6)
+        assert found.runner_up == pytest.approx(expected.runner_up, abs=1e-6)
