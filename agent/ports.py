@@ -208,8 +208,8 @@ class Link(Protocol):
         """Send with QoS 1. Raises LinkError when not connected."""
 
     @property
-    def waiting(self) -> int:
-        """How many messages are not sent yet, because the broker answers slowly."""
+    def unanswered(self) -> int:
+        """Messages published that the broker has not taken over yet."""
 
     def close(self) -> None: ...
 

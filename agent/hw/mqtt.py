@@ -148,9 +148,9 @@ class MqttLink:
         self._send_queued(self._client)
 
     @property
-    def waiting(self) -> int:
-        """How many messages are not sent yet, because the broker answers slowly."""
-        return len(self._queue)
+    def unanswered(self) -> int:
+        """Messages published that the broker has not taken over yet."""
+        return len(self._queue) + self._unanswered
 
     def close(self) -> None:
         """Say goodbye if that is possible at once; safe to call twice."""
