@@ -211,10 +211,6 @@ class Link(Protocol):
     def unanswered(self) -> int:
         """Messages published that the broker has not taken over yet."""
 
-    @property
-    def waiting(self) -> int:
-        """How many messages are not sent yet, because the broker answers slowly."""
-
     def close(self) -> None: ...
 
 

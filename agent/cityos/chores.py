@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent.cityos import receipts
 from agent.cityos.claims import Registry
 from agent.cityos.erasing import Eraser
+from agent.cityos.profiles import DAY_MS
 from agent.cityos.publishing import Publisher
 from agent.errors import CityError
 from agent.values import PURPOSES
@@ -18,8 +19,9 @@ from agent.wire.gallery import Head
 
 log = logging.getLogger(__name__)
 
-LOOK_MS = 2_000  # how often it is looked whether a version is due
+LOOK_MS = 5_000  # how often it is looked whether a version is due: 0.07 s for 25,324 residents
 TIDY_MS = 30_000
+KEPT_DAYS = 400  # what devices said they have, and versions long replaced
 FORGET_MS = 3_600_000  # late events are searched for among all of them
 
 
@@ -78,3 +80,4 @@ class Tidy:
         if now_ms >= self._forget_ms:
             self._forget_ms = now_ms + FORGET_MS
             self._eraser.forget_events(now_ms)
+            self._publisher.prune(now_ms - KEPT_DAYS * DAY_MS)

@@ -122,6 +122,19 @@ class Publisher:
             forgotten = drop_tombstones(db, gallery, version)
         self._keys.destroy(forgotten)
 
+    def prune(self, before_ms: int) -> None:
+        """Forget versions replaced, and reports of devices made, before *before_ms*."""
+        with self._write() as db:
+            db.execute(delete(HELD).where(HELD.c.last_ms < before_ms))
+            newer = RELEASE.alias()
+            replaced = select(newer.c.version).where(
+                newer.c.gallery == RELEASE.c.gallery,
+                newer.c.head.is_not(None),
+                newer.c.issued_ms > RELEASE.c.issued_ms,
+            )
+            old = RELEASE.c.issued_ms < before_ms
+            db.execute(delete(RELEASE).where(old, replaced.exists()))
+
     def is_due(self, gallery: str, now_ms: int) -> bool:
         """Whether a new version is worth making: cheap to ask."""
         with self._engine.connect() as db:

@@ -22,8 +22,8 @@ BUSY_SECONDS, STAY_BUSY_SECONDS = 0.02, 0.5  # while a handler has something to 
 ASK_SECONDS = 2.0  # how often what is missing is looked for
 
 
-# Above so many messages that the broker has not taken yet, handlers are asked for no more.
-MOST_WAITING = 16
+# Above so many messages that the broker has not taken over, handlers are asked for no more.
+MOST_UNANSWERED = 40
 
 
 class Handler(Protocol):
@@ -157,7 +157,7 @@ class CityService:
                 self._next_ask = time.monotonic() + ASK_SECONDS
                 _publish(link, self._intake.due())
             for handler in self._handlers:
-                if self.ready and link.waiting < MOST_WAITING:
+                if self.ready and link.unanswered < MOST_UNANSWERED:
                     due = handler.due(_wall_ms())
                     _publish(link, due)
                     if due or any(_kind(message) in handler.topics for message in messages):

@@ -80,10 +80,12 @@ class GalleryHandler:
         signer: Signer,
         *,
         chores: Sequence[Callable[[int], None]] = (),
+        announce_seconds: float = ANNOUNCE_SECONDS,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """*signer* is the town's command key. *chores* are called in the same thread, at every
-        turn and with the time; they decide themselves whether there is anything to do.
+        """*signer* is the town's command key. Every *announce_seconds* it looks for new versions
+        and calls *chores*, in the same thread and with the time; they decide themselves whether
+        there is anything to do.
         """
         self._engine = writing(engine)
         self._insert = insert_for(engine)
@@ -93,6 +95,7 @@ class GalleryHandler:
         self._trust = trust
         self._signer = signer
         self._chores = tuple(chores)
+        self._announce_seconds = announce_seconds
         self._wall_ms = wall_ms
         self._asks: deque[Message] = deque()
         self._answers: deque[Message] = deque()
@@ -147,7 +150,7 @@ class GalleryHandler:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._wake.wait(ANNOUNCE_SECONDS)
+            self._wake.wait(self._announce_seconds)
             self._wake.clear()
             try:
                 self.turn()
@@ -163,7 +166,7 @@ class GalleryHandler:
         """Everything there is to do now. Raises CityError."""
         self._answer()
         if time.monotonic() >= self._next_announcement:
-            self._next_announcement = time.monotonic() + ANNOUNCE_SECONDS
+            self._next_announcement = time.monotonic() + self._announce_seconds
             self._announce()
             for chore in self._chores:
                 chore(self._wall_ms())

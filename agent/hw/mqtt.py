@@ -155,11 +155,6 @@ class MqttLink:
         """Messages published that the broker has not taken over yet."""
         return len(self._queue) + self._unanswered
 
-    @property
-    def waiting(self) -> int:
-        """How many messages are not sent yet, because the broker answers slowly."""
-        return len(self._queue)
-
     def close(self) -> None:
         """Say goodbye if that is possible at once; safe to call twice."""
         client, self._client, self._up = self._client, None, False

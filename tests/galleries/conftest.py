@@ -90,6 +90,7 @@ class City:
             self.trust,
             self.authority.signer("command"),
             chores=(auto, tidy) if chores else (),
+            announce_seconds=0.0,
         )
 
     def close(self) -> None:

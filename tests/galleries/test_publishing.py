@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from agent.cityos.profiles import CONSENT_DAYS, DAY_MS
 from agent.cityos.residents import Newcomer
+from agent.cityos.schema import HELD, RELEASE
 from agent.cityos.store import Store
 from agent.errors import CityError, UsageError
 from agent.identity.protection import Protection
@@ -205,6 +207,22 @@ def test_another_template_key_takes_everybody_along(city: City) -> None:
     assert abs(float(a @ b)) < 0.6
     with pytest.raises(KeyError):
         _ = device.keys.pseudonyms["hall"]
+
+
+def test_versions_long_replaced_are_forgotten_and_the_newest_never(city: City) -> None:
+    city.enrol(["anna"])
+    city.publish()
+    device = city.device("bus-1")
+    city.talk(device)
+    city.enrol(["ben"])
+    city.publish(at_ms=now_ms() + 1)
+    later = now_ms() + 500 * DAY_MS
+    city.publisher.prune(later)
+    with city.engine.connect() as db:
+        assert db.execute(select(RELEASE.c.version)).scalars().all() == [2]
+        assert db.execute(select(HELD)).all() == []
+    city.talk(device)
+    assert device.ids == {"anna", "ben"}
 
 
 def test_an_id_enrolled_already_is_refused_and_nobody_is_enrolled(city: City) -> None:
