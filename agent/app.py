@@ -19,11 +19,12 @@ from agent.device.memory import return_freed
 from agent.device.notify import Notifier, Watchdog
 from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
+from agent.devices import FILE_KINDS, gpio_lamps, open_camera
 from agent.downlink.worker import Downlink
-from agent.errors import CameraError, GalleryError, JournalError
-from agent.faces import NOBODY, Faces
+from agent.errors import CameraError, JournalError
+from agent.faces import NOBODY
 from agent.feedback.front import Feedback
-from agent.gallerylink import downlink_for, own_admission
+from agent.gallerylink import open_faces
 from agent.hw.onnx import OpenSession, open_session
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
@@ -32,18 +33,10 @@ from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.journey.pseudonym import Pseudonyms
 from agent.online import open_sync, revoking, without_arguments
-from agent.parts import (
-    FILE_KINDS,
-    door_networks,
-    gpio_lamps,
-    open_camera,
-    recogniser,
-    self_tested,
-)
+from agent.parts import door_networks, recogniser, self_tested
 from agent.pipeline import Pipeline
 from agent.ports import Camera, Display, Lamps
 from agent.recognise import Step
-from agent.rules import both_sides, pack_change
 from agent.settings import Settings
 from agent.steering import Steering, Trial
 from agent.sync.supervisor import Supervisor
@@ -282,33 +275,12 @@ class Agent:
                 self.health.alarm("journal", str(error))
 
     def _open_faces(self) -> None:
-        settings, models = self._settings, self._settings.models
-        city = self._gallery.city_version()
-        if settings.gallery.source == "city":
-            downlink = downlink_for(settings, self._ring, self._clock.now)
-            self.downlink = downlink
-            self.health.watch_detail("city_gallery", downlink.status)
-            self.health.watch_alarms(downlink.alarms)
-        elif city is not None:
-            raise GalleryError(
-                f"the gallery holds version {city.version} of the city's, which may not be used "
-                'without the city\'s word; set gallery.source = "city", or move gallery.db away'
-            )
-        self.faces = Faces(
-            self._gallery,
-            self._networks.use,
-            self.downlink.admission if self.downlink else own_admission(self._clock.now),
-            self.health,
-            purpose=settings.place.kind,
-            sides_for=lambda own, former: both_sides(
-                settings.decision, self._networks.calibrations, own, former
-            ),
-            change_of_packs=lambda left: pack_change(models.pack, models.former, left),
-            former=models.former,
-            own_key=self._ring.pseudonym_key,
+        self.faces, self.downlink = open_faces(
+            self._settings, self._ring, self._gallery, self._networks, self._clock.now, self.health
         )
         if self.downlink is not None:
-            self.downlink.on_change(self.faces.changed)
+            self.health.watch_detail("city_gallery", self.downlink.status)
+            self.health.watch_alarms(self.downlink.alarms)
 
     def _journal(self) -> Journal:
         return Journal(

@@ -9,13 +9,55 @@ from agent.downlink.admission import Admission
 from agent.downlink.fetch import Timing
 from agent.downlink.lease import Lease, LeaseFile, LeaseTiming
 from agent.downlink.worker import Downlink, Identity, known_ms
+from agent.errors import GalleryError
+from agent.faces import Board, Faces
+from agent.identity.gallery import Gallery
 from agent.identity.gallery_store import GalleryStore
 from agent.identity.keys import KeyRing
 from agent.joining import signing
+from agent.parts import Networks
+from agent.rules import both_sides, pack_change
 from agent.settings import Settings
 from agent.values import Moment
 
 LEASE_FILE = "gallery.lease"
+
+
+def open_faces(
+    settings: Settings,
+    ring: KeyRing,
+    gallery: Gallery,
+    networks: Networks,
+    now: Callable[[], Moment],
+    health: Board,
+) -> tuple[Faces, Downlink | None]:
+    """What a door searches, and what keeps it the city's; None where the gallery is its own.
+
+    Raises GalleryError when *gallery* holds the city's, but the settings say it is the device's.
+    """
+    models, city = settings.models, gallery.city_version()
+    downlink = downlink_for(settings, ring, now) if settings.gallery.source == "city" else None
+    if downlink is None and city is not None:
+        raise GalleryError(
+            f"the gallery holds version {city.version} of the city's, which may not be used "
+            'without the city\'s word; set gallery.source = "city", or move gallery.db away'
+        )
+    faces = Faces(
+        gallery,
+        networks.use,
+        downlink.admission if downlink else own_admission(now),
+        health,
+        purpose=settings.place.kind,
+        sides_for=lambda own, former: both_sides(
+            settings.decision, networks.calibrations, own, former
+        ),
+        change_of_packs=lambda left: pack_change(models.pack, models.former, left),
+        former=models.former,
+        own_key=ring.pseudonym_key,
+    )
+    if downlink is not None:
+        downlink.on_change(faces.changed)
+    return faces, downlink
 
 
 def own_admission(now: Callable[[], Moment]) -> Admission:

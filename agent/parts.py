@@ -6,22 +6,16 @@ benchmarks use a few of them alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from agent.device.selftest import Golden, SelfTest, self_test
-from agent.errors import ImageError, ModelError, SettingsError, UsageError
+from agent.errors import ImageError, ModelError
 from agent.hw.faceplugin import FacepluginDetector
-from agent.hw.file import FileCamera
-from agent.hw.folder import FolderCamera
-from agent.hw.gpio import GpioLamps
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
 from agent.hw.liveness import FacepluginLiveness
 from agent.hw.onnx import OpenSession, open_session
-from agent.hw.opencv import RtspCamera, V4l2Camera
 from agent.hw.photographs import pinned_picture
 from agent.identity.calibration import Calibration
 from agent.identity.decision import Decider
@@ -30,17 +24,13 @@ from agent.identity.protection import ProtectedEmbedder, Protection
 from agent.identity.templates import TemplateSet
 from agent.packs.manifest import GoldenValues
 from agent.packs.store import InstalledPack, locate, locate_role
-from agent.ports import Camera, FaceDetector, FaceEmbedder, LivenessModel
+from agent.ports import FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
 from agent.rules import both_sides, calibration_for
-from agent.settings import CameraSettings, FeedbackSettings, Settings
-from agent.values import Frame
+from agent.settings import Settings
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
 from agent.vision.threshold import load as load_threshold
-
-NEEDS_SOURCE = ("file", "folder", "rtsp")
-FILE_KINDS = ("file", "folder", "scene")  # cameras that play what is there already
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,114 +216,6 @@ def _tested(
     return self_test(detector, embedder, Golden(picture, landmarks, values.cosines))
 
 
-def open_camera(
-    camera: CameraSettings, detector: FaceDetector | None = None, *, still_folder: bool = False
-) -> Camera:
-    """The adapter the settings name, not yet opened. The scene finds its passengers by *detector*.
-
-    With *still_folder* the pictures of a folder are photographs, each by itself.
-    """
-    rate, turn = camera.frames_per_second, camera.rotate_degrees
-    path = Path(camera.source).expanduser()
-    if camera.kind in NEEDS_SOURCE and not camera.source:
-        raise SettingsError(
-            "camera", [f'camera.kind = "{camera.kind}" needs camera.source: a path or address']
-        )
-    if camera.kind == "file":
-        return FileCamera(path, loop=camera.loop, rotate_degrees=turn)
-    if camera.kind == "folder":
-        return FolderCamera(
-            path,
-            still=still_folder,
-            frames_per_second=rate,
-            loop=camera.loop,
-            rotate_degrees=turn,
-        )
-    if camera.kind == "scene":
-        return _scene(camera, detector)
-    if camera.kind == "rtsp":
-        return RtspCamera(camera.source, rotate_degrees=turn)
-    return _live_camera(camera)
-
-
-def _live_camera(camera: CameraSettings) -> Camera:
-    """A camera on this board, by the driver the settings name."""
-    rate, turn = camera.frames_per_second, camera.rotate_degrees
-    width, height = camera.width_pixels, camera.height_pixels
-    if camera.kind == "v4l2":
-        return V4l2Camera(
-            camera.source,
-            width_pixels=width,
-            height_pixels=height,
-            frames_per_second=rate,
-            rotate_degrees=turn,
-        )
-    if camera.kind == "gstreamer":
-        from agent.hw.gstreamer import GstreamerCamera  # noqa: PLC0415 - a Jetson's driver
-
-        return GstreamerCamera(
-            camera.source,
-            width_pixels=width,
-            height_pixels=height,
-            frames_per_second=rate,
-            rotate_degrees=turn,
-        )
-    from agent.hw.picamera import PiCamera  # noqa: PLC0415 - a Raspberry Pi's driver
-
-    return PiCamera(
-        camera.source,
-        width_pixels=width,
-        height_pixels=height,
-        frames_per_second=rate,
-        rotate_degrees=turn,
-    )
-
-
-def _scene(camera: CameraSettings, detector: FaceDetector | None) -> Camera:
-    from agent.hw.photographs import passengers  # noqa: PLC0415 - only for demonstrations
-    from agent.hw.scene import SceneCamera  # noqa: PLC0415
-
-    if detector is None:
-        raise UsageError('camera.kind = "scene" is for `kaopass run` and `kaopass demo` only')
-    return SceneCamera(
-        lambda: passengers(detector),
-        width_pixels=camera.width_pixels,
-        height_pixels=camera.height_pixels,
-        frames_per_second=camera.frames_per_second,
-        pace=camera.pace,
-        rounds=0 if camera.loop else 1,
-    )
-
-
-def camera_overrides(source: str, *, pace: str | None = None) -> dict[str, str]:
-    """Settings of section ``camera`` for one *source* given on a command line.
-
-    A folder, a file, an address with rtsp://, a device under /dev, or the words "picamera2",
-    "gstreamer" and "scene".
-    """
-    if source in ("picamera2", "gstreamer", "scene"):
-        found = {"kind": source, "source": ""}
-    elif source.lower().startswith(("rtsp://", "rtsps://")):
-        found = {"kind": "rtsp", "source": source}
-    elif source.startswith("/dev/"):
-        found = {"kind": "v4l2", "source": source}
-    else:
-        kind = "folder" if Path(source).expanduser().is_dir() else "file"
-        found = {"kind": kind, "source": source}
-    return found if pace is None else {**found, "pace": pace}
-
-
-def enrolment_frames(file: str) -> Iterator[Frame]:
-    """The frames of a photograph or clip, as fast as they can be read. Raises CameraError."""
-    camera = FileCamera(Path(file).expanduser())
-    camera.open()
-    try:
-        while (frame := camera.read()) is not None:
-            yield frame
-    finally:
-        camera.close()
-
-
 def quality_gate(settings: Settings) -> QualityGate:
     """The limits a view must keep, at the door and for enrolment alike."""
     vision = settings.vision
@@ -390,16 +272,4 @@ def enroller(settings: Settings, networks: Networks, *, min_images: int | None =
         quality_gate(settings).judge,
         min_images=settings.enrolment.min_images if min_images is None else min_images,
         max_views=settings.enrolment.max_views,
-    )
-
-
-def gpio_lamps(feedback: FeedbackSettings) -> GpioLamps:
-    """Lamps and buzzer on the pins of the settings."""
-    return GpioLamps(
-        feedback.green_pin,
-        feedback.amber_pin,
-        feedback.red_pin,
-        feedback.buzzer_pin,
-        feedback.pin_factory,
-        feedback.show_seconds,
     )

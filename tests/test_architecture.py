@@ -42,8 +42,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "examine": (*BASE, "vision"),
     "pipeline": (*BASE, "vision", "journey", "recognise"),
     "rules": (*BASE, "identity", "packs", "settings"),
-    "parts": (*BASE, *STAGES, "settings", "hw", "recognise", "rules"),
-    "gallerylink": (*BASE, "identity", "downlink", "settings", "joining"),
+    "devices": (*BASE, "hw", "settings"),
+    "parts": (*BASE, *STAGES, "settings", "hw", "recognise", "rules", "devices"),
+    "gallerylink": (
+        *(*BASE, "identity", "downlink", "settings", "joining"),
+        *("faces", "rules", "parts"),
+    ),
     "app": (
         *(*BASE, *STAGES, "settings", "hw", "downlink", "faces", "gallerylink"),
         *("recognise", "pipeline", "parts", "joining", "rules", *NEAR),

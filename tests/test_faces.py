@@ -41,7 +41,7 @@ class Searcher:
         self.matcher: Any = None
         self.taken = 0
 
-    def use(self, matcher: Matcher, rule: Rule) -> None:
+    def use(self, matcher: Matcher, rule: Rule, former: object = None) -> None:
         del rule
         self.matcher = matcher
         self.taken += 1

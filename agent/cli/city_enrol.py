@@ -216,7 +216,8 @@ def _enrol(
 
 
 def _embedder(settings: Settings) -> Callable[[Iterable[str]], dict[str, Vector]]:
-    from agent.parts import enroller, enrolment_frames, open_networks
+    from agent.devices import enrolment_frames
+    from agent.parts import enroller, open_networks
 
     networks = open_networks(settings)
     enrol = enroller(settings, networks)

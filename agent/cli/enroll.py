@@ -73,8 +73,9 @@ def command(
     --agreed with --notice and --controller. The city gets it with the templates, and until it has
     published them they are known on this device alone, provisionally.
     """
+    from agent.devices import enrolment_frames
     from agent.identity.gallery import Gallery
-    from agent.parts import enroller, enrolment_frames, open_networks
+    from agent.parts import enroller, open_networks
 
     settings = load(settings_file)
     consents = _consents(settings, purposes, **consent)

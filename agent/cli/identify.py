@@ -72,15 +72,10 @@ def command(
     not judged for liveness unless asked for: it is a picture of somebody already. Nothing is
     journalled, and nothing of the pictures is kept.
     """
+    from agent.devices import FILE_KINDS, camera_overrides, open_camera
     from agent.identity.protection import Protection
     from agent.identity.templates import TemplateSet
-    from agent.parts import (
-        FILE_KINDS,
-        camera_overrides,
-        door_networks,
-        open_camera,
-        recogniser,
-    )
+    from agent.parts import door_networks, recogniser
 
     if gallery_directory is not None and enrolments:
         raise UsageError("give --gallery or --enroll, not both")
@@ -220,7 +215,8 @@ def _frames(camera: Camera) -> Iterator[Frame]:
 def _enrolled(
     settings: Settings, networks: Networks, people: list[tuple[str, str]]
 ) -> list[tuple[str, Vector]]:
-    from agent.parts import enroller, enrolment_frames
+    from agent.devices import enrolment_frames
+    from agent.parts import enroller
 
     enrol = enroller(settings, networks, min_images=1)
     by_person: dict[str, list[str]] = {}

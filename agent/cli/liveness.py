@@ -40,7 +40,8 @@ def check(files: tuple[Path, ...], settings_file: Path | None, as_json: bool) ->
     A crop without surroundings works too, if less well: its edges are repeated outwards.
     The exit code is 1 if a file could not be read, 0 whatever was found.
     """
-    from agent.parts import enrolment_frames, liveness_threshold
+    from agent.devices import enrolment_frames
+    from agent.parts import liveness_threshold
 
     settings = settings_of(settings_file)
     examiner, threshold = open_examiner(settings), liveness_threshold(settings)

@@ -67,8 +67,8 @@ def kinds_under(path: Path) -> dict[str, list[Path]]:
 
 def sequences(examiner: Examiner, files: Iterable[Path]) -> dict[str, list[View]]:
     """The views of every presentation, by its name; one without any face has none."""
+    from agent.devices import enrolment_frames
     from agent.examine import sequence_name
-    from agent.parts import enrolment_frames
 
     found: dict[str, list[View]] = {}
     for file in files:
@@ -90,7 +90,7 @@ def scores(examiner: Examiner, files: Iterable[Path]) -> dict[str, float]:
 
 def camera_scores(examiner: Examiner, settings: Settings, seconds: float) -> dict[str, float]:
     """The fused score of everybody whom the camera of *settings* sees long enough to be judged."""
-    from agent.parts import open_camera
+    from agent.devices import open_camera
     from agent.vision.liveness import UNSURE
 
     camera = open_camera(settings.camera, examiner.detector)

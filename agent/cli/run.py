@@ -48,7 +48,7 @@ def command(
 
     return_large_buffers()
     from agent.device.notify import from_environment
-    from agent.parts import camera_overrides
+    from agent.devices import camera_overrides
     from agent.steering import Steering
 
     overrides: dict[str, dict[str, Any]] = {}

@@ -27,6 +27,7 @@ from agent.demo.page import Page
 from agent.demo.state import DemoState
 from agent.demo.watch import Feeder, Witness
 from agent.device.notify import Notifier, Watchdog
+from agent.devices import camera_overrides, enrolment_frames
 from agent.errors import LinkError
 from agent.hw.keysource import key_source
 from agent.hw.photographs import passengers, picture
@@ -37,7 +38,7 @@ from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing, open_keyring
 from agent.identity.protection import Protection
 from agent.journey.pseudonym import Pseudonyms
-from agent.parts import Networks, camera_overrides, door_networks, enroller, enrolment_frames
+from agent.parts import Networks, door_networks, enroller
 from agent.ports import Display
 from agent.settings import Settings, load
 from agent.sync.supervisor import SyncStatus

@@ -13,11 +13,12 @@ import pytest
 
 from agent.app import Agent
 from agent.device.notify import from_environment
+from agent.devices import camera_overrides
 from agent.hw.keysource import FileKeySource
 from agent.hw.onnx import open_session
 from agent.hw.photographs import picture
 from agent.identity.keys import open_keyring
-from agent.parts import camera_overrides, open_networks, self_tested
+from agent.parts import open_networks, self_tested
 from agent.settings import Settings, load
 from agent.values import Notice, StoredEvent, Vector
 
