@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "app": (
         *(*BASE, *STAGES, "settings", "hw", "downlink", "faces", "gallerylink"),
-        *("recognise", "pipeline", "parts", "joining", "rules", *NEAR),
+        *("recognise", "pipeline", "parts", "devices", "joining", "rules", *NEAR),
     ),
     "bench": (
         *(*BASE, *STAGES, "settings", "hw"),
@@ -58,7 +58,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "cityos": (*BASE, "wire", "sync", "hw", "audit", "identity", "notices"),
     "notices": (*BASE, "wire", "packaged"),
-    "demo": (*BASE, *STAGES, "settings", "hw", "recognise", "parts", "app", "cityos"),
+    "demo": (
+        *(*BASE, *STAGES, "settings", "hw"),
+        *("recognise", "parts", "devices", "app", "cityos"),
+    ),
 }
 FREE = ("cli", "__main__", "__init__")
 FOREIGN = {"cv2", "insightface", "onnxruntime", "paho", "gpiozero", "picamera2", "lgpio"}

@@ -14,6 +14,7 @@ from agent.device.health import HealthBoard
 from agent.downlink.admission import Admission
 from agent.faces import Faces
 from agent.identity.decision import Rule
+from agent.identity.fusion import fused
 from agent.identity.gallery import Gallery
 from agent.identity.matcher import Matcher
 from agent.identity.protection import ProtectedEmbedder
@@ -84,7 +85,7 @@ class Door:
 
     def found(self, number: int) -> str | None:
         """Whom a face of person *number* is taken for, as the pipeline asks."""
-        probe = self.gallery.protection.apply(templates(number))[:1]
+        probe = self.gallery.protection.apply(fused(templates(number)))
         best = self.searcher.matcher.search(probe.astype(np.float32))[0]
         person: str | None = best.person
         near = best.similarity > 0.9
