@@ -65,6 +65,7 @@ class Steering:
         self._overrides = overrides
         self._lock = threading.Lock()
         self._city = Overlay()
+        self._begun = 0  # the version that the agent which runs now was begun with
         self.settings = self._load()
 
     def begin(self) -> Settings:
@@ -77,11 +78,16 @@ class Steering:
             self._change(self._city.started())
             if not self._city.on_trial:
                 self.settings = self._load()  # rolled back, perhaps
+            self._begun = self._city.version
             return self.settings
 
     @property
     def on_trial(self) -> bool:
-        return self._city.on_trial
+        """Whether the agent that runs now was begun with settings on trial.
+
+        One that has just accepted others says nothing of these: it ends, and the next is tried.
+        """
+        return self._city.on_trial and self._city.version == self._begun
 
     def alarms(self) -> tuple[str, ...]:
         """Why the city's newest settings are not in force."""
@@ -93,20 +99,20 @@ class Steering:
     def came_up(self) -> None:
         """The agent works with the settings on trial."""
         with self._lock:
-            if self._city.on_trial:
+            if self.on_trial:
                 self._change(self._city.came_up())
                 log.info("the city's settings %d are in force", self._city.version)
 
     def interrupted(self) -> None:
         """The agent was ended in order, perhaps before it came up: that start does not count."""
         with self._lock:
-            if self._city.on_trial:
+            if self.on_trial:
                 self._change(self._city.interrupted())
 
     def failed(self, reason: str) -> bool:
         """The agent does not come up. True if that was with settings on trial: others are back."""
         with self._lock:
-            if not self._city.on_trial:
+            if not self.on_trial:
                 return False
             log.error("the city's settings %d do not come up: %s", self._city.version, reason)
             self._change(self._city.rolled_back(f"the agent does not come up with them: {reason}"))

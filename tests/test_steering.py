@@ -145,6 +145,18 @@ def test_a_power_cut_or_crash_on_trial_ends_in_settings_that_work(path: Path, st
         assert "without coming up" in steering.report().problems[0]
 
 
+def test_the_agent_that_accepts_settings_is_not_the_one_that_is_tried(path: Path) -> None:
+    steering = accepted(path)
+    trial = Trial(steering, lambda: 0.0)
+    assert steering.offer(config(2, 1, vision={"max_faces": 4}))
+    assert trial.goes_on(works=True, state="")  # it works, with those before
+    steering.came_up()
+    assert not steering.failed("its own trouble")
+    assert steering.report() == Report(1)
+    assert steering.begin().vision.max_faces == 4
+    assert steering.on_trial
+
+
 def test_stopping_an_agent_in_order_says_nothing_of_settings_on_trial(path: Path) -> None:
     accepted(path).offer(config(2, 1, vision={"max_faces": 4}))
     for _ in range(MOST_STARTS + 3):
@@ -167,12 +179,14 @@ def test_a_trial_ends_when_there_is_a_picture_or_after_its_time(path: Path) -> N
     now = [0.0]
     steering = accepted(path)
     steering.offer(config(2, 1, vision={"max_faces": 4}))
+    steering.begin()
     trial = Trial(steering, lambda: now[0])
     assert trial.goes_on(works=False, state="camera lost")
     now[0] = TRIAL_SECONDS + 1
     assert not trial.goes_on(works=False, state="camera lost")
     assert "camera lost" in steering.report().problems[0]
     steering.offer(config(3, 1, vision={"max_faces": 3}))
+    steering.begin()
     trial = Trial(steering, lambda: now[0])
     assert trial.goes_on(works=True, state="")
     now[0] *= 9
