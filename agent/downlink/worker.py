@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # how late a change of the gallery by another process is noticed
+SWEEP_SECONDS = 30.0  # after a start, which has enough to do without it
 IDENTITY_SECONDS = 30.0  # how often an identity that cannot be used is looked at again
 KNOWN_CLOCKS = ("ntp", "gnss")
 
@@ -85,6 +86,7 @@ class Downlink:
         self._look_due = 0.0
         self._identity_due = 0.0
         self._sweeping = True  # what an earlier process left
+        self._sweep_due = 0.0
         self._applied = 0
         self._leaving: set[bytes] = set()
 
@@ -142,6 +144,7 @@ class Downlink:
             copy = CityCopy(store, self._gallery)
             self._intake, self._connection = None, 0
             self._note(copy)
+            self._sweep_due = time.monotonic() + SWEEP_SECONDS
             while not stop.is_set():
                 try:
                     self._turn(copy)
@@ -231,7 +234,7 @@ class Downlink:
         if self._version is not None and (before is None or before.root != self._version.root):
             self.admission.written(self._leaving)
             self._leaving.clear()
-            self._sweeping = True
+            self._sweeping, self._sweep_due = True, 0.0
             if before is not None or self._intake is not None:
                 self._applied += 1
                 self._alarms.pop("gallery_write", None)
@@ -248,7 +251,8 @@ class Downlink:
         if copy.stale and self._intake is not None:
             self._intake.refresh(_mono_ms())
             self._root = copy.root if self._version else ""
-        if self._sweeping and (self._intake is None or self._intake.doing == "nothing"):
+        idle = self._intake is None or self._intake.doing == "nothing"
+        if self._sweeping and idle and time.monotonic() >= self._sweep_due:
             try:
                 self._sweeping = copy.sweep()
                 self._alarms.pop("gallery_sweep", None)

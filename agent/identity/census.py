@@ -50,14 +50,15 @@ def take_census(db: Database, sealer: Sealer) -> tuple[Census, Roster]:
     """Everybody in the gallery, in one look at each person's row."""
     ids: list[str] = []
     stamps: list[int] = []
-    profiles = []
+    told = []
     for ref, wrapped, sealed in db.execute("SELECT ref, wrapped_key, profile FROM person"):
         profile = _opened(sealer, ref, wrapped, sealed)
         if profile is not None:
             ids.append(profile["id"])
             stamps.append(_stamp(wrapped, sealed))
-            profiles.append(_told(profile))
-    return Census(tuple(ids), np.array(stamps, np.uint64)), _roster(profiles)
+            if any(profile.get(name) for name in ("nickname", "linked", "expires_ms")):
+                told.append(_told(profile))
+    return Census(tuple(ids), np.array(stamps, np.uint64)), _roster(told)
 
 
 def changes_since(
