@@ -28,6 +28,8 @@ from agent.wire.records import key_of
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0  # how late a change by another process is noticed
+# So much growth moves the threshold by less than its own uncertainty; small galleries all have one.
+MOST_GROWN, SMALL_GALLERY = 1.05, 100
 NOBODY = TemplateSet.build([])
 
 
@@ -193,6 +195,8 @@ class Faces:
         self._tell_damage(changes.damaged)
         ids = {person for person in base.ids if person not in changes.gone}
         ids.update(changes.templates.ids)
+        if len(ids) > max(SMALL_GALLERY, MOST_GROWN * len(base.ids)):
+            return self._read_all()  # the threshold must follow
         rule = base.sides[1]
         self._tell_size(len(ids), rule.threshold)
         return replace(
