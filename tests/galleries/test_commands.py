@@ -85,6 +85,8 @@ def test_a_resident_from_enrolment_to_receipt(town: Office, pictures: list[Path]
     assert "published: bus 1.2" in town.add("ben", pictures[1], "bus")
     refused = town.add("not-anna", pictures[0], "bus", code=2)
     assert "enrolled already under another id" in refused
+    refused = town.add("anna", pictures[2], "bus", code=2)
+    assert "another face is enrolled under this id" in refused
     listed = {row["id"]: row["consents"] for row in town.rows("resident", "list")}
     assert listed == {"anna": ["bus", "hall"], "ben": ["bus"]}
     (status, hall) = town.rows("gallery", "status")
