@@ -98,7 +98,7 @@ def build_galleries(
     chores = (
         Enrolling(engine, residents, eraser, registry, threshold, audit),
         Tidy(engine, eraser, publisher, registry),
-        AutoPublish(publisher, sign),  # last: it may have to wait for a person
+        AutoPublish(publisher, sign, audit),  # last: it may have to wait for a person
     )
     return GalleryHandler(
         engine,

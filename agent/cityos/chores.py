@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent.audit import AuditLog
 from agent.cityos import receipts
 from agent.cityos.claims import Registry
 from agent.cityos.erasing import Eraser
@@ -28,10 +29,16 @@ FORGET_MS = 3_600_000  # late events are searched for among all of them
 class AutoPublish:
     """Publishes a version when a resident came, changed or left, or a consent lapsed."""
 
-    def __init__(self, publisher: Publisher, sign: Callable[[Head], bytes] | None) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        sign: Callable[[Head], bytes] | None,
+        audit: AuditLog | None = None,
+    ) -> None:
         """Without *sign* (the gallery key is elsewhere) it only says what waits."""
         self._publisher = publisher
         self._sign = sign
+        self._audit = audit
         self._next_ms = 0
         self._told: set[str] = set()
 
@@ -43,7 +50,7 @@ class AutoPublish:
             if not self._publisher.is_due(gallery, now_ms):
                 self._told.discard(gallery)
             elif self._sign is not None:
-                self._publisher.publish(gallery, self._sign, now_ms)
+                self._publish(gallery, self._sign, now_ms)
             elif gallery not in self._told:
                 self._told.add(gallery)
                 log.warning(
@@ -51,6 +58,18 @@ class AutoPublish:
                     " on this machine: kaopass city gallery publish %s --unsigned FILE",
                     *(gallery, gallery),
                 )
+
+    def _publish(self, gallery: str, sign: Callable[[Head], bytes], now_ms: int) -> None:
+        made = self._publisher.publish(gallery, sign, now_ms)
+        if made is not None and self._audit is not None:
+            head = made.head
+            self._audit.append(
+                "gallery.published",
+                gallery=gallery,
+                epoch=head.epoch,
+                version=head.version,
+                residents=head.count,
+            )
 
 
 class Tidy:

@@ -15,6 +15,7 @@ from agent.cityos.residents import Residents
 from agent.cityos.schema import DRAFT, ERASURE, EVENT, MEMBER, RELEASE, RESIDENT, TEMPLATE
 from agent.cityos.townkeys import ENROLMENT_KEY_DAYS
 from agent.errors import CityError
+from agent.values import PURPOSES
 from agent.wire.records import key_of
 
 GONE_NEXT = -1  # MEMBER.version of who will be gone from the next version
@@ -164,10 +165,10 @@ class Eraser:
         if not noted:
             self._keys.destroy([stranger])
         self._keys.destroy([ref])
-        for gallery, epoch, _ in noted:
-            if epoch is None:
-                self._keys.new_content(gallery)
+        # Devices get the new enrolment key with a new content key, so every gallery has one.
         self._keys.new_enrolment(now_ms)
+        for gallery in PURPOSES:
+            self._keys.new_content(gallery)
         return receipt
 
     def _gone_since(

@@ -48,13 +48,13 @@ class Faces:
 
         Of a pack of which nothing is enrolled nothing can be.
         """
-        compared = True
         for pack, rows in templates.items():
             _, owners = self._of(pack)
             own = self._rows_of(pack, ref)
-            if len(own):
-                compared = float((own @ _units(rows).T).max()) >= self._threshold(pack, len(owners))
-        return compared
+            least = self._threshold(pack, len(owners))
+            if len(own) and float((own @ _units(rows).T).max()) < least:
+                return False
+        return True
 
     def _rows_of(self, pack: str, ref: bytes) -> Vector:
         blocks, owners = self._of(pack)

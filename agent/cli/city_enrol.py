@@ -196,10 +196,16 @@ def _enrol(
             f"{person_id}: this face is enrolled already under another id; erase that one first, or"
             " add the pictures to it"
         )
+    known = residents.exists(person_id)
+    if known and not faces.is_same(ref, templates):
+        raise UsageError(
+            f"{person_id}: another face is enrolled under this id; is the id right? If it is,"
+            " erase it first: kaopass city resident ID --erase"
+        )
     opened.office.audit.append(
         "resident.enrolled", actor=opened.office.actor, subject=person_id, consents=len(given)
     )
-    if residents.exists(person_id):
+    if known:
         residents.replace_templates(person_id, templates)
         residents.change(
             person_id,

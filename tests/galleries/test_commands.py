@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,15 @@ import pytest
 
 from agent.__main__ import main
 from agent.audit import verify
+from agent.cityos.ca import Authority
+from agent.hw.mqtt import MqttLink
 from agent.hw.photographs import passengers
+from agent.values import LinkUp, Message
+from tests.galleries.conftest import City
 from tests.hw.networks import networks
+from tests.mosquitto import Mosquitto, mosquitto, until
+
+__all__ = ["mosquitto"]  # a fixture
 
 
 class Office:
@@ -76,6 +85,8 @@ def test_a_resident_from_enrolment_to_receipt(town: Office, pictures: list[Path]
     assert "published: bus 1.2" in town.add("ben", pictures[1], "bus")
     refused = town.add("not-anna", pictures[0], "bus", code=2)
     assert "enrolled already under another id" in refused
+    refused = town.add("anna", pictures[2], "bus", code=2)
+    assert "another face is enrolled under this id" in refused
     listed = {row["id"]: row["consents"] for row in town.rows("resident", "list")}
     assert listed == {"anna": ["bus", "hall"], "ben": ["bus"]}
     (status, hall) = town.rows("gallery", "status")
@@ -211,6 +222,55 @@ def test_a_revoked_device_changes_the_content_key(town: Office, pictures: list[P
     town.run("claim", "bus-1", "--serial", "S1", places=False)
     said = town.run("device", "revoke", "bus-1")
     assert "gallery bus 1.2: under a new key" in said
+
+
+def test_a_running_city_serves_devices_and_publishes_by_itself(
+    town: Office, pictures: list[Path], mosquitto: Mosquitto
+) -> None:
+    town.add("anna", pictures[0], "bus")
+    city = City(town.ca, str(town.database), Authority(town.ca))
+    device = city.device("bus-1")
+    link = MqttLink(
+        "127.0.0.1", mosquitto.port, client_id="bus-1", subscriptions=("kp1/bus-1/d/#",)
+    )
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "agent", "city", "serve"),
+            *("--broker", f"mqtt://127.0.0.1:{mosquitto.port}"),
+            *("--database", str(town.database), "--ca-directory", str(town.ca)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        assert "city side ready" in server.stdout.readline()
+        link.open()
+
+        def has(*ids: str) -> bool:
+            for event in link.turn(0.05):
+                if isinstance(event, LinkUp):
+                    device.hello()
+                elif isinstance(event, Message):
+                    device.receive(event)
+            for message in device.out:
+                link.publish(message.topic, message.payload)
+            device.out = []
+            return device.ids == set(ids)
+
+        until(lambda: has("anna"), 30)
+        city.enrol(["ben"], "bus")  # and nobody calls publish
+        until(lambda: has("anna", "ben"), 30)
+    finally:
+        link.close()
+        server.terminate()
+        _, said = server.communicate(timeout=20)
+        city.close()
+        city.registry.close()
+    assert server.returncode == 0, said
+    assert "Traceback" not in said
+    assert "anna" not in said
 
 
 def test_enrolments_are_listed(town: Office, pictures: list[Path]) -> None:

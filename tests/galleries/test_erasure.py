@@ -291,6 +291,23 @@ def test_an_erasure_goes_on_after_a_cut(anna: City) -> None:
     assert len(device.ids) == 30
 
 
+def test_every_device_gets_the_new_enrolment_key_after_an_erasure(city: City) -> None:
+    city.enrol(["anna"], "bus")
+    city.enrol(["ben"], "hall")
+    bus, hall = city.device("bus-1"), city.device("hall-1", "hall")
+    city.publish("bus")
+    city.publish("hall")
+    city.talk(bus, hall)
+    city.eraser.erase("anna", now_ms())
+    assert city.publisher.is_due("hall", now_ms())
+    city.publish("bus")
+    city.publish("hall")
+    city.talk(bus, hall)
+    for device in (bus, hall):
+        assert device.keys is not None
+        assert device.keys.enrolment == city.keys.enrolment_public()
+
+
 def test_somebody_erased_can_come_again(anna: City) -> None:
     city = anna
     device = city.device("bus-1")

@@ -160,7 +160,8 @@ def test_the_brokers_store_keeps_nothing_of_somebody_erased(
     log = (tmp_path / "broker/mosquitto.log").read_bytes()
     assert not any(value in log for value in wanted)
     audit = (town.ca / "audit.jsonl").read_bytes()
-    assert list(entries(town.ca / "audit.jsonl"))
+    actions = [entry.action for entry in entries(town.ca / "audit.jsonl")]
+    assert "gallery.published" in actions
     assert not any(value in audit for value in wanted)
     assert receipt
     bus.link.close()

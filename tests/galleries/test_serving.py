@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
@@ -205,3 +207,40 @@ def test_a_flood_of_asks_is_bounded(sqlite_city: City) -> None:
     ask = device.out.pop()
     city.handler.take([ask] * 30_000, now_ms())
     assert city.handler.status.refused == 20_000
+
+
+def test_mutated_asks_are_refused_and_change_nothing(sqlite_city: City) -> None:
+    city = sqlite_city
+    city.enrol(["anna"])
+    city.publish()
+    device = city.device("bus-1")
+    city.talk(device)
+    with city.engine.connect() as db:
+        before = receipts.holdings(db, "bus")
+    device.hello()
+    want = Want("bus-1", "bus", 1, 1, "bucket", numbers=tuple(range(32)))
+    good = [device.out.pop().payload, sign_want(want, device.signer)]
+    rng = random.Random(7)
+    status = city.handler.status
+    for number in range(3000):
+        broken = bytearray(good[number % 2])
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            # Not the last letter: four of its bits mean nothing (base64 of 64 bytes).
+            at = rng.randrange(max(1, len(broken) - 1))
+            change = rng.choice(("set", "cut", "double"))
+            if change == "set":
+                broken[at] = (broken[at] + rng.randrange(1, 256)) % 256
+            elif change == "cut":
+                del broken[at : at + rng.randrange(1, 40)]
+            else:
+                broken[at:at] = broken[at : at + 40]
+            if not broken:
+                break
+        city.handler.take([Message(ask_topic("bus-1"), bytes(broken))], now_ms())
+    city.handler.turn()
+    assert city.handler.due(now_ms()) == []
+    after = city.handler.status
+    assert (after.hellos, after.wants) == (status.hellos, status.wants)
+    assert after.refused == status.refused + 3000
+    with city.engine.connect() as db:
+        assert receipts.holdings(db, "bus") == before
