@@ -79,11 +79,7 @@ def open_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     models = settings.models
     installed = locate(models.pack, settings.models_directory, models.licence)
     networks = pack_networks(settings, installed, opener)
-    return replace(
-        networks,
-        liveness=open_liveness(settings, opener) if settings.liveness.mode == "on" else None,
-        former=_former(settings, networks, opener),
-    )
+    return replace(networks, former=_former(settings, networks, opener))
 
 
 def pack_networks(settings: Settings, installed: InstalledPack, opener: OpenSession) -> Networks:
