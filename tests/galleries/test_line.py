@@ -67,9 +67,7 @@ def turning(devices: list[Online], condition: Callable[[], bool], seconds: float
 @pytest.fixture
 def town(tmp_path: Path) -> Iterator[Town]:
     found = Town(tmp_path)
-    with (tmp_path / "broker/mosquitto.conf").open("a") as config:
-        config.write(f"persistence true\npersistence_location {tmp_path}/broker/\n")
-    found.broker.start()
+    found.broker.start("persistence true", f"persistence_location {tmp_path}/broker/")
     yield found
     found.broker.stop()
     found.registry.close()
