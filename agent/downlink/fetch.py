@@ -27,7 +27,8 @@ from agent.wire.records import (
     root_of,
 )
 
-WINDOW = 8  # buckets on their way at once
+WINDOW = 8  # buckets on their way at once, before it is known how large they are
+WINDOW_BYTES = 4 * 2**20  # of buckets on their way, once it is known
 _MOST_TRIES = 3  # for deltas; then buckets
 _LONGEST_WAIT_MS = 60_000
 
@@ -108,6 +109,7 @@ class Fetch:
         self._own: list[bytes] = []
         self._differing: dict[int, bytes] = {}
         self._todo: list[int] = []
+        self._window = WINDOW
 
     def begin(self, version: CityVersion | None, buckets: Sequence[bytes], now_ms: int) -> None:
         """From *version* in force, of which *buckets* are here."""
@@ -174,7 +176,7 @@ class Fetch:
             self._send(want)
         else:
             numbers = [label.number for label in self._arrivals.missing()] if again else []
-            while self._todo and len(self._arrivals) < WINDOW:
+            while self._todo and len(self._arrivals) < self._window:
                 numbers.append(self._todo.pop())
                 self._arrivals.want(self._label(self._head.version, numbers[-1]))
             for at in range(0, len(numbers), MAX_BUCKETS_ASKED):
@@ -239,13 +241,14 @@ class Fetch:
         if any(key[0] != label.number for key in found) or digest != self._differing[label.number]:
             raise MessageError("gallery bucket: is not of the signed root")
         self._copy.stage(label.number, digest, list(found.values()), self._keys)
+        self._window = max(2, min(MAX_BUCKETS_ASKED, WINDOW_BYTES // max(len(body), 1)))
         return self._next(now_ms)
 
     def _next(self, now_ms: int) -> bool:
         """After a bucket: more of them, or the end."""
         self._tries = 0
         if self._todo or len(self._arrivals):
-            if len(self._arrivals) <= WINDOW // 2:
+            if len(self._arrivals) <= self._window // 2:
                 self._ask(now_ms)
             return False
         self._leaving(self._copy.swap(self._in_force(), self._differing))

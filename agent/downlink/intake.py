@@ -85,6 +85,7 @@ class Intake:
         self._nonces: dict[bytes, int] = {}
         self._hello_due_ms = 0
         self._hello_tries = 0
+        self._newest = NOTHING
         self.reread()
 
     @property
@@ -96,6 +97,12 @@ class Intake:
     def position(self) -> Position:
         """Of the version in force; (0, 0) before the first."""
         return self._version.position if self._version else NOTHING
+
+    @property
+    def behind(self) -> bool:
+        """Whether the city is known to have a newer version than is in force here."""
+        head = self.head.position if self.head else NOTHING
+        return max(head, self._newest) > self.position
 
     def reread(self) -> None:
         """Look at the copy again: at the start, and when others changed it."""
@@ -188,6 +195,7 @@ class Intake:
             raise MessageError("kp1-now: answers no hello of this connection")
         if now.position < self.position:
             raise MessageError("kp1-now (older): the city has an older version than this device")
+        self._newest = max(self._newest, now.position)
         if now.position == self.position and now.root == self._root:
             self._hello_tries = 0
             self._hello_due_ms = now_ms + self._timing.check_ms

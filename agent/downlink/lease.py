@@ -102,7 +102,7 @@ class Lease:
         used = file.read(boot, started)
         self._proved_ms = started - used  # may be long before this boot, thus negative
         self._started_ms = started
-        self._confirmed = False
+        self._proved = False
         self._connected_ms: int | None = None
         self._save()
 
@@ -112,9 +112,14 @@ class Lease:
         return max(0, self._proved_ms + self._timing.lease_ms - self._now())
 
     @property
+    def proved(self) -> bool:
+        """Whether there was a proof since the start."""
+        return self._proved
+
+    @property
     def confirmed(self) -> bool:
         """Whether the city was heard since the start, or could not be for long enough."""
-        if self._confirmed:
+        if self._proved:
             return True
         since = max(self._started_ms, self._connected_ms or 0)
         return self._now() - since >= self._timing.confirm_ms
@@ -146,7 +151,7 @@ class Lease:
     def proved_ago(self, ago_ms: int) -> None:
         """The city said that what is here was the newest *ago_ms* ago."""
         self._proved_ms = max(self._proved_ms, self._now() - ago_ms)
-        self._confirmed = True
+        self._proved = True
         self._save()
 
     def turn(self) -> None:

@@ -115,6 +115,13 @@ class Downlink:
                 f"face recognition is off: version {version.version} of the city's gallery has"
                 " expired, and none was signed since; sign one: kaopass city gallery publish"
             )
+        intake = self._intake
+        if intake is not None and intake.behind and not self._lease.proved:
+            return (
+                "face recognition is not on yet: the city has a newer version than this device,"
+                " and who is gone in it is not known here before it has come; if it does not, see"
+                " the city's log"
+            )
         return self._lease.trouble()
 
     def alarms(self) -> list[str]:

@@ -123,7 +123,7 @@ class CityCopy:
         Raises GalleryError when the disk fails, or the gallery's own map was changed just now.
         """
         prepared, own = self._prepared(residents, keys)
-        with self._store.writing(told=False):
+        with self._store.soon_durable(), self._store.writing(told=False):
             self._same_map(own)
             forget_bucket(self._store, number)
             for ref, slot, wrapped, profile, rows in prepared:

@@ -140,6 +140,17 @@ class GalleryStore:
             yield _number(before)
 
     @contextmanager
+    def soon_durable(self) -> Iterator[None]:
+        """Around a transaction whose loss in a power cut does no harm: it need not wait for the
+        card. Whatever is written durably after it takes it along."""
+        with self.errors_named():
+            self.db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                yield
+            finally:
+                self.db.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
     def errors_named(self) -> Iterator[None]:
         with self._lock:
             try:

@@ -161,3 +161,39 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_command_is_wrong_usage() -> None:
     assert run("enrol") == 2
+
+
+def test_with_the_citys_gallery_nobody_is_enrolled_without_consent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a picture is opened; and the ways to say it are not mixed."""
+    settings = tmp_path / "city.toml"
+    settings.write_text(f'[gallery]\nsource = "city"\n[state]\ndirectory = "{tmp_path}/state"\n')
+    local = tmp_path / "local.toml"
+    local.write_text(f'[state]\ndirectory = "{tmp_path}/state"\n')
+    enroll = ("enroll", "somebody", "none.jpg", "--settings")
+    assert run(*enroll, settings) == 2
+    assert "without their consent" in capsys.readouterr().err
+    assert run(*enroll, settings, "--agreed", "bus") == 2
+    assert "--notice and --controller" in capsys.readouterr().err
+    assert run(*enroll, settings, "--purpose", "bus") == 2
+    assert "--agreed or --consent" in capsys.readouterr().err
+    assert run(*enroll, local, "--agreed", "bus") == 2
+    assert "here use --purpose" in capsys.readouterr().err
+
+
+def test_status_tells_whose_gallery_it_is_and_who_waits_for_the_city(
+    settings: Path, enrolled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("status", "--settings", settings, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"source": "local", "people": 2, "provisional": []}
+    with Gallery(enrolled, open_ring(load(settings)), PACK) as gallery:
+        gallery.enroll("guest", templates(3), now_ms=NOW_MS, provisional=True)
+    settings.write_text(settings.read_text() + '[gallery]\nsource = "city"\n')
+    assert run("status", "--settings", settings, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["source"], told["version"], told["lease_hours_left"]) == ("city", 0, 0.0)
+    assert told["provisional"] == ["guest"]
+    assert run("status", "--settings", settings) == 0
+    assert "provisional       guest" in capsys.readouterr().out

@@ -79,6 +79,7 @@ class ScriptedCity:
         self.asked: list[Hello | Want] = []
         self.served_bytes = 0
         self.silent = False
+        self.bodiless = False  # answers hellos alone
 
     def _new_keys(self) -> GalleryKeys:
         return GalleryKeys(
@@ -139,7 +140,10 @@ class ScriptedCity:
         self.asked.append(ask)
         if self.silent or not self.versions:
             return []
-        found = self._hello(device, ask) if isinstance(ask, Hello) else self._want(device, ask)
+        if isinstance(ask, Hello):
+            found = self._hello(device, ask)
+        else:
+            found = [] if self.bodiless else self._want(device, ask)
         self.served_bytes += sum(len(payload) for _, payload in found)
         return found
 

@@ -95,6 +95,7 @@ class LiveDevice:
         lease_ms: int = 3_600_000,
         confirm_ms: int = 60_000,
         check_ms: int = 600_000,
+        ask_ms: int = 2_000,
         boottime: Callable[[], int] = boottime_ms,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ class LiveDevice:
             private_key=RING.receive_key(),
             lease=self.lease,
             now=clock.now,
-            timing=Timing(check_ms=check_ms, ask_ms=2_000),
+            timing=Timing(check_ms=check_ms, ask_ms=ask_ms),
         )
         state = SyncState(folder / "sync.json")
         duty = self.downlink.duty

@@ -93,6 +93,25 @@ def test_a_city_that_does_not_answer_confirms_nothing(
         assert not later.downlink.admission.admits("r-1")
 
 
+def test_a_newer_version_that_is_known_and_does_not_come_keeps_faces_off_after_a_start(
+    tmp_path: Path, city: ScriptedCity, mosquitto: Mosquitto, town: Town
+) -> None:
+    """However short the wait for the city is: it was heard, and somebody may be gone in it."""
+    with talking(tmp_path, city, mosquitto.port, town) as (live, device):
+        live.announce()
+        until(lambda: not device.downlink.trouble(), 20)
+    city.publish(gone=["r-3"])
+    city.bodiless = True
+    later = LiveDevice(tmp_path, "bus-7", mosquitto.port, town, confirm_ms=200)
+    with LiveCity(city, mosquitto.port, ["bus-7"]), later:
+        until(lambda: "newer version" in later.downlink.trouble())
+        time.sleep(0.5)
+        assert not later.downlink.admission.admits("r-1")
+        city.bodiless = False
+        until(lambda: later.downlink.admission.admits("r-1"), 20)
+        assert not later.downlink.admission.admits("r-3")
+
+
 def test_a_flood_of_parts_is_counted_and_harms_nothing(
     tmp_path: Path, city: ScriptedCity, mosquitto: Mosquitto, town: Town
 ) -> None:
