@@ -39,7 +39,9 @@ def to_int8(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
     """
     step = max(1, len(feeds) // MOST_INPUTS)
     # Its progress is not ours, and it warns of what is done here already.
-    logging.getLogger().setLevel(logging.ERROR)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="kaopass-quantize-") as scratch:
         prepared = Path(scratch) / source.name
         try:
@@ -62,3 +64,5 @@ def to_int8(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
             )
         except Exception as error:
             raise ModelError(f"model {source} cannot be made lighter: {error}") from error
+        finally:
+            root.setLevel(level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,9 @@ def test_without_a_commit_there_is_no_ack(intake: Intake, store: Store) -> None:
 def test_whatever_an_event_holds_the_good_one_beside_it_is_committed(
     intake: Intake, value: Any
 ) -> None:
+    epoch = uuid.uuid4().hex  # a journal each: the same number with other content is another fault
     changed = wire(2)
     changed.update(value if isinstance(value, dict) else {"place": value})
-    changed["seq"], changed["epoch"] = 2, EPOCH
-    (ack,) = intake.take([raw([wire(1), changed])])
+    changed["seq"], changed["epoch"] = 2, epoch
+    (ack,) = intake.take([raw([{**wire(1), "epoch": epoch}, changed])])
     assert decode_ack(ack.payload).upto == 2

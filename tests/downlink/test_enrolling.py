@@ -10,6 +10,7 @@ import pytest
 
 from agent.enrolling import consents_in, consents_to, enroll_for_city
 from agent.errors import GalleryError, JournalError, UsageError
+from agent.identity.fusion import fused
 from agent.identity.gallery import Gallery
 from agent.identity.protection import Protection
 from agent.journal import Journal
@@ -94,7 +95,7 @@ def test_the_city_gets_record_and_consents_and_the_door_knows_them_at_once(
         assert gallery.census()[1].expires_ms == {"が": found.record.expires_ms}
         loaded = gallery.load(purpose="bus")
         own = loaded.matrix[loaded.owners == loaded.ids.index("が")]
-        assert np.allclose(own, gallery.protection.apply(rows(7)))
+        assert np.allclose(own, gallery.protection.apply(fused(rows(7))), atol=1e-5)
     assert stored.seq == 1
 
 
