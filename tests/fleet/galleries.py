@@ -21,8 +21,8 @@ from typing import Any
 
 import click
 import numpy as np
-from agent.cityos.residents import Newcomer
 
+from agent.cityos.residents import Newcomer
 from agent.values import Vector
 from tests.galleries.conftest import City, consents, noting, now_ms
 from tests.galleries.measure import serve

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.audit import AuditLog
 from agent.device.clock import SystemClock
 from agent.faces import NOBODY, Faces
 from agent.gallerylink import downlink_for
@@ -28,7 +29,7 @@ from agent.journal import Journal
 from agent.online import open_sync, revoking
 from agent.rules import Side
 from agent.settings import load
-from agent.values import Standing
+from agent.sync.trustedtime import TrustedTime
 
 LOOK_SECONDS = 0.02
 RULE = Rule(threshold=0.5, min_margin=0.0, min_frames=1, max_frames=1)
@@ -95,13 +96,14 @@ def main(settings_file: Path, probes_file: Path) -> None:
     supervisor = open_sync(
         settings,
         journal=lambda: Journal(directory / "journal.db", ring.journal_key()),
-        clock=clock,
+        time=TrustedTime(clock.now),
         handlers={"revoke-now": revoking(faces.revoke_now)},
         steering=None,
+        audit=AuditLog(settings.audit_file, ring.audit_key()),
         end=lambda _how: stop.set(),
         supervised=False,
         duties=[downlink.duty],
-        standing=lambda: downlink.standing if downlink.standing else Standing(),
+        standing=lambda: downlink.standing,
     )
     threads = [
         threading.Thread(target=faces.watch, args=(stop,), daemon=True),
@@ -112,7 +114,7 @@ def main(settings_file: Path, probes_file: Path) -> None:
         thread.start()
     supervisor.start()
     tell(up=True, version=downlink.standing.gallery_version)
-    version, seen = -1, [False] * len(plain)
+    state, seen = (-1, -1), [False] * len(plain)
     peak = 0
     while not stop.is_set():
         faces.between(door)  # type: ignore[arg-type]
@@ -126,11 +128,11 @@ def main(settings_file: Path, probes_file: Path) -> None:
             if matched != seen[number]:
                 seen[number] = matched
                 tell(probe=number, matched=matched)
-        now = downlink.standing.gallery_version
+        now = downlink.standing.gallery_version, len(faces._current.ids)
         peak = max(peak, _resident_mb())
-        if now != version:
-            version = now
-            tell(version=now, bytes=received["bytes"], people=door.matcher.people, peak_mb=peak)
+        if now != state:
+            state = now
+            tell(version=now[0], bytes=received["bytes"], people=now[1], peak_mb=peak)
         stop.wait(LOOK_SECONDS)
     supervisor.stop()
     for thread in threads[:2]:
