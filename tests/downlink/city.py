@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -173,8 +173,14 @@ class ScriptedCity:
             each = [self.body("bucket", want.version, number) for number in want.numbers]
         return [(body_topic(device), part) for parts in each for part in parts]
 
-    def body(self, kind: str, version: int, number: int = 0) -> list[bytes]:
-        """The messages that carry one body."""
+    def body(
+        self,
+        kind: str,
+        version: int,
+        number: int = 0,
+        spoil: Callable[[bytes], bytes] = bytes,
+    ) -> list[bytes]:
+        """The messages that carry one body, its content meddled with by *spoil*."""
         if kind == "delta":
             content = bodies.encode_changes(self.versions[version].changes)
         elif kind == "index":
@@ -183,7 +189,9 @@ class ScriptedCity:
             some = sorted(k for k in self.residents if k[0] == number)
             content = bodies.encode_changes([bodies.Change(k, self.residents[k]) for k in some])
         label = bodies.Label(self.gallery, self.epoch, version, kind, number, self.keys.key)
-        return bodies.cut(label, bodies.seal(label, content, self.keys.content), self.part_bytes)
+        return bodies.cut(
+            label, bodies.seal(label, spoil(content), self.keys.content), self.part_bytes
+        )
 
 
 def rows(number: int, count: int = 2, values: int = 16) -> Vector:

@@ -1,7 +1,9 @@
 """One device of the gallery fleet: the agent's own downlink, gallery and search, without a camera.
 
-A process of its own. It looks at probes all the time, as a door does with a queue before it, and
-prints one JSON line for everything that changes: a version in force, a probe matched or no more.
+A process of its own. It decides on every probe all the time, as a door does with a queue before
+it, and prints one JSON line for everything that changes: a version in force, a probe matched or no
+more. A search holds no state, so the same one is not asked the same again: twenty devices on one
+machine would measure the memory they share. Whether a match is admitted is asked every time.
 Times are CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
@@ -30,6 +32,7 @@ from agent.online import open_sync, revoking
 from agent.rules import Side
 from agent.settings import load
 from agent.sync.trustedtime import TrustedTime
+from agent.values import Candidate
 
 LOOK_SECONDS = 0.02
 RULE = Rule(threshold=0.5, min_margin=0.0, min_frames=1, max_frames=1)
@@ -115,10 +118,13 @@ def main(settings_file: Path, probes_file: Path) -> None:
     supervisor.start()
     tell(up=True, version=downlink.standing.gallery_version)
     state, seen = (-1, -1), [False] * len(plain)
-    peak = 0
+    searched: tuple[object, object] = (None, None)
+    peak, found = 0, list[Candidate]()
     while not stop.is_set():
         faces.between(door)  # type: ignore[arg-type]
-        found = door.matcher.search(turned["by"].apply(plain))
+        if searched != (door.matcher, turned["by"]):
+            searched = door.matcher, turned["by"]
+            found = door.matcher.search(turned["by"].apply(plain))
         for number, candidate in enumerate(found):
             matched = (
                 candidate.person is not None

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import click
 
-from tests.fuzz.targets import REFUSED, TAKEN, Target, all_targets, corpus_of
+from tests.fuzz.target import REFUSED, TAKEN, Target, corpus_of
+from tests.fuzz.targets import all_targets
 
 MEMORY_WARM = 0.2  # of the messages: caches fill before memory is first looked at
 MOST_SHOWN = 5  # defects of one target

@@ -16,7 +16,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["agent.wire", "agent.sync", "agent.cityos"]):
-    from tests.fuzz.targets import all_targets, corpus_of
+    from tests.fuzz.target import corpus_of
+    from tests.fuzz.targets import all_targets
 
 from tests.fuzz.mutate import dumps, spoil_value
 

@@ -1,8 +1,4 @@
-"""What is attacked: every way in from the network, settings files, gallery files.
-
-A target takes spoilt messages and says whether each was refused or taken. Whatever else it raises
-is a defect, and so is a change of state by a message that was refused.
-"""
+"""What is attacked: every way in from the network, settings files, gallery files."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import json
 import random
 import secrets
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,47 +31,13 @@ from agent.values import Ack, Message, Nack, Vector
 from agent.wire import bodies, consent, control, gallery, records, sealing
 from agent.wire.signed import Signer
 from tests.events import EPOCH, stored
+from tests.fuzz.downlink import DeviceGallery
 from tests.fuzz.mutate import dumps, spoil_bytes, spoil_value
+from tests.fuzz.target import REFUSED, TAKEN, Target
 from tests.sync.outbox import MemoryOutbox
 from tests.wire.town import Town, make_town
 
 NOW_MS = time.time_ns() // 1_000_000
-REFUSED, TAKEN = "refused", "taken"
-
-
-def corpus_of(name: str) -> Path:
-    """Inputs that once reached new code of the target called *name*; see ``guided``."""
-    return Path(__file__).parent / "corpus" / name.replace(": ", "-").replace(" ", "-")
-
-
-class Target(ABC):
-    """One way in. ``name`` is what reports call it; ``share`` how many of all messages it gets."""
-
-    name: str
-    share: int = 10
-
-    @abstractmethod
-    def spoilt(self, chance: random.Random) -> bytes:
-        """One spoilt message."""
-
-    @abstractmethod
-    def feed(self, message: bytes) -> str:
-        """Give it in; REFUSED or TAKEN. Raises what is a defect."""
-
-    def seeds(self) -> list[bytes]:
-        """Good inputs for ``guided``; empty where only whole messages make sense."""
-        return []
-
-    def guided(self, content: bytes) -> None:
-        """Give in what a coverage-guided fuzzer made of a seed. Raises what is a defect."""
-        self.feed(content)
-
-    def state(self) -> object:
-        """What a refused message must leave as it is; compared after each."""
-        return None
-
-    def close(self) -> None:  # noqa: B027 - most have nothing to close
-        """Let go of files."""
 
 
 class Signed(Target):
@@ -428,6 +389,7 @@ def all_targets(folder: Path) -> list[Target]:
               control.decode_outcome),
         Plain("city: reports", [control.encode_report(control.Report(1, 2, ("p",)))],
               control.decode_report),
+        DeviceGallery(folder, town),
         City(folder),
         Est(folder, town),
         SettingsFile(folder),

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.campaign import Tally, attack
-from tests.fuzz.targets import REFUSED, TAKEN, Target, all_targets, corpus_of
+from tests.fuzz.target import REFUSED, TAKEN, Target, corpus_of
+from tests.fuzz.targets import all_targets
 
 MESSAGES = 150  # to each target
 SLOW = {"device: gallery file": 10}
