@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TURN_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # how late a change of the gallery by another process is noticed
 SWEEP_SECONDS = 30.0  # after a start, which has enough to do without it
+SWEEP_TRIES = 30  # of 2 s each: who reads a gallery holds its old pages for a while
 IDENTITY_SECONDS = 30.0  # how often an identity that cannot be used is looked at again
 KNOWN_CLOCKS = ("ntp", "gnss")
 
@@ -87,6 +88,7 @@ class Downlink:
         self._identity_due = 0.0
         self._sweeping = True  # what an earlier process left
         self._sweep_due = 0.0
+        self._sweep_tries = 0
         self._applied = 0
         self._leaving: set[bytes] = set()
 
@@ -261,10 +263,13 @@ class Downlink:
         idle = self._intake is None or self._intake.doing == "nothing"
         if self._sweeping and idle and time.monotonic() >= self._sweep_due:
             try:
-                self._sweeping = copy.sweep()
+                copy.sweep()
+                self._sweeping, self._sweep_tries = False, 0
                 self._alarms.pop("gallery_sweep", None)
             except GalleryError as error:
-                self._trouble("gallery_sweep", str(error))
+                self._sweep_tries += 1
+                if self._sweep_tries >= SWEEP_TRIES:
+                    self._trouble("gallery_sweep", str(error))
 
     def _trouble(self, key: str, text: str) -> None:
         if self._alarms.get(key) != text:

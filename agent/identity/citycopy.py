@@ -65,6 +65,7 @@ class CityCopy:
         self._entries: dict[bytes, bytes] = {}  # key -> reference, and digest of who is whole
         self._withheld: dict[bytes, bytes] = {}
         self._maps: dict[tuple[str, str, int], Matrix] = {}
+        self._littered = True  # a process before this one may have left templates of nobody
 
     @property
     def version(self) -> CityVersion | None:
@@ -153,6 +154,7 @@ class CityCopy:
             for key in gone:
                 self._delete(key)
             forget_staged(self._store, templates=False)
+            self._littered = True
             for ref in self._read(withheld=self._withheld):
                 self._delete_rows(ref)
             self._conclude(version)
@@ -190,30 +192,31 @@ class CityCopy:
             self._conclude(version)
         return removed
 
-    def sweep(self) -> bool:
-        """Overwrite some templates that nobody points at any more; False when none are left.
+    def sweep(self) -> None:
+        """Overwrite every template that nobody points at any more, and old pages.
 
         Raises GalleryError when the disk fails or others still read old pages: call again later.
         """
+        if self._littered:
+            orphans = self._orphans()
+            for start in range(0, len(orphans), SWEPT_ROWS):
+                with self._store.writing(told=False):
+                    self._store.db.conn.executemany(
+                        "DELETE FROM template WHERE id = ? AND ref = ?",
+                        orphans[start : start + SWEPT_ROWS],
+                    )
+                with self._store.errors_named():
+                    self._store.overwrite_old_pages()
+            self._littered = False
+        with self._store.errors_named():
+            self._store.overwrite_old_pages()
+
+    def _orphans(self) -> list[tuple[int, bytes]]:
         with self._store.reading():
             live = set(seals_by_slot(self._store.db, self._store.sealer))
             live |= {row[0] for row in self._store.db.execute("SELECT slot FROM staged")}
-            rows = [
-                row
-                for row in self._store.db.execute("SELECT id, ref FROM template")
-                if row[1] not in live
-            ]
-        for start in range(0, len(rows), SWEPT_ROWS):
-            with self._store.writing(told=False):
-                self._store.db.conn.executemany(
-                    "DELETE FROM template WHERE id = ? AND ref = ?",
-                    rows[start : start + SWEPT_ROWS],
-                )
-            with self._store.errors_named():
-                self._store.overwrite_old_pages()
-        with self._store.errors_named():
-            self._store.overwrite_old_pages()
-        return bool(rows)
+            rows = self._store.db.execute("SELECT id, ref FROM template")
+            return [row for row in rows if row[1] not in live]
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

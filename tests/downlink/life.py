@@ -47,8 +47,7 @@ def main(folder: Path, state: Path, trace: Path, epoch: int, kill_after: int) ->
         say("may", head.epoch, head.version, head.root, [key.hex() for key in city.residents])
         device.hear(city)
         device.talk(city)
-        while device.copy.sweep():
-            pass
+        device.copy.sweep()
         say("is", head.epoch, head.version)
     with Gallery(device.path, RING, "p", domain="bus") as gallery:
         gallery.revoke("r-3")
