@@ -12,14 +12,15 @@ import numpy as np
 
 from agent.hw.photographs import passengers
 from agent.hw.scene import SceneCamera
+from agent.packs.manifest import load_manifest
+from agent.packs.store import find
 from agent.ports import FaceDetector
 from agent.settings import Settings, load
 from agent.values import Frame
 
 PEOPLE = 25_324  # Izumi Park Town, January 2022
+PACK = "buffalo_s"
 SCENE_SECONDS = 24.0
-
-
 SEARCH_BUDGET_MS = 50.0  # of the 500 ms from a face to the lamp
 MEMORY_SHARE = 4  # at most this part of the memory for templates
 TEMPLATE_BYTES = 512 * 4
@@ -58,6 +59,32 @@ def bench_settings(file: Path | None, **overrides: dict[str, Any]) -> Settings:
         given.setdefault("models", {}).setdefault("licence", "research")
     given.setdefault("liveness", {"mode": "off"})
     return load(file, given)
+
+
+def door_sections() -> dict[str, dict[str, Any]]:
+    """What the settings of a door under measurement say of models and liveness.
+
+    Liveness is judged as at a real door where its pack is installed, and off elsewhere. With its
+    threshold at 0 every face passes: the passengers are photographs.
+    """
+    accepted = {"licence": "research", "pack": PACK}
+    here = load(None, {"models": accepted})
+    directory = here.models_directory
+    if find(load_manifest().pack(here.liveness.pack), directory) is None:
+        return {"models": accepted, "liveness": {"mode": "off"}}
+    return {
+        "models": {**accepted, "directory": str(directory)},
+        "liveness": {"mode": "on", "threshold": 0.0},
+    }
+
+
+def liveness_note(*, judged: bool) -> str:
+    """A line that says so where liveness was not measured."""
+    if judged:
+        return ""
+    return (
+        "  note: without liveness, whose pack is not installed: kaopass models install faceplugin\n"
+    )
 
 
 def scene_frames(settings: Settings, detector: FaceDetector, seconds: float) -> list[Frame]:

@@ -19,8 +19,18 @@ import click
 import numpy as np
 
 from agent.app import Agent
-from agent.bench.board import PEOPLE, Board, bench_settings, percentile, scene_frames, this_board
-from agent.bench.start import PACK, gallery_of
+from agent.bench.board import (
+    PACK,
+    PEOPLE,
+    Board,
+    bench_settings,
+    door_sections,
+    liveness_note,
+    percentile,
+    scene_frames,
+    this_board,
+)
+from agent.bench.start import gallery_of
 from agent.bench.vision import load_warning
 from agent.cli.common import json_option, print_json
 from agent.device.notify import from_environment
@@ -39,9 +49,13 @@ PROMISED_MS = 500
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Milliseconds from a track's first usable frame, as the camera gave it, to the lamp."""
+    """Milliseconds from a track's first usable frame, as the camera gave it, to the lamp.
+
+    ``liveness``: it was judged, too.
+    """
 
     cores: int
+    liveness: bool
     decisions: int
     ms_median: float
     ms_p95: float
@@ -133,10 +147,12 @@ def run_here(cores: int, seconds: float) -> Door:
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     os.sched_setaffinity(0, allowed)
     with gallery_of(PEOPLE, 1) as state:
+        sections = door_sections()
         settings = bench_settings(
             None,
             state={"directory": str(state)},
-            models={"licence": "research", "pack": PACK, "threads": cores},
+            models={**sections["models"], "threads": cores},
+            liveness=sections["liveness"],
             place={"repeat_seconds": 0},
             sync={"enabled": False},
             camera={"kind": "scene", "pace": "clock", "frames_per_second": FRAMES_PER_SECOND},
@@ -171,6 +187,7 @@ def run_here(cores: int, seconds: float) -> Door:
         raise UsageError("nobody was recognised at the door; look at: kaopass bench vision")
     return Door(
         cores=cores,
+        liveness=settings.liveness.mode == "on",
         decisions=len(watch.milliseconds),
         ms_median=round(percentile(watch.milliseconds, 50)),
         ms_p95=round(percentile(watch.milliseconds, 95)),
@@ -211,4 +228,5 @@ def command(cores: int | None, seconds: float, as_json: bool) -> None:
             f"{door.ms_p95 / 1000:.2f} s (promised: {PROMISED_MS / 1000}), {door.decisions} people,"
             f" {door.dropped} of {door.frames} frames not looked at"
         )
+    click.echo(liveness_note(judged=all(door.liveness for door in doors)), nl=False)
     click.echo(load_warning(board), nl=False)

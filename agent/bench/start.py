@@ -21,7 +21,7 @@ from pathlib import Path
 
 import click
 
-from agent.bench.board import PEOPLE, Board, this_board
+from agent.bench.board import PACK, PEOPLE, Board, door_sections, liveness_note, this_board
 from agent.bench.process import cpu_seconds, memory_mb
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
@@ -31,7 +31,6 @@ from agent.hw.photographs import picture
 from agent.identity.gallery import Gallery
 from agent.identity.keys import open_keyring
 
-PACK = "buffalo_s"
 MAX_START_SECONDS = 120.0
 RUN_SECONDS = 4.0  # with faces before the camera, so that every part has been used
 
@@ -40,12 +39,14 @@ RUN_SECONDS = 4.0  # with faces before the camera, so that every part has been u
 class Start:
     """``seconds`` from the start of the process to the notice "ready", ``cpu_seconds`` what it
     computed until then: far less, where other work holds it up. Memory of the process: resident at
-    the end, and the most it ever was. ``cold``: the gallery was not in the page cache.
+    the end, and the most it ever was. ``cold``: the gallery was not in the page cache;
+    ``liveness``: it was judged, too.
     """
 
     people: int
     templates_each: int
     cold: bool
+    liveness: bool
     seconds: float
     cpu_seconds: float
     resident_mb: float
@@ -108,13 +109,14 @@ def start_once(state: Path, people: int, each: int, *, cold: bool) -> Start:
     environment = {
         **os.environ,
         "KAOPASS_STATE__DIRECTORY": str(state),
-        "KAOPASS_MODELS__LICENCE": "research",
-        "KAOPASS_MODELS__PACK": PACK,
         "KAOPASS_SYNC__ENABLED": "false",
-        "KAOPASS_LIVENESS__MODE": "off",
         "KAOPASS_CAMERA__LOOP": "true",
         "KAOPASS_CAMERA__PACE": "clock",
     }
+    sections = door_sections()
+    for section, values in sections.items():
+        for key, value in values.items():
+            environment[f"KAOPASS_{section}__{key}".upper()] = str(value)
     begun = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "agent", "run", "--camera", str(clip), "--json"],
@@ -142,7 +144,8 @@ def start_once(state: Path, people: int, each: int, *, cold: bool) -> Start:
         if process.stdout is not None:
             process.stdout.close()
     looked = _looked(status.stdout)
-    return Start(people, each, cold, round(seconds, 2), computed, resident, peak, looked)
+    judged = sections["liveness"]["mode"] == "on"
+    return Start(people, each, cold, judged, round(seconds, 2), computed, resident, peak, looked)
 
 
 def _until_ready(process: subprocess.Popen[str], begun: float) -> float:
@@ -181,4 +184,5 @@ def command(people: int, as_json: bool) -> None:
             f"{start.seconds:.1f} s, {start.cpu_seconds:.1f} s of it computing (promised: 5); "
             f"memory {start.resident_mb:.0f} MB, at most {start.peak_mb:.0f} MB (promised: 350)"
         )
+    click.echo(liveness_note(judged=all(start.liveness for start in found.starts)), nl=False)
     click.echo(load_warning(found.board), nl=False)
