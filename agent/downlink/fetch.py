@@ -8,7 +8,7 @@ from typing import Protocol
 
 from agent.downlink.arrivals import Arrivals
 from agent.errors import MessageError
-from agent.identity.citycopy import Staged
+from agent.identity.arriving import Staged
 from agent.identity.citymeta import CityVersion
 from agent.wire.bodies import Label, Part, decode_changes, decode_index, unseal
 from agent.wire.gallery import (

@@ -9,15 +9,12 @@ points at any more are noise without their key, and are overwritten afterwards (
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
+from dataclasses import asdict
 
 from agent.errors import GalleryError
+from agent.identity.arriving import Prepared, Preparer, Staged
 from agent.identity.citymeta import (
     CITY,
     KEYS,
@@ -30,29 +27,19 @@ from agent.identity.citymeta import (
     write_withheld,
 )
 from agent.identity.gallery_rows import (
-    extras,
     opened_people,
     opened_profile,
     seals_by_slot,
     slot_of,
 )
 from agent.identity.gallery_store import GalleryStore
-from agent.identity.protection import Matrix, Protection, change
-from agent.values import Vector
+from agent.identity.protection import Protection
 from agent.wire.gallery import GalleryKeys
-from agent.wire.records import Record, bucket_digests, key_of, root_of
+from agent.wire.records import bucket_digests, key_of, root_of
 from agent.wire.sealing import encode_keys
 
 SWEPT_ROWS = 2_000  # in one transaction, so that nobody waits long for it
-_REF_BYTES, _SLOT_BYTES = 32, 16
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A resident whose record arrived: the record, and the SHA-256 of its bytes."""
-
-    record: Record
-    digest: bytes
+_REF_BYTES = 32
 
 
 class CityCopy:
@@ -64,7 +51,7 @@ class CityCopy:
         self._seen: int | None = None  # the gallery's version that the following was read at
         self._entries: dict[bytes, bytes] = {}  # key -> reference, and digest of who is whole
         self._withheld: dict[bytes, bytes] = {}
-        self._maps: dict[tuple[str, str, int], Matrix] = {}
+        self._preparer = Preparer(gallery)
         self._littered = True  # a process before this one may have left templates of nobody
 
     @property
@@ -127,12 +114,12 @@ class CityCopy:
         with self._store.soon_durable(), self._store.writing(told=False):
             self._same_map(own)
             forget_bucket(self._store, number)
-            for ref, slot, wrapped, profile, rows in prepared:
+            for new in prepared:
                 self._store.db.execute(
                     "INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?)",
-                    [ref, number, slot, wrapped, profile],
+                    [new.ref, number, new.slot, new.wrapped_key, new.profile],
                 )
-                self._insert(slot, rows)
+                self._insert(new)
             self._store.db.execute("INSERT INTO staged_bucket VALUES (?, ?)", [number, digest])
 
     def swap(self, version: CityVersion, buckets: Mapping[int, bytes]) -> set[bytes]:
@@ -178,17 +165,17 @@ class CityCopy:
             self._check_newer(version)
             for key in removed:
                 self._delete(key)
-            for (ref, slot, wrapped, profile, rows), item in zip(prepared, present, strict=True):
+            for new, item in zip(prepared, present, strict=True):
                 key = key_of(item.record.id)
                 if key in self._withheld:
                     self._withheld[key] = item.digest
                     continue
-                self._delete_rows(ref)
+                self._delete_rows(new.ref)
                 self._store.db.execute(
-                    "INSERT INTO person VALUES (?, ?, ?)", [ref, wrapped, profile]
+                    "INSERT INTO person VALUES (?, ?, ?)", [new.ref, new.wrapped_key, new.profile]
                 )
-                self._insert(slot, rows)
-                self._entries[key] = ref + item.digest
+                self._insert(new)
+                self._entries[key] = new.ref + item.digest
             self._conclude(version)
         return removed
 
@@ -333,70 +320,15 @@ class CityCopy:
         self._store.db.execute(query, [ref, slot_of(ref, profile or {})])
         self._store.db.execute("DELETE FROM person WHERE ref = ?", [ref])
 
-    def _insert(self, slot: bytes, rows: Iterable[tuple[str, bytes]]) -> None:
+    def _insert(self, new: Prepared) -> None:
         self._store.db.conn.executemany(
             "INSERT INTO template (ref, pack, sealed) VALUES (?, ?, ?)",
-            [(slot, pack, sealed) for pack, sealed in rows],
+            [(new.slot, pack, sealed) for pack, sealed in new.templates],
         )
 
     def _prepared(
         self, residents: Sequence[Staged], keys: GalleryKeys
-    ) -> tuple[list[tuple[bytes, bytes, bytes, bytes, list[tuple[str, bytes]]]], Protection]:
-        """Each resident as (reference, slot, wrapped key, profile, sealed templates by pack)."""
+    ) -> tuple[list[Prepared], Protection]:
         with self._store.reading():
             own = self._store.map_in_use()
-        theirs = Protection(keys.template, self._gallery, keys.template_version)
-        turned = self._turned(residents, theirs, own)
-        prepared = []
-        for item, templates in zip(residents, turned, strict=True):
-            ref = self._store.sealer.ref(item.record.id)
-            slot = secrets.token_bytes(_SLOT_BYTES)
-            seal, wrapped = self._store.sealer.new_person(ref)
-            rows = [
-                (pack, seal.seal_template(pack, own.name, row.tobytes()))
-                for pack, found in templates.items()
-                for row in found
-            ]
-            profile = seal.seal_profile(
-                json.dumps(_profile(item, slot, len(rows)), ensure_ascii=False).encode()
-            )
-            prepared.append((ref, slot, wrapped, profile, rows))
-        return prepared, own
-
-    def _turned(
-        self, residents: Sequence[Staged], theirs: Protection, own: Protection
-    ) -> list[dict[str, Vector]]:
-        """Everybody's templates under this device's own map, by pack; all in one product a size."""
-        turned: list[dict[str, Vector]] = [{} for _ in residents]
-        places: dict[int, list[tuple[int, str]]] = {}
-        for number, item in enumerate(residents):
-            for pack, templates in item.record.templates.items():
-                places.setdefault(templates.shape[1], []).append((number, pack))
-        for values, found in places.items():
-            blocks = [residents[number].record.templates[pack] for number, pack in found]
-            rows = np.concatenate(blocks).astype(np.float64)
-            product = (rows @ self._matrix(theirs, own, values)).astype("<f4")
-            ends = np.cumsum([len(block) for block in blocks])[:-1]
-            for (number, pack), part in zip(found, np.split(product, ends), strict=True):
-                turned[number][pack] = part
-        return turned
-
-    def _matrix(self, theirs: Protection, own: Protection, values: int) -> Matrix:
-        name = (theirs.check, own.check, values)
-        if name not in self._maps:
-            self._maps = {name: change(theirs, own, values)}
-        return self._maps[name]
-
-
-def _profile(item: Staged, slot: bytes, rows: int) -> dict[str, Any]:
-    record = item.record
-    return {
-        "id": record.id,
-        "nickname": record.nickname,
-        "purposes": record.purposes,
-        "created_ms": 0,
-        "digest": item.digest.hex(),
-        "slot": slot.hex(),
-        "rows": rows,
-        **extras(linked=record.linked, expires_ms=record.expires_ms),
-    }
+        return self._preparer.prepare(residents, keys, own, self._store.sealer), own
