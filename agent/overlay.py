@@ -7,12 +7,12 @@ with them, and comes back when it does not. Each change of the file is one repla
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent.durable import write_file
 from agent.errors import SettingsError
 
 MOST_STARTS = 2  # that settings on trial may take to come up: a crash, or a cut at a bad moment
@@ -115,19 +115,8 @@ class OverlayFile:
 
     def write(self, overlay: Overlay) -> None:
         """Replace it; on the disk when this returns. Raises SettingsError."""
-        draft = self._path.with_name(f".{self._path.name}.part")
         try:
-            descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(asdict(overlay), file, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_file(self._path, json.dumps(asdict(overlay), ensure_ascii=False).encode())
         except OSError as error:
             raise SettingsError(
                 str(self._path), [f"cannot be written: {error.strerror}"]

@@ -10,14 +10,15 @@ import pytest
 AGENT = Path(__file__).parent.parent / "agent"
 
 STAGES = ("vision", "identity", "journey", "journal", "sync", "feedback", "device", "packs")
-BASE = ("values", "errors", "ports")
+BASE = ("values", "errors", "ports", "durable")
 NEAR = ("steering", "online", "audit", "wire")  # what the agent has to do with its city
 # Each part and the parts it may import; its own folder always.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "values": (),
     "errors": (),
     "ports": ("values",),
-    "overlay": ("errors",),
+    "durable": (),
+    "overlay": ("errors", "durable"),
     "mistakes": (),
     "settings_sources": ("errors",),
     "settings": ("errors", "overlay", "mistakes", "settings_sources"),

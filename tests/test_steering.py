@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -220,10 +221,16 @@ def test_a_damaged_file_never_keeps_a_device_from_starting(path: Path, content: 
     assert steering.begin().vision.max_faces == 4
 
 
-def test_settings_that_cannot_be_written_are_refused(path: Path) -> None:
+def full_disk(path: Path, content: bytes) -> None:
+    del content
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def test_settings_that_cannot_be_written_are_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steering = accepted(path)
-    draft = file_of(path).with_name(f".{file_of(path).name}.part")
-    draft.mkdir()  # as a disk that takes nothing
+    monkeypatch.setattr("agent.overlay.write_file", full_disk)
     assert not steering.offer(config(2, 1, vision={"max_faces": 4}))
     assert "cannot be written" in steering.report().problems[0]
     assert load(path).vision.max_faces == 5

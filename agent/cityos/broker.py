@@ -13,8 +13,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from agent.cityos.ca import BACKDATE, Authority, write_secret
+from agent.cityos.ca import BACKDATE, Authority
 from agent.cityos.claims import Registry
+from agent.durable import write_file
 from agent.errors import CityError
 
 RULES, REVOKED, CONFIG = "kaopass.acl", "crl.pem", "kaopass.conf"
@@ -82,11 +83,11 @@ def write_config(
     )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_secret(directory / "ca.pem", authority.certificates_pem())
-        write_secret(directory / "broker.pem", certificate)
-        write_secret(directory / "broker.key", key)
+        write_file(directory / "ca.pem", authority.certificates_pem())
+        write_file(directory / "broker.pem", certificate)
+        write_file(directory / "broker.key", key)
         _write_rules(directory, authority, registry, now_ms)
-        write_secret(directory / CONFIG, text.encode())
+        write_file(directory / CONFIG, text.encode())
     except OSError as error:
         raise _unwritable(directory, error) from error
     registry.add_broker(directory, pid_file.absolute() if pid_file else None)
@@ -128,9 +129,9 @@ def _write_rules(directory: Path, authority: Authority, registry: Registry, now_
     # The revocation list keeps them from coming; this also silences who is connected still.
     for name in registry.banned():
         lines += ["", f"user {name}", "topic deny #"]
-    write_secret(directory / RULES, ("\n".join(lines) + "\n").encode())
+    write_file(directory / RULES, ("\n".join(lines) + "\n").encode())
     _wait_for_next_second(directory / REVOKED)
-    write_secret(directory / REVOKED, authority.revocations(registry.revoked(now_ms)))
+    write_file(directory / REVOKED, authority.revocations(registry.revoked(now_ms)))
 
 
 def _wait_for_next_second(file: Path) -> None:

@@ -8,7 +8,6 @@ servers or for clients, so none can pass for the other.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import shutil
 import tempfile
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent.durable import write_file
 from agent.errors import CityError, MessageError
 from agent.wire.signed import Role, Signer
 
@@ -76,10 +76,10 @@ class Authority:
             directory.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
             try:
-                write_secret(draft / "root.key", _pem(root_key))
-                write_secret(draft / "root.pem", root.public_bytes(Encoding.PEM))
-                write_secret(draft / "issuing.key", _pem(issuing_key))
-                write_secret(draft / "issuing.pem", issuing.public_bytes(Encoding.PEM))
+                write_file(draft / "root.key", _pem(root_key))
+                write_file(draft / "root.pem", root.public_bytes(Encoding.PEM))
+                write_file(draft / "issuing.key", _pem(issuing_key))
+                write_file(draft / "issuing.pem", issuing.public_bytes(Encoding.PEM))
                 # Under the root itself: the issuing key is online, and must not sign galleries.
                 _write_signer(draft, "gallery", Role.GALLERY, root_name, root_key, root)
                 _write_signer(draft, "command", Role.COMMAND, issuing_name, issuing_key, issuing)
@@ -196,28 +196,6 @@ class Authority:
         )
 
 
-def write_secret(path: Path, content: bytes) -> None:
-    """Keep *content* at *path*, mode 0600: whole or not at all. Raises OSError.
-
-    Keeps the owner of a file that is replaced, and gives a new one to its directory's owner where
-    that is allowed: what root writes for the broker, the broker has to read.
-    """
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        owner = path.stat() if path.exists() else path.parent.stat()
-        if os.geteuid() == 0:
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(draft).replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _authority(
     subject: x509.Name, issuer: x509.Name, key: Key, signer: Key, days: float, *, path_length: int
 ) -> x509.Certificate:
@@ -280,8 +258,8 @@ def _write_signer(
         .add_extension(_issuer_of(authority), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_secret(folder / f"{name}.key", _pem(own))
-    write_secret(folder / f"{name}.pem", certificate.public_bytes(Encoding.PEM))
+    write_file(folder / f"{name}.key", _pem(own))
+    write_file(folder / f"{name}.pem", certificate.public_bytes(Encoding.PEM))
 
 
 def _issuer_of(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -10,7 +10,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.cityos.ca import Authority, write_secret
+from agent.cityos.ca import Authority
+from agent.durable import write_file
 from agent.errors import CityError, MessageError, UsageError
 from agent.values import PURPOSES
 from agent.wire.bodies import KEY_ID_BYTES
@@ -70,7 +71,7 @@ class HeadSigner:
         message = sign_head(head, self._signer)
         signed[head.gallery] = head.position, head.root
         try:
-            write_secret(self._path, json.dumps(signed).encode())
+            write_file(self._path, json.dumps(signed).encode())
         except OSError as error:
             raise CityError(f"{self._path}: cannot be written: {error.strerror}") from error
         return message

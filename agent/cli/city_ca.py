@@ -171,26 +171,26 @@ def broker_config(
 
 
 def _server(opened: Office, hosts: list[str]) -> None:
-    from agent.cityos.ca import write_secret
+    from agent.durable import write_file
 
     certificate, key = opened.authority.issue_server(hosts)
     folder = opened.authority.directory
     with _writing(folder):
-        write_secret(folder / "est.pem", certificate)
-        write_secret(folder / "est.key", key)
-        write_secret(folder / "ca.pem", opened.authority.certificates_pem())
+        write_file(folder / "est.pem", certificate)
+        write_file(folder / "est.key", key)
+        write_file(folder / "ca.pem", opened.authority.certificates_pem())
     opened.audit.append("service.issued", actor=opened.actor, host=hosts[0])
 
 
 def _worker(opened: Office, name: str) -> Path:
-    from agent.cityos.ca import write_secret
+    from agent.durable import write_file
 
     certificate, key = opened.authority.issue_worker(name)
     folder = opened.authority.directory / "workers"
     with _writing(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_secret(folder / f"{name}.key", key)
-        write_secret(folder / f"{name}.pem", certificate)
+        write_file(folder / f"{name}.key", key)
+        write_file(folder / f"{name}.pem", certificate)
     opened.audit.append("service.issued", actor=opened.actor, worker=name)
     return folder / f"{name}.pem"
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from agent.durable import write_file
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +65,8 @@ class LeaseFile:
         """
         told = {"used_ms": used_ms, "ahead_ms": ahead_ms, "boot": boot, "boottime_ms": boottime_ms}
         told["mac"] = self._mac(used_ms, ahead_ms, boot, boottime_ms)
-        draft = self._path.with_suffix(".new")
         try:
-            with draft.open("w", encoding="ascii") as file:
-                json.dump(told, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_file(self._path, json.dumps(told).encode("ascii"))
         except OSError as error:
             if self._writable:
                 log.warning("%s cannot be written: %s", self._path, error)

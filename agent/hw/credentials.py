@@ -6,12 +6,12 @@ The agent never sees it: systemd opens it for the unit (``LoadCredentialEncrypte
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.durable import sync_directory, write_file
 from agent.errors import KeySourceError
 
 DIRECTORY = Path("/etc/kaopass")  # as systemd/kaopass-agent.service and scripts/install-board say
@@ -51,15 +51,8 @@ class CredentialFiles:
         key = secrets.token_bytes(KEY_BYTES)
         arguments = ["encrypt", f"--name={CREDENTIAL}", *self._options, "-", "-"]
         sealed = _systemd_creds(arguments, key)
-        draft = path.with_name(f".{path.name}.part")
         try:
-            handle = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            self._sync()
+            write_file(path, sealed)
         except OSError as error:
             raise KeySourceError(
                 f"credential {path} cannot be written: {error.strerror}"
@@ -70,7 +63,7 @@ class CredentialFiles:
         """Make the key called *name* the one called *to*, in one step; the old one is gone."""
         try:
             self._path(name).replace(self._path(to))
-            self._sync()
+            sync_directory(self._directory)
         except OSError as error:
             raise KeySourceError(
                 f"{self._path(to)} cannot be replaced: {error.strerror}"
@@ -78,13 +71,6 @@ class CredentialFiles:
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.cred"
-
-    def _sync(self) -> None:
-        handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _systemd_creds(arguments: Sequence[str], given: bytes) -> bytes:

@@ -9,6 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from agent.durable import sync_directory
 from agent.errors import KeySourceError
 from agent.hw.credentials import DIRECTORY
 from agent.hw.otp import OtpKeySource
@@ -88,8 +89,8 @@ class FileKeySource:
                 path.hardlink_to(draft)
             finally:
                 Path(draft).unlink()
-            _sync_directory(self._directory)
-            _sync_directory(self._directory.parent)
+            sync_directory(self._directory)
+            sync_directory(self._directory.parent)
         except FileExistsError as error:
             raise KeySourceError(
                 f"key {path} exists already; it is never replaced, because what was written"
@@ -109,7 +110,7 @@ class FileKeySource:
         """
         try:
             self._path(name).replace(self._path(to))
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError as error:
             raise KeySourceError(
                 f"key {self._path(to)} cannot be replaced: {error.strerror}; make"
@@ -208,11 +209,3 @@ def _unreadable(path: Path, error: OSError) -> KeySourceError:
         f"key {path} cannot be read: {error.strerror}; run this as the agent's user, for example"
         " with sudo -u kaopass"
     )
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

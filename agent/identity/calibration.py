@@ -7,12 +7,12 @@ one more chance for a stranger to resemble somebody.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agent.durable import write_file
 from agent.errors import GalleryError
 from agent.identity.tail import Measured, Tail, measure
 from agent.identity.templates import TemplateSet
@@ -125,14 +125,8 @@ def save(path: Path, pack: str, measured: Measured) -> None:
     Written whole or not at all. Raises GalleryError.
     """
     values = {"version": 1, "pack": pack, **asdict(measured)}
-    fresh = path.with_name(f"{path.name}.new")
     try:
-        with fresh.open("w", encoding="utf-8") as stream:
-            json.dump(values, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.chmod(0o600)
-        fresh.replace(path)
+        write_file(path, json.dumps(values).encode())
     except OSError as error:
         raise GalleryError(f"calibration {path}: cannot be written: {error.strerror}") from error
 

@@ -7,7 +7,6 @@ first the one for the old device key, then the one for the new. Both hold the sa
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from agent.durable import write_file
 from agent.errors import KeySourceError
 from agent.identity.keys import KEY_BYTES, KeyRing
 
@@ -73,23 +73,8 @@ def write_carried(path: Path, keys: dict[str, bytes], device_keys: Sequence[byte
         nonce = secrets.token_bytes(NONCE_BYTES)
         seal = AESGCM(KeyRing(device_key).carried_key())
         slots.append((nonce + seal.encrypt(nonce, body, _DATA)).hex())
-    draft = path.with_name(f".{path.name}.part")
     try:
-        handle = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(json.dumps({"format": FORMAT, "slots": slots}).encode())
-            file.flush()
-            if os.geteuid() == 0:
-                # Root changes the key of a credential; the agent must be able to read this.
-                status = path.parent.stat()
-                os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            os.fsync(file.fileno())
-        draft.replace(path)
-        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_file(path, json.dumps({"format": FORMAT, "slots": slots}).encode())
     except OSError as error:
         raise KeySourceError(
             f"{path} cannot be written: {error.strerror}; make room, and run this as the agent's"

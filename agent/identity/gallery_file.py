@@ -17,6 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from agent.durable import sync_directory
 from agent.errors import GalleryError
 
 logger = logging.getLogger(__name__)
@@ -215,11 +216,7 @@ def _finish_salvage(path: Path) -> None:
         log.rename(aside.with_name(f"{aside.name}-wal"))
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     fresh.rename(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_directory(path.parent)
 
 
 def _copy_readable(broken: Database, target: Database, table: str) -> int:

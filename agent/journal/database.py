@@ -14,6 +14,7 @@ from typing import Any
 from sqlite_utils import Database as Utilities
 from sqlite_utils.migrations import Migrations
 
+from agent.durable import sync_directory
 from agent.errors import JournalError
 
 PAGE_BYTES = 4096
@@ -171,15 +172,6 @@ class Database:
 def sidecars(path: Path) -> list[Path]:
     """The files SQLite keeps beside *path*."""
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
-
-
-def sync_directory(directory: Path) -> None:
-    """Make created and renamed names in *directory* survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _create(path: Path) -> None:

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from agent.durable import sync_directory
 from agent.errors import JournalError
 from agent.journal.database import (
     BUSY_SECONDS,
@@ -23,7 +24,6 @@ from agent.journal.database import (
     in_words,
     is_damage,
     sidecars,
-    sync_directory,
 )
 from agent.journal.entries import BootReport, Gap
 from agent.journal.pages import lost_commits, table_rows

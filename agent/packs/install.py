@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.durable import sync_directory
 from agent.errors import ModelError
 from agent.packs.archives import Holding, choose, open_holding
 from agent.packs.manifest import ModelFile, Pack
@@ -112,7 +113,7 @@ def _take(
         for temporary, final in list(staged.items()):
             temporary.replace(final)
             del staged[temporary]
-        _sync_folder(folder)
+        sync_directory(folder)
     except OSError as error:
         raise ModelError(f"{folder}: cannot be written: {error.strerror}") from error
     finally:
@@ -162,12 +163,3 @@ def _clear_leftovers(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                 path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames themselves survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from agent.durable import sync_directory, write_file
 from agent.errors import ProvisioningError
 
 CURRENT = "current"
@@ -77,7 +78,7 @@ class Generation:
     def write(self, name: str, content: bytes) -> None:
         """Keep *content* as file *name*, mode 0600. Raises ProvisioningError."""
         with _named(self.folder):
-            _write(self.folder, name, content)
+            write_file(self.folder / name, content)
 
 
 class IdentityFolder:
@@ -107,7 +108,7 @@ class IdentityFolder:
         """Only one process changes the identity at a time. Raises ProvisioningError."""
         with _named(self._directory):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync(self._directory.parent)
+            sync_directory(self._directory.parent)
             handle = os.open(
                 self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
@@ -135,11 +136,11 @@ class IdentityFolder:
         """A new generation of *plan* with its private *key*; appears whole or not at all."""
         with _named(self._directory):
             draft = Path(tempfile.mkdtemp(dir=self._directory, prefix=_DRAFT))
-            _write(draft, KEY, key)
-            _write(draft, PLAN, json.dumps(asdict(plan)).encode())
+            write_file(draft / KEY, key)
+            write_file(draft / PLAN, json.dumps(asdict(plan)).encode())
             folder = self._directory / f"{_GENERATION}{secrets.token_hex(4)}"
             draft.rename(folder)
-            _sync(self._directory)
+            sync_directory(self._directory)
         return Generation(folder, plan)
 
     def commit(self, generation: Generation) -> None:
@@ -148,9 +149,9 @@ class IdentityFolder:
             link = self._directory / f"{_DRAFT}link"
             link.unlink(missing_ok=True)
             link.symlink_to(generation.folder.name)
-            _sync(self._directory)
+            sync_directory(self._directory)
             link.replace(self._directory / CURRENT)
-            _sync(self._directory)
+            sync_directory(self._directory)
 
     def clean(self) -> None:
         """Remove all but the current generation: old keys and attempts never finished."""
@@ -163,7 +164,7 @@ class IdentityFolder:
                         entry.unlink()
                     else:
                         shutil.rmtree(entry)
-            _sync(self._directory)
+            sync_directory(self._directory)
 
 
 def _plan(folder: Path) -> Plan | None:
@@ -171,24 +172,6 @@ def _plan(folder: Path) -> Plan | None:
         return Plan(**json.loads((folder / PLAN).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _write(folder: Path, name: str, content: bytes) -> None:
-    handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{name}.")  # 0600
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(draft).replace(folder / name)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

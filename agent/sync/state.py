@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
+
+from agent.durable import write_file
 
 log = logging.getLogger(__name__)
 
@@ -107,18 +108,8 @@ class SyncState:
                 "floor": self._floor,
             }
         )
-        beside = self._path.with_suffix(".new")
         try:
-            with beside.open("w", encoding="ascii") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_file(self._path, body.encode("ascii"))
         except OSError as error:
             # A full disk must not keep events from leaving: only the jitter's memory suffers.
             if self._writable:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from agent.durable import write_file
 from agent.errors import ModelError, UsageError
 
 LEAST_LIVE = 5  # fewer live faces say nothing about a camera
@@ -47,18 +45,10 @@ def choose(pack: str, live: Sequence[float], bpcer: float) -> CameraThreshold:
 
 def save(path: Path, found: CameraThreshold) -> None:
     """Write *found* whole or not at all. Raises UsageError if *path* cannot be written."""
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(prefix=".liveness-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(json.dumps(asdict(found), indent=2) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
+        write_file(path, (json.dumps(asdict(found), indent=2) + "\n").encode())
     except OSError as error:
-        with suppress(OSError):
-            Path(temporary).unlink()
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 

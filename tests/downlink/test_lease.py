@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -137,10 +138,15 @@ def test_beyond_the_lease_nothing_confirms_but_a_proof(proved: Boot) -> None:
     assert "for 72 h" in later.lease.trouble()
 
 
-def test_a_full_disk_does_not_lengthen_it(proved: Boot) -> None:
+def test_a_full_disk_does_not_lengthen_it(proved: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written is as strict as what is there."""
+
+    def full_disk(path: Path, content: bytes) -> None:
+        del content
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
     proved.run(HOUR)
-    (proved.folder / "lease.new").mkdir()
+    monkeypatch.setattr("agent.downlink.lease.write_file", full_disk)
     proved.run(HOUR)
     assert proved.lease.left_ms == 70 * HOUR
     assert proved.start().left_ms == 70 * HOUR

@@ -1,0 +1,57 @@
+"""Small files that are there whole, or as they were before, whenever the power goes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+LEFTOVER_SECONDS = 3_600.0
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put *content* at *path*, mode 0600; it is on the disk on return.
+
+    What root writes belongs to the owner of the file that is replaced, or else of the directory:
+    an agent or a broker that runs under a user of its own has to read it. Raises OSError; *path*
+    is as it was then.
+    """
+    _clear_leftovers(path)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if os.geteuid() == 0:
+                owner = path.stat() if path.exists() else path.parent.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(draft).unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make created, renamed and removed names in *directory* survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.part-"
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a cut left; a draft that somebody is writing now is younger than this."""
+    for draft in path.parent.glob(f"{_prefix(path)}*"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > LEFTOVER_SECONDS:
+                draft.unlink()
