@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cityos.ca import SERVICE_PREFIX
+from agent.cityos.database import in_transaction
 from agent.errors import CityError
 from agent.values import PURPOSES, Pending
 
@@ -311,14 +312,8 @@ class Registry:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._named():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._named(), in_transaction(self._db):
+            yield self._db
 
     @contextmanager
     def _named(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from agent.cityos.database import in_transaction
 from agent.cityos.keyfile import FILE, MASTER, SCHEMA
 from agent.cityos.townkeys import TownKeys
 from agent.errors import CityError, UsageError
@@ -80,18 +81,17 @@ def restore(copy: Path, directory: Path) -> None:
 
 
 def _bring_up_to_date(db: sqlite3.Connection) -> int:
-    db.execute("BEGIN IMMEDIATE")
     gone = 0
-    for table in _TABLES:
-        columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-        names = ", ".join(columns)
-        pick = f"SELECT {names} FROM"
-        before = db.execute(f"{pick} main.{table} EXCEPT {pick} own.{table}")
-        for row in before.fetchall():
-            where = " AND ".join(f"{column} IS ?" for column in columns)
-            db.execute(f"DELETE FROM main.{table} WHERE {where}", row)  # noqa: S608 - own words
-            gone += table == "resident"
-        news = f"{pick} own.{table} EXCEPT {pick} main.{table}"
-        db.execute(f"INSERT INTO main.{table} ({names}) {news}")
-    db.execute("COMMIT")
+    with in_transaction(db):
+        for table in _TABLES:
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            names = ", ".join(columns)
+            pick = f"SELECT {names} FROM"
+            before = db.execute(f"{pick} main.{table} EXCEPT {pick} own.{table}")
+            for row in before.fetchall():
+                where = " AND ".join(f"{column} IS ?" for column in columns)
+                db.execute(f"DELETE FROM main.{table} WHERE {where}", row)  # noqa: S608 - own words
+                gone += table == "resident"
+            news = f"{pick} own.{table} EXCEPT {pick} main.{table}"
+            db.execute(f"INSERT INTO main.{table} ({names}) {news}")
     return gone

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from agent.cityos.database import in_transaction
 from agent.errors import CityError, KeySourceError
 from agent.ports import KeySource
 
@@ -131,14 +132,8 @@ class KeyFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._named():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._lock, self._named(), in_transaction(self._db):
+            yield self._db
 
     @contextmanager
     def _named(self) -> Iterator[None]:
