@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cityos.ca import SERVICE_PREFIX
-from agent.cityos.database import in_transaction
+from agent.cityos.sqlitefile import in_transaction
 from agent.errors import CityError
 from agent.values import PURPOSES, Pending
 

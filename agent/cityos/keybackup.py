@@ -11,8 +11,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from agent.cityos.database import in_transaction
 from agent.cityos.keyfile import FILE, MASTER, SCHEMA
+from agent.cityos.sqlitefile import in_transaction
 from agent.cityos.townkeys import TownKeys
 from agent.errors import CityError, UsageError
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from agent.cityos.database import in_transaction
+from agent.cityos.sqlitefile import in_transaction
 from agent.errors import CityError, KeySourceError
 from agent.ports import KeySource
 
