@@ -80,6 +80,7 @@ class Agent:
         self._trial = Trial(steering) if steering is not None else None
         self._stop = threading.Event()
         self._works = False
+        self._watching: Worker | None = None
         self.ended_for = ""  # or "reload", "restart", once ``run`` has returned for that
         self.left_over = False  # the pipeline did not end in time: this process is not to go on
         self._opener = opener
@@ -200,9 +201,10 @@ class Agent:
             self._stand_idle()
             return
         with self._journal() as journal:
-            self.faces.read()
-            self._watching = Worker("faces", lambda: self.faces.watch(self._stop))
-            self._watching.start()
+            if self._watching is None:  # else this thread died and starts again; that one lives on
+                self.faces.read()
+                self._watching = Worker("faces", lambda: self.faces.watch(self._stop))
+                self._watching.start()
             self._recogniser = recogniser(settings, self._networks, NOBODY)
             self.faces.between(self._recogniser)
             return_freed()
@@ -263,7 +265,8 @@ class Agent:
         """Between two frames: a sign of life, then what is due."""
         self._watchdog.feed()
         now = time.monotonic()
-        self._watching.check()
+        if self._watching is not None:
+            self._watching.check()
         self.faces.between(self._recogniser)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_SECONDS

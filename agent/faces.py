@@ -23,7 +23,6 @@ from agent.identity.protection import Protection
 from agent.identity.templates import TemplateSet
 from agent.recognise import Recogniser
 from agent.rules import Sides
-from agent.wire.records import key_of
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +92,12 @@ class Faces:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._ready: Reading | None = None
-        self._to_revoke: list[bytes] = []
+        self._unwiped = False
         self._census: Census
         self._base: Reading
-        self._using = False  # until ``between`` gives the recogniser somebody to find
+        self._current: Reading | None = None
+        self._served: Recogniser | None = None
+        self._using = False  # whether the recogniser ``_served`` has somebody to find
 
     def read(self) -> None:
         """Read the gallery before the first frame; ``between`` then puts it to use.
@@ -106,17 +107,22 @@ class Faces:
         self._current = self._read_all()
         self._take(self._current)
 
+    @property
+    def people(self) -> int:
+        """How many can be matched, of whoever the last reading found."""
+        return len(self._current.ids) if self._current else 0
+
     def nickname(self, person: str) -> str:
         """What the door may call *person*; "" for nothing."""
-        return self._current.roster.nicknames.get(person, "")
+        return self._current.roster.nicknames.get(person, "") if self._current else ""
 
     def linked(self, person: str) -> bool:
         """Whether bus and hall may know *person* by one pseudonym."""
-        return person in self._current.roster.linked
+        return self._current is not None and person in self._current.roster.linked
 
     def pseudonym_key(self, purpose: str) -> bytes:
         """The key of pseudonyms for *purpose*, or of "linked": the city's, else the device's."""
-        keys = self._current.pseudonym_keys
+        keys = self._current.pseudonym_keys if self._current else {}
         return keys[purpose] if keys else self._own_key(purpose)
 
     def admits(self, person: str) -> bool:
@@ -135,37 +141,45 @@ class Faces:
     def revoke_now(self, key: bytes) -> bool:
         """Never match the resident called *key* (``agent.wire.records.key_of``) from now on.
 
-        Their rows are overwritten a moment later, and they do not come back before the city says
-        that they are gone. False if nobody of that name can be matched here. Any thread.
+        When this returns, the disk holds nothing of them, and they do not come back before the
+        city says that they are gone. False if nobody of that name was here. Takes a second in a
+        large gallery. Any thread. Raises GalleryError if it could not be written, or if others
+        read old pages all the time: these are overwritten later then.
         """
         self._admission.revoke([key])
-        with self._lock:
-            self._to_revoke.append(key)
+        found = self._gallery.revoke_key(key)
+        self._admission.written([key])
+        self._unwiped = True
         self._wake.set()
-        return any(key_of(person) == key for person in self._current.ids)
+        self._wipe()
+        return found
 
     def between(self, recogniser: Recogniser) -> None:
-        """Between two frames, in the pipeline's thread: take what is ready. Costs nothing else."""
+        """Between two frames, in the pipeline's thread: take what is ready. Costs nothing else.
+
+        A recogniser that was not served before gets what is in use. After ``read``.
+        """
         with self._lock:
             ready, self._ready = self._ready, None
         if ready is not None:
             self._current = ready
             self._take(ready)
         on = self._admission.faces
-        if ready is not None or on != self._using:
+        if ready is not None or on != self._using or recogniser is not self._served:
+            assert self._current is not None  # noqa: S101 - ``read`` has been called
             # Off means that nothing is compared, not only that nothing is said.
             sides = self._current.sides
             recogniser.use(*(sides if on else (Matcher(NOBODY), sides[1], None)))
-            self._using = on
+            self._served, self._using = recogniser, on
 
     def watch(self, stop: threading.Event) -> None:
         """Read the gallery again whenever it changed, until *stop* is set."""
-        read_at = self._current.version
+        read_at = self._base.version
         while not stop.is_set():
             self._wake.wait(self._look_seconds)
             self._wake.clear()
             try:
-                self._revoke()
+                self._wipe()
                 if self._gallery.version != read_at:
                     reading = self._read()
                     read_at = reading.version
@@ -214,10 +228,15 @@ class Faces:
         begun = time.monotonic()
         without = self._admission.reading()
         version = self._gallery.version
-        protection = self._gallery.protection
-        self._census, roster = self._gallery.census()
-        templates = self._gallery.load(purpose=self._purpose)
-        former = self._gallery.load(self._former, purpose=self._purpose) if self._former else None
+        # At one moment: whoever came between the two would be searched, and missed by the census
+        # when they leave.
+        with self._gallery.one_state():
+            protection = self._gallery.protection
+            self._census, roster = self._gallery.census()
+            templates = self._gallery.load(purpose=self._purpose)
+            former = None
+            if self._former:
+                former = self._gallery.load(self._former, purpose=self._purpose)
         both = [each for each in (templates, former) if each is not None]
         self._tell_damage(max(each.damaged for each in both))  # a lost key counts for either pack
         sides = self._sides_for(templates, former)
@@ -256,14 +275,8 @@ class Faces:
         else:
             self._health.alarm("gallery", f"{damaged} people must be enrolled again")
 
-    def _revoke(self) -> None:
-        with self._lock:
-            keys = list(self._to_revoke)
-        if not keys:
-            return
-        for person in self._gallery.people():
-            if key_of(person.id) in keys:
-                self._gallery.revoke(person.id)
-        self._admission.written(keys)
-        with self._lock:
-            self._to_revoke = [key for key in self._to_revoke if key not in keys]
+    def _wipe(self) -> None:
+        """Overwrite what old pages hold of people revoked here. Raises GalleryError."""
+        if self._unwiped:
+            self._gallery.overwrite()
+            self._unwiped = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from agent.device.health import HealthBoard
 from agent.downlink.admission import Admission
+from agent.errors import GalleryError
 from agent.faces import Faces
 from agent.identity.decision import Rule
 from agent.identity.fusion import fused
@@ -175,3 +178,86 @@ def test_a_consent_that_lapsed_counts_by_a_known_clock_alone(door: Door, tmp_pat
     assert door.found(2) == person_id(2)
     door.now_ms = None
     assert door.found(1) == person_id(1)
+
+
+def test_a_recogniser_that_comes_later_finds_everybody_too(door: Door) -> None:
+    """The pipeline's thread died and started again: the gallery did not change meanwhile."""
+    door.searcher = Searcher()
+    door.frame()
+    assert door.found(1) == person_id(1)
+    door.trouble = "no word from the city"
+    door.searcher = Searcher()
+    door.frame()
+    assert door.found(1) is None
+
+
+def test_who_comes_while_the_gallery_is_read_is_gone_when_they_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Census and templates are of one moment: else their rows would outlive them."""
+    path = tmp_path / "gallery.db"
+    with Gallery(path, RING, PACK, domain="bus") as empty:
+        empty.enroll(person_id(5), empty.protection.apply(templates(5)), now_ms=NOW_MS)
+    before = Gallery.census
+
+    def census(gallery: Gallery) -> Any:
+        found = before(gallery)
+        with Gallery(path, RING, PACK, domain="bus") as other:
+            other.enroll(person_id(7), other.protection.apply(templates(7)), now_ms=NOW_MS)
+        return found
+
+    monkeypatch.setattr(Gallery, "census", census)
+    door = Door(path)
+    monkeypatch.setattr(Gallery, "census", before)
+    door.frame()
+    door.thread.start()
+    until(lambda: door.frame() or door.found(7) == person_id(7))
+    with Gallery(path, RING, PACK, domain="bus") as other:
+        other.revoke(person_id(7))
+    until(lambda: door.frame() or door.found(7) is None)
+    door.stop.set()
+    door.thread.join(10)
+    door.gallery.close()
+
+
+def test_revoked_now_is_on_the_disk_when_it_is_answered(tmp_path: Path) -> None:
+    """Whatever comes next, a power cut too; and even before the gallery has been read."""
+    path = tmp_path / "gallery.db"
+    door = Door(path)
+    unread = Faces(
+        *(door.gallery, lambda _: None, door.admission, door.health),
+        purpose="bus",
+        sides_for=lambda own, _former: (Matcher(own), Rule(0.4, 0.05, 3, 12), None),
+        change_of_packs=lambda _left: ({}, ""),
+        own_key=RING.pseudonym_key,
+    )
+    assert unread.revoke_now(key_of(person_id(2)))
+    with Gallery(path, RING, PACK, domain="bus") as other:
+        assert other.person(person_id(2)) is None
+        assert other.person(person_id(1)) is not None
+    assert not unread.revoke_now(key_of(person_id(2)))
+    door.gallery.close()
+
+
+def test_old_pages_that_somebody_reads_are_overwritten_as_soon_as_they_can_be(
+    door: Door, tmp_path: Path
+) -> None:
+    door.gallery.store.db.execute("PRAGMA busy_timeout = 50")
+    path = tmp_path / "gallery.db"
+    sealer = door.gallery.store.sealer
+    wrapped, _ = door.gallery.store.row_of(sealer.ref(person_id(2)))
+
+    def traces() -> bool:
+        files = [path, path.with_name("gallery.db-wal")]
+        return any(wrapped in file.read_bytes() for file in files if file.exists())
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM person").fetchone()
+        with pytest.raises(GalleryError, match="still reads"):
+            door.faces.revoke_now(key_of(person_id(2)))
+        assert door.found(2) is None
+        assert traces()
+        until(lambda: any("still reads" in alarm for alarm in door.health.snapshot().alarms))
+    until(lambda: not traces())
+    until(lambda: not door.health.snapshot().alarms)

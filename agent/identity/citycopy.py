@@ -290,7 +290,7 @@ class CityCopy:
 
     def _digests(self) -> dict[bytes, bytes]:
         found = {k: e[_REF_BYTES:] for k, e in self._entries.items() if len(e) > _REF_BYTES}
-        return found | self._withheld
+        return found | {key: digest for key, digest in self._withheld.items() if digest}
 
     def _check_newer(self, version: CityVersion) -> None:
         before = self._version()

@@ -13,7 +13,6 @@ from agent.errors import MessageError
 from agent.identity.gallery_rows import opened_people, seals_by_slot
 from agent.identity.gallery_store import GalleryStore
 from agent.wire.gallery import GalleryKeys, Position
-from agent.wire.records import key_of
 from agent.wire.sealing import decode_keys
 
 CITY, KEYS, WITHHELD = "city", "city_keys", "withheld"
@@ -57,15 +56,22 @@ def read_keys(store: GalleryStore) -> GalleryKeys | None:
 
 
 def read_withheld(store: GalleryStore) -> dict[bytes, bytes]:
-    """Residents erased here whom the city still has: their record digests by key."""
+    """Residents erased here whom the city still has: their record digests by key.
+
+    A digest is empty while no record of them has come: the root knows nothing of them then.
+    """
     told = store.sealed_meta(WITHHELD)
     found: dict[str, str] = {} if told is None else json.loads(told)
     return {bytes.fromhex(key): bytes.fromhex(digest) for key, digest in found.items()}
 
 
-def withhold(store: GalleryStore, person_id: str, digest: bytes) -> None:
-    """Keep resident *person_id* from coming back, within a transaction of *store*."""
-    write_withheld(store, {**read_withheld(store), key_of(person_id): digest})
+def withhold(store: GalleryStore, key: bytes, digest: bytes) -> None:
+    """Keep the resident called *key* from coming back, within a transaction of *store*.
+
+    *digest* is of the city's record of them; empty where it has not come yet.
+    """
+    withheld = read_withheld(store)
+    write_withheld(store, {**withheld, key: digest or withheld.get(key, b"")})
 
 
 def forget_staged(store: GalleryStore, *, templates: bool = True) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from agent.identity.citymeta import (
     is_citys,
     read_keys,
     read_version,
-    withhold,
 )
 from agent.identity.gallery_file import BUSY_SECONDS, Salvage, wipe_set_aside
 from agent.identity.gallery_rows import (
@@ -43,6 +44,7 @@ from agent.identity.gallery_store import GalleryStore
 from agent.identity.keys import KeyRing
 from agent.identity.person import Person, Roster, Verification, check_words
 from agent.identity.protection import Protection
+from agent.identity.removal import take_out, take_out_key
 from agent.identity.sealing import PersonSeal, Sealer
 from agent.identity.templates import TemplateSet
 from agent.values import PURPOSES, Vector
@@ -184,21 +186,34 @@ class Gallery:
         pages could not be overwritten, because another process kept them in use or the disk
         failed: the person is out even so, but call again.
         """
-        ref = self.store.sealer.ref(person_id)
         with self.store.writing():
-            seal = self.store.seal_of(ref)
-            profile = opened_profile(seal, self.store.row_of(ref)[1]) if seal else None
-            if profile is not None and "digest" in profile:
-                withhold(self.store, person_id, bytes.fromhex(profile["digest"]))
-            forget_staged(self.store)
-            query = "DELETE FROM template WHERE ref IN (?, ?)"
-            rows = self.store.db.execute(query, [ref, slot_of(ref, profile or {})]).rowcount
-            rows += self.store.db.execute("DELETE FROM person WHERE ref = ?", [ref]).rowcount
+            found = take_out(self.store, person_id)
         with self.store.errors_named():
-            # Files set aside after damage hold the same key; without it their rows are noise.
-            wipe_set_aside(self.store.path, ref)
+            wipe_set_aside(self.store.path, self.store.sealer.ref(person_id))
+        self.overwrite()
+        return found
+
+    def revoke_key(self, key: bytes) -> bool:
+        """The same by what ``agent.wire.records.key_of`` makes of the id.
+
+        In a city's gallery, a resident who is not here yet is kept from coming, too. The person
+        is out, for good, when this returns; ``overwrite`` then does away with what is left of
+        them in old pages. Raises GalleryError when the disk fails: nothing has changed then.
+        """
+        with self.store.writing():
+            ids = take_out_key(self.store, key)
+        with self.store.errors_named():
+            for person_id in ids:
+                wipe_set_aside(self.store.path, self.store.sealer.ref(person_id))
+        return bool(ids)
+
+    def overwrite(self) -> None:
+        """Do away with what old pages still hold of people who are gone.
+
+        Raises GalleryError while another process reads them, or when the disk fails; call again.
+        """
+        with self.store.errors_named():
             self.store.overwrite_old_pages()
-        return rows > 0
 
     def rekey(
         self, domain: str | None = None, progress: rekeying.Progress = lambda _done, _of: None
@@ -276,6 +291,12 @@ class Gallery:
                 if profile is not None
             ]
         return sorted(found, key=lambda person: person.id)
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Whatever is read within is of one and the same moment."""
+        with self.store.reading():
+            yield
 
     def census(self) -> tuple[Census, Roster]:
         """Who is here, and what the door may do with them: far less than ``people()``."""

@@ -134,7 +134,7 @@ def main(settings_file: Path, probes_file: Path) -> None:
             if matched != seen[number]:
                 seen[number] = matched
                 tell(probe=number, matched=matched)
-        now = downlink.standing.gallery_version, len(faces._current.ids)
+        now = downlink.standing.gallery_version, faces.people
         peak = max(peak, _resident_mb())
         if now != state:
             state = now
