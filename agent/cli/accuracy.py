@@ -135,6 +135,7 @@ def command(
             calibration,
             run.templates,
             images=enroll_images,
+            looks=1,
         )
         promises.append((fpir, rule.threshold))
     report = assess(run, promises, settings.decision.min_margin, groups)

@@ -42,16 +42,19 @@ class Calibration:
     errors: tuple[tuple[float, float], ...] = ()
     averaging: float = 0.0
 
-    def threshold(self, templates: int, fpir: float, *, images: int = 1, views: int = 1) -> float:
+    def threshold(
+        self, templates: int, fpir: float, *, images: int = 1, views: int = 1, looks: int = 1
+    ) -> float:
         """The score from which a stranger is taken for one of *templates* with chance *fpir*.
 
         FPIR = 1 - (1 - FMR)^N (ISO/IEC 19795-1; NIST IR 8271), solved for FMR. It holds as if
         comparisons were independent: measured on LFW with people as each other's strangers, FPIR
         is 0.90 to 1.18 of it for N of 100 to 370. Several templates of one person resemble each
         other, so counting each as one more is on the safe side. *images* is the number of views a
-        template is the mean of, *views* that of the probe.
+        template is the mean of, *views* that of the probe. *looks* is how often, as if anew, one
+        stranger is compared.
         """
-        count = max(templates, LEAST_TEMPLATES)
+        count = max(templates, LEAST_TEMPLATES) * looks
         fmr = -float(np.expm1(np.log1p(-fpir) / count))
         spread = (1 + self.averaging * (1 - 1 / images)) * (1 + self.averaging * (1 - 1 / views))
         return min((self.cosine(fmr) + self.allowance(fmr)) * spread, MOST_THRESHOLD)
@@ -85,11 +88,19 @@ class Calibration:
         return self.error(fmr) ** 2 / (2 * self.tail.scale_at(fmr))
 
     def error(self, fmr: float) -> float:
-        """The standard error of ``cosine(fmr)``, 0 where it was not measured."""
+        """The standard error of ``cosine(fmr)``, 0 where none was measured.
+
+        Linear in log10(FMR), and on by the last two beyond them: it only grows.
+        """
         if not self.errors:
             return 0.0
         logs = -np.log10([rate for rate, _ in self.errors])
-        return float(np.interp(-np.log10(fmr), logs, [error for _, error in self.errors]))
+        found = [error for _, error in self.errors]
+        wanted = -float(np.log10(fmr))
+        if wanted > logs[-1] and len(found) > 1:
+            slope = (found[-1] - found[-2]) / (logs[-1] - logs[-2])
+            return float(found[-1] + max(slope, 0.0) * (wanted - logs[-1]))
+        return float(np.interp(wanted, logs, found))
 
 
 def from_measured(measured: Measured, averaging: float) -> Calibration:

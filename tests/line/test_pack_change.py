@@ -25,7 +25,7 @@ from agent.identity.templates import TemplateSet
 from agent.parts import Networks, open_networks, quality_gate, recogniser, self_tested
 from agent.ports import FaceEmbedder
 from agent.recognise import Recogniser
-from agent.rules import both_sides, pack_change
+from agent.rules import LOOKS, both_sides, pack_change
 from agent.settings import Settings, load
 from agent.values import Decision, Face, Frame, Image, Vector
 from tests.liveness_pack import models_directory
@@ -155,7 +155,7 @@ def test_each_person_is_one_chance_for_a_stranger_whichever_pack_compares() -> N
     assert half[2] is not None
     former = networks().calibrations[1]
     assert former is not None
-    assert half[2][1].threshold == former.threshold(400, decision.fpir, images=3)
+    assert half[2][1].threshold == former.threshold(400, decision.fpir, images=3, looks=LOOKS)
     assert whole[2] is None
 
 
