@@ -197,6 +197,10 @@ class Pipeline:
             # The event stands, as a paper ticket would; the figure shows how often this happens.
             self._health.count("contradicted_after_event")
             visit.recorded = None
+            # Who is only not shown to be alive has still the same face.
+            if decision.outcome is not Outcome.REJECTED:
+                # Whoever stands there now has been told nothing, and has waited since now.
+                visit.told, visit.since_ms = "", decision.t_ms
         visit.outcome = decision.outcome
         if decision.outcome is Outcome.REJECTED:
             self._health.count(f"rejected_{decision.reason}")

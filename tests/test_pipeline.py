@@ -77,12 +77,17 @@ class PatchEmbedder:
         return np.stack(rows)
 
 
+RULE = Rule(0.5, 0.05, 3, 8)
+
+
 class PatchSearch:
+    def __init__(self, known: dict[int, str] = KNOWN) -> None:
+        self._rows = {who % 8: name for who, name in known.items()}
+
     def search(self, probes: Vector) -> list[Candidate]:
-        rows = {who % 8: name for who, name in KNOWN.items()}
         return [
-            Candidate(rows[int(p.argmax())], 1.0, 0.0)
-            if int(p.argmax()) in rows
+            Candidate(self._rows[int(p.argmax())], 1.0, 0.0)
+            if int(p.argmax()) in self._rows
             else Candidate("ann", 0.0, 0.0)
             for p in probes
         ]
@@ -116,6 +121,7 @@ class Door:
 
     def __init__(self) -> None:
         self.happened: list[str] = []
+        self.frames_at: list[int] = []  # at each of these, how many frames had come
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
         self.alarms: dict[str, str] = {}
@@ -126,14 +132,18 @@ class Door:
             self.broken_appends -= 1
             raise JournalError("journal: disk full")
         self.events.append(event)
-        self.happened.append("journalled")
+        self._note("journalled")
         return StoredEvent("epoch", len(self.events), event)
 
     def recent(self, limit: int) -> list[StoredEvent]:
         return []
 
     def show(self, notice: Notice, stored: StoredEvent | None) -> None:
-        self.happened.append(notice.signal)
+        self._note(notice.signal)
+
+    def _note(self, what: str) -> None:
+        self.happened.append(what)
+        self.frames_at.append(self.counts["frames"])
 
     def count(self, name: str, by: int = 1) -> None:
         self.counts[name] += by
@@ -165,6 +175,18 @@ class BrokenAtTimes(PatchEmbedder):
         return rows
 
 
+def stages(search: PatchSearch, embedder: PatchEmbedder) -> Recogniser:
+    return Recogniser(
+        PatchDetector(),
+        embedder,  # type: ignore[arg-type]
+        QualityGate(28, 1, 5, 250, 0.6),
+        Decider(search, RULE),
+        lost_ms=250,
+        max_faces=8,
+        max_frames=8,
+    )
+
+
 def run(
     door: Door,
     frames: Sequence[Frame | None],
@@ -173,16 +195,6 @@ def run(
     embedder: PatchEmbedder | None = None,
     **more: Any,
 ) -> None:
-    decider = Decider(PatchSearch(), Rule(0.5, 0.05, 3, 8))
-    recogniser = Recogniser(
-        PatchDetector(),
-        embedder or PatchEmbedder(),  # type: ignore[arg-type]
-        QualityGate(28, 1, 5, 250, 0.6),
-        decider,
-        lost_ms=250,
-        max_faces=8,
-        max_frames=8,
-    )
     rules = BoardingRules(
         Pseudonyms(lambda _purpose: bytes(32)),
         lambda: Place("bus", "bus-7", "front"),
@@ -191,7 +203,7 @@ def run(
     )
     Pipeline(
         Clip(list(frames)),
-        recogniser,
+        stages(PatchSearch(), embedder or PatchEmbedder()),
         rules,
         door,
         door,
@@ -298,6 +310,41 @@ def test_a_face_in_front_that_comes_and_goes_does_not_keep_others_waiting_for_ev
     door = Door()
     run(door, clip(*(here + there) * 3))
     assert door.happened == ["fallback"]
+
+
+@pytest.mark.parametrize("after", [30, 37])
+def test_a_stranger_in_the_place_of_who_was_welcomed_gets_the_fallback_in_time(after: int) -> None:
+    """Within 0.7 s the track is looked at again, then 3 views decide; the fallback 1 s later."""
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * after, *[picture((EVE, 100))] * 30))
+    assert door.happened == ["journalled", "welcome", "fallback"]
+    assert 10 <= door.frames_at[-1] - after <= 21
+    assert door.counts["contradicted_after_event"] == 1
+
+
+@pytest.mark.parametrize("after", [30, 37])
+def test_who_comes_into_the_track_of_who_was_welcomed_is_welcomed_soon(after: int) -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * after, *[picture((BEN, 100))] * 30))
+    assert door.happened == ["journalled", "welcome"] * 2
+    assert door.frames_at[-1] - after <= 15
+
+
+def test_who_was_told_the_usual_way_and_stays_is_not_told_again() -> None:
+    door = Door()
+    run(door, clip(*[picture((EVE, 100))] * 60))
+    assert door.happened == ["fallback"]
+
+
+def test_a_track_long_looked_at_is_decided_anew_at_once_against_another_gallery() -> None:
+    """Without it everybody who is at the door when a gallery comes would wait for 2 s."""
+    recogniser = stages(PatchSearch(), PatchEmbedder())
+    for frame in clip(*[picture((EVE, 100))] * 20):
+        assert all(d.person is None for d in recogniser.process(frame).decisions)
+    recogniser.use(PatchSearch({EVE: "eve"}), RULE)
+    later = [Frame(picture((EVE, 100)), 20 + i, 2_000 + 100 * i, 0) for i in range(3)]
+    found = [recogniser.process(frame).decisions for frame in later]
+    assert [d.person for d in found[-1]] == ["eve"]
 
 
 def test_two_people_at_once_are_two_events() -> None:
