@@ -363,18 +363,37 @@ def test_coming_back_at_the_same_stop_is_greeted_but_not_counted_again() -> None
 
 
 @pytest.mark.parametrize(
-    ("on_failure", "signal"), [("refuse", "out_of_service"), ("admit", "welcome")]
+    ("on_failure", "told"),
+    [
+        # Out of service lasts until the door is ready again: without that the lamp stays red.
+        ("refuse", ["out_of_service", "journalled", "ready", "welcome"]),
+        ("admit", ["welcome", "journalled", "welcome"]),
+    ],
 )
 def test_while_the_journal_fails_nobody_is_counted_and_it_is_tried_again(
-    on_failure: str, signal: str
+    on_failure: str, told: list[str]
 ) -> None:
     door = Door()
     door.broken_appends = 2
     run(door, clip(*[picture((ANN, 100)) for _ in range(8)]), on_failure)
-    assert door.happened[0] == signal
-    assert door.happened[-2:] == ["journalled", "welcome"]
+    assert door.happened == told
     assert door.counts["journal_failures"] == 2
     assert door.alarms == {}
+
+
+def test_the_door_is_ready_again_once_and_not_with_every_event() -> None:
+    door = Door()
+    door.broken_appends = 1
+    here = [picture((ANN, 20)) for _ in range(6)]
+    run(door, clip(*here, *[picture((ANN, 20), (BEN, 200)) for _ in range(6)]))
+    assert door.happened == [
+        "out_of_service",
+        "journalled",
+        "ready",
+        "welcome",
+        "journalled",
+        "welcome",
+    ]
 
 
 def test_an_unwritable_journal_raises_an_alarm_that_stays() -> None:
