@@ -28,6 +28,7 @@ from agent.values import (
     StoredEvent,
     Vector,
 )
+from agent.vision.liveness import Liveness
 from agent.vision.quality import QualityGate
 
 # The stand-in network: a person is painted into the picture as a patch whose blue value says who.
@@ -175,7 +176,9 @@ class BrokenAtTimes(PatchEmbedder):
         return rows
 
 
-def stages(search: PatchSearch, embedder: PatchEmbedder) -> Recogniser:
+def stages(
+    search: PatchSearch, embedder: PatchEmbedder, liveness: Liveness | None = None
+) -> Recogniser:
     return Recogniser(
         PatchDetector(),
         embedder,  # type: ignore[arg-type]
@@ -184,6 +187,7 @@ def stages(search: PatchSearch, embedder: PatchEmbedder) -> Recogniser:
         lost_ms=250,
         max_faces=8,
         max_frames=8,
+        liveness=liveness,
     )
 
 
@@ -193,6 +197,7 @@ def run(
     on_failure: str = "refuse",
     repeat_ms: int = 120_000,
     embedder: PatchEmbedder | None = None,
+    liveness: Liveness | None = None,
     **more: Any,
 ) -> None:
     rules = BoardingRules(
@@ -203,7 +208,7 @@ def run(
     )
     Pipeline(
         Clip(list(frames)),
-        stages(PatchSearch(), embedder or PatchEmbedder()),
+        stages(PatchSearch(), embedder or PatchEmbedder(), liveness),
         rules,
         door,
         door,
@@ -429,6 +434,20 @@ def test_a_network_that_stops_giving_numbers_is_an_alarm_and_a_lamp_and_not_nobo
     assert door.happened == ["out_of_service"]
     assert "not numbers" in door.alarms["model"]
     assert door.counts["model_failures"] == 8
+
+
+def test_a_liveness_network_that_gives_no_numbers_is_an_alarm_and_not_nobody_alive() -> None:
+    class NoNumbers:
+        pack = "liveness"
+
+        def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
+            del image
+            return np.full(len(faces), np.nan, np.float32)
+
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * 9), liveness=Liveness(NoNumbers()))
+    assert door.happened == ["out_of_service"]
+    assert "liveness network's output is not numbers" in door.alarms["model"]
 
 
 def test_after_a_network_has_come_back_the_door_is_ready_and_recognises_again() -> None:
