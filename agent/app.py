@@ -41,7 +41,7 @@ from agent.settings import Settings
 from agent.steering import Steering, Trial
 from agent.sync.supervisor import Supervisor
 from agent.sync.trustedtime import TrustedTime
-from agent.values import Notice, Place, Standing
+from agent.values import Moment, Notice, Place, Standing
 from agent.vision.source import NewestFrame
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,17 @@ REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boa
 def no_watch(step: Step) -> None:
     """Nobody looks over the door's shoulder."""
     del step
+
+
+def upkeep(journal: Journal, now: Moment, health: HealthBoard) -> None:
+    """Correct times and delete what is past its own; an alarm for as long as that fails."""
+    try:
+        journal.correct(now)
+        journal.prune(now)
+    except JournalError as error:
+        health.alarm("journal_upkeep", str(error))
+    else:
+        health.clear("journal_upkeep")
 
 
 class Agent:
@@ -270,12 +281,7 @@ class Agent:
         self.faces.between(self._recogniser)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_SECONDS
-            moment = self._clock.now()
-            try:
-                journal.correct(moment)
-                journal.prune(moment)
-            except JournalError as error:
-                self.health.alarm("journal", str(error))
+            upkeep(journal, self._clock.now(), self.health)
 
     def _open_faces(self) -> None:
         self.faces, self.downlink = open_faces(

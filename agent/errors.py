@@ -37,6 +37,10 @@ class CameraError(KaopassError):
     """A camera or file cannot be opened or read."""
 
 
+class CameraStuckError(CameraError):
+    """A camera hangs in its driver: it comes back only in another process."""
+
+
 class ImageError(UsageError):
     """A picture cannot be used: unreadable, no face, several faces, too poor."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.device.selftest import Golden, SelfTest, self_test
+from agent.device.selftest import Golden, SelfTest, liveness_self_test, self_test
 from agent.errors import ImageError, ModelError
 from agent.hw.faceplugin import FacepluginDetector
 from agent.hw.insightface import ArcFaceEmbedder, ScrfdDetector
@@ -23,7 +23,7 @@ from agent.identity.enrolment import Enroller
 from agent.identity.protection import ProtectedEmbedder, Protection
 from agent.identity.templates import TemplateSet
 from agent.packs.manifest import GoldenValues
-from agent.packs.store import InstalledPack, locate, locate_role
+from agent.packs.store import InstalledPack, known_packs, locate, locate_role
 from agent.ports import FaceDetector, FaceEmbedder, LivenessModel
 from agent.recognise import Recogniser
 from agent.rules import both_sides, calibration_for
@@ -37,9 +37,9 @@ from agent.vision.threshold import load as load_threshold
 class Networks:
     """The networks of one pack, ready to run, and the pack's measured impostor scores.
 
-    ``liveness`` is there at a door whose settings ask for it: see ``door_networks``. ``former`` is
-    the pack that residents were enrolled with before; it is shown the faces this one's detector
-    finds.
+    ``liveness`` is there at a door whose settings ask for it, with the golden values of its own
+    pack: see ``door_networks``. ``former`` is the pack that residents were enrolled with before; it
+    is shown the faces this one's detector finds.
     """
 
     detector: FaceDetector
@@ -47,6 +47,7 @@ class Networks:
     calibration: Calibration
     liveness: LivenessModel | None = None
     golden: GoldenValues | None = None
+    liveness_golden: GoldenValues | None = None
     former: Networks | None = None
 
     @property
@@ -117,7 +118,11 @@ def door_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     networks = open_networks(settings, opener)
     if settings.liveness.mode == "off":
         return networks
-    return replace(networks, liveness=open_liveness(settings, opener))
+    return replace(
+        networks,
+        liveness=open_liveness(settings, opener),
+        liveness_golden=known_packs(settings.models_directory).pack(settings.liveness.pack).golden,
+    )
 
 
 def _detector(settings: Settings, installed: InstalledPack, opener: OpenSession) -> FaceDetector:
@@ -189,27 +194,42 @@ def liveness_threshold(settings: Settings) -> float:
 
 def self_tested(networks: Networks) -> SelfTest:
     """The boot self-test of *networks*; a warning where there is nothing to test them with."""
-    result = _tested(networks.detector, networks.embedder, networks.golden)
-    if result.fault or networks.former is None:
-        return result
-    former = _tested(None, networks.former.embedder, networks.former.golden)
+    results = [_tested(networks.detector, networks.embedder, networks.golden)]
+    if networks.former is not None:
+        former = _tested(None, networks.former.embedder, networks.former.golden)
+        results.append(replace(former, fault=former.fault and f"models.former: {former.fault}"))
+    if networks.liveness is not None:
+        results.append(_liveness_tested(networks.liveness, networks.liveness_golden))
     return SelfTest(
-        fault=former.fault and f"models.former: {former.fault}",
-        warning=result.warning or former.warning,
+        fault=next((result.fault for result in results if result.fault), ""),
+        warning=next((result.warning for result in results if result.warning), ""),
     )
 
 
 def _tested(
     detector: FaceDetector | None, embedder: FaceEmbedder, values: GoldenValues | None
 ) -> SelfTest:
+    golden = _golden(embedder.pack, values)
+    return golden if isinstance(golden, SelfTest) else self_test(detector, embedder, golden)
+
+
+def _liveness_tested(liveness: LivenessModel, values: GoldenValues | None) -> SelfTest:
+    if values is not None and not values.log_odds:
+        return SelfTest(warning=f"model pack {liveness.pack!r} has no golden values of liveness")
+    golden = _golden(liveness.pack, values)
+    return golden if isinstance(golden, SelfTest) else liveness_self_test(liveness, golden)
+
+
+def _golden(pack: str, values: GoldenValues | None) -> Golden | SelfTest:
+    """What to compare with, or the self-test's warning that there is nothing."""
     if values is None:
-        return SelfTest(warning=f"model pack {embedder.pack!r} has no golden values")
+        return SelfTest(warning=f"model pack {pack!r} has no golden values")
     try:
         picture = pinned_picture(values.picture, values.sha256)
     except (ImageError, OSError) as error:
         return SelfTest(warning=str(error))
     landmarks = np.asarray(values.landmarks, np.float32).reshape(-1, 5, 2)
-    return self_test(detector, embedder, Golden(picture, landmarks, values.cosines))
+    return Golden(picture, landmarks, values.cosines, values.log_odds)
 
 
 def quality_gate(settings: Settings) -> QualityGate:

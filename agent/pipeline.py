@@ -107,6 +107,7 @@ class Pipeline:
         self._welcomed_ms = -math.inf  # when somebody was last let through
         self._camera_lost = False
         self._model_lost = False
+        self._journal_lost = False
         self._colours = ColourWatch()
 
     def run(self, stop: threading.Event, *, until_end: bool = True) -> None:
@@ -197,6 +198,10 @@ class Pipeline:
             # The event stands, as a paper ticket would; the figure shows how often this happens.
             self._health.count("contradicted_after_event")
             visit.recorded = None
+            # Who is only not shown to be alive has still the same face.
+            if decision.outcome is not Outcome.REJECTED:
+                # Whoever stands there now has been told nothing, and has waited since now.
+                visit.told, visit.since_ms = "", decision.t_ms
         visit.outcome = decision.outcome
         if decision.outcome is Outcome.REJECTED:
             self._health.count(f"rejected_{decision.reason}")
@@ -223,6 +228,10 @@ class Pipeline:
         self._health.count("events")
         self._rules.committed(event)
         visit.recorded = person
+        if self._journal_lost:
+            # Else the lamp would be red again after the welcome.
+            self._journal_lost = False
+            self._teller.show(Notice("ready"), None)
         self._tell(visit, Notice(self._success, self._nickname(person)), stored)
 
     def _journal_failed(self, visit: _Visit, person: str, error: JournalError) -> None:
@@ -232,6 +241,7 @@ class Pipeline:
         if self._on_journal_failure == "admit":
             self._tell(visit, Notice(self._success, self._nickname(person)), None)
         else:
+            self._journal_lost = True
             self._tell(visit, Notice("out_of_service"), None)
 
     def _offer_fallback(self, seen: Sequence[TrackedFace], frame: Frame) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.errors import ModelError
-from agent.identity.decision import Decider, Rule, Search
+from agent.identity.decision import CONTRADICTED, Decider, Rule, Search
 from agent.identity.transition import both
 from agent.ports import FaceDetector, FaceEmbedder
 from agent.values import Decision, Frame, Outcome, TrackedFace, Tracks, Vector
@@ -67,6 +67,7 @@ class Recogniser:
         is embedded by that pack, and it costs nothing.
         """
         self._decider.replace(search, rule)
+        self._shots.forget_all()
         self._former = None if former is None else Decider(*former)
 
     def process(self, frame: Frame) -> Step:
@@ -106,19 +107,37 @@ class Recogniser:
         if not wanted:
             return []
         probes = _embedded(self._embedder, frame, wanted)
-        for item in wanted:
-            self._shots.took(item.track, item.quality, frame.t_ms)
         decisions = self._decider.observe(frame, wanted, probes)
         deciders = [self._decider]
         if self._former is not None and self._former_embedder is not None:
             others = _embedded(self._former_embedder, frame, wanted)
             decisions = both(decisions, self._former.observe(frame, wanted, others))
             deciders.append(self._former)
+        self._note_shots(frame, wanted, decisions, deciders)
         if self._liveness is not None:
             # The dearest network of all is run only for who may be let through.
             maybe = [s for s in wanted if any(d.resembles_somebody(s.track) for d in deciders)]
             self._liveness.observe(frame, maybe)
         return [self._alive(frame, decision) for decision in decisions]
+
+    def _note_shots(
+        self,
+        frame: Frame,
+        taken: list[TrackedFace],
+        decisions: list[Decision],
+        deciders: list[Decider],
+    ) -> None:
+        """Count the views taken; where the evidence begins anew, so does the count.
+
+        Else whoever comes into another's track is looked at only as often as one long decided on.
+        """
+        contradicted = {d.track for d in decisions if d.reason == CONTRADICTED}
+        for item in taken:
+            if any(decider.since(item.track) == frame.index for decider in deciders):
+                self._shots.forget(item.track)
+            self._shots.took(item.track, item.quality, frame.t_ms)
+            if item.track in contradicted:
+                self._shots.forget(item.track)
 
     def _alive(self, frame: Frame, decision: Decision) -> Decision:
         """*decision*, or its refusal when a match was not shown to be alive."""

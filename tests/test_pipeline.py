@@ -28,6 +28,7 @@ from agent.values import (
     StoredEvent,
     Vector,
 )
+from agent.vision.liveness import Liveness
 from agent.vision.quality import QualityGate
 
 # The stand-in network: a person is painted into the picture as a patch whose blue value says who.
@@ -77,12 +78,17 @@ class PatchEmbedder:
         return np.stack(rows)
 
 
+RULE = Rule(0.5, 0.05, 3, 8)
+
+
 class PatchSearch:
+    def __init__(self, known: dict[int, str] = KNOWN) -> None:
+        self._rows = {who % 8: name for who, name in known.items()}
+
     def search(self, probes: Vector) -> list[Candidate]:
-        rows = {who % 8: name for who, name in KNOWN.items()}
         return [
-            Candidate(rows[int(p.argmax())], 1.0, 0.0)
-            if int(p.argmax()) in rows
+            Candidate(self._rows[int(p.argmax())], 1.0, 0.0)
+            if int(p.argmax()) in self._rows
             else Candidate("ann", 0.0, 0.0)
             for p in probes
         ]
@@ -116,6 +122,7 @@ class Door:
 
     def __init__(self) -> None:
         self.happened: list[str] = []
+        self.frames_at: list[int] = []  # at each of these, how many frames had come
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
         self.alarms: dict[str, str] = {}
@@ -126,14 +133,18 @@ class Door:
             self.broken_appends -= 1
             raise JournalError("journal: disk full")
         self.events.append(event)
-        self.happened.append("journalled")
+        self._note("journalled")
         return StoredEvent("epoch", len(self.events), event)
 
     def recent(self, limit: int) -> list[StoredEvent]:
         return []
 
     def show(self, notice: Notice, stored: StoredEvent | None) -> None:
-        self.happened.append(notice.signal)
+        self._note(notice.signal)
+
+    def _note(self, what: str) -> None:
+        self.happened.append(what)
+        self.frames_at.append(self.counts["frames"])
 
     def count(self, name: str, by: int = 1) -> None:
         self.counts[name] += by
@@ -165,24 +176,30 @@ class BrokenAtTimes(PatchEmbedder):
         return rows
 
 
+def stages(
+    search: PatchSearch, embedder: PatchEmbedder, liveness: Liveness | None = None
+) -> Recogniser:
+    return Recogniser(
+        PatchDetector(),
+        embedder,  # type: ignore[arg-type]
+        QualityGate(28, 1, 5, 250, 0.6),
+        Decider(search, RULE),
+        lost_ms=250,
+        max_faces=8,
+        max_frames=8,
+        liveness=liveness,
+    )
+
+
 def run(
     door: Door,
     frames: Sequence[Frame | None],
     on_failure: str = "refuse",
     repeat_ms: int = 120_000,
     embedder: PatchEmbedder | None = None,
+    liveness: Liveness | None = None,
     **more: Any,
 ) -> None:
-    decider = Decider(PatchSearch(), Rule(0.5, 0.05, 3, 8))
-    recogniser = Recogniser(
-        PatchDetector(),
-        embedder or PatchEmbedder(),  # type: ignore[arg-type]
-        QualityGate(28, 1, 5, 250, 0.6),
-        decider,
-        lost_ms=250,
-        max_faces=8,
-        max_frames=8,
-    )
     rules = BoardingRules(
         Pseudonyms(lambda _purpose: bytes(32)),
         lambda: Place("bus", "bus-7", "front"),
@@ -191,7 +208,7 @@ def run(
     )
     Pipeline(
         Clip(list(frames)),
-        recogniser,
+        stages(PatchSearch(), embedder or PatchEmbedder(), liveness),
         rules,
         door,
         door,
@@ -300,6 +317,41 @@ def test_a_face_in_front_that_comes_and_goes_does_not_keep_others_waiting_for_ev
     assert door.happened == ["fallback"]
 
 
+@pytest.mark.parametrize("after", [30, 37])
+def test_a_stranger_in_the_place_of_who_was_welcomed_gets_the_fallback_in_time(after: int) -> None:
+    """Within 0.7 s the track is looked at again, then 3 views decide; the fallback 1 s later."""
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * after, *[picture((EVE, 100))] * 30))
+    assert door.happened == ["journalled", "welcome", "fallback"]
+    assert 10 <= door.frames_at[-1] - after <= 21
+    assert door.counts["contradicted_after_event"] == 1
+
+
+@pytest.mark.parametrize("after", [30, 37])
+def test_who_comes_into_the_track_of_who_was_welcomed_is_welcomed_soon(after: int) -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * after, *[picture((BEN, 100))] * 30))
+    assert door.happened == ["journalled", "welcome"] * 2
+    assert door.frames_at[-1] - after <= 15
+
+
+def test_who_was_told_the_usual_way_and_stays_is_not_told_again() -> None:
+    door = Door()
+    run(door, clip(*[picture((EVE, 100))] * 60))
+    assert door.happened == ["fallback"]
+
+
+def test_a_track_long_looked_at_is_decided_anew_at_once_against_another_gallery() -> None:
+    """Without it everybody who is at the door when a gallery comes would wait for 2 s."""
+    recogniser = stages(PatchSearch(), PatchEmbedder())
+    for frame in clip(*[picture((EVE, 100))] * 20):
+        assert all(d.person is None for d in recogniser.process(frame).decisions)
+    recogniser.use(PatchSearch({EVE: "eve"}), RULE)
+    later = [Frame(picture((EVE, 100)), 20 + i, 2_000 + 100 * i, 0) for i in range(3)]
+    found = [recogniser.process(frame).decisions for frame in later]
+    assert [d.person for d in found[-1]] == ["eve"]
+
+
 def test_two_people_at_once_are_two_events() -> None:
     door = Door()
     run(door, clip(*[picture((ANN, 20), (BEN, 200)) for _ in range(6)]))
@@ -316,18 +368,37 @@ def test_coming_back_at_the_same_stop_is_greeted_but_not_counted_again() -> None
 
 
 @pytest.mark.parametrize(
-    ("on_failure", "signal"), [("refuse", "out_of_service"), ("admit", "welcome")]
+    ("on_failure", "told"),
+    [
+        # Out of service lasts until the door is ready again: without that the lamp stays red.
+        ("refuse", ["out_of_service", "journalled", "ready", "welcome"]),
+        ("admit", ["welcome", "journalled", "welcome"]),
+    ],
 )
 def test_while_the_journal_fails_nobody_is_counted_and_it_is_tried_again(
-    on_failure: str, signal: str
+    on_failure: str, told: list[str]
 ) -> None:
     door = Door()
     door.broken_appends = 2
     run(door, clip(*[picture((ANN, 100)) for _ in range(8)]), on_failure)
-    assert door.happened[0] == signal
-    assert door.happened[-2:] == ["journalled", "welcome"]
+    assert door.happened == told
     assert door.counts["journal_failures"] == 2
     assert door.alarms == {}
+
+
+def test_the_door_is_ready_again_once_and_not_with_every_event() -> None:
+    door = Door()
+    door.broken_appends = 1
+    here = [picture((ANN, 20)) for _ in range(6)]
+    run(door, clip(*here, *[picture((ANN, 20), (BEN, 200)) for _ in range(6)]))
+    assert door.happened == [
+        "out_of_service",
+        "journalled",
+        "ready",
+        "welcome",
+        "journalled",
+        "welcome",
+    ]
 
 
 def test_an_unwritable_journal_raises_an_alarm_that_stays() -> None:
@@ -363,6 +434,20 @@ def test_a_network_that_stops_giving_numbers_is_an_alarm_and_a_lamp_and_not_nobo
     assert door.happened == ["out_of_service"]
     assert "not numbers" in door.alarms["model"]
     assert door.counts["model_failures"] == 8
+
+
+def test_a_liveness_network_that_gives_no_numbers_is_an_alarm_and_not_nobody_alive() -> None:
+    class NoNumbers:
+        pack = "liveness"
+
+        def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
+            del image
+            return np.full(len(faces), np.nan, np.float32)
+
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * 9), liveness=Liveness(NoNumbers()))
+    assert door.happened == ["out_of_service"]
+    assert "liveness network's output is not numbers" in door.alarms["model"]
 
 
 def test_after_a_network_has_come_back_the_door_is_ready_and_recognises_again() -> None:

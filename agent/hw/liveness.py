@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from agent.errors import ModelError
+from agent.hw.insightface import not_numbers
 from agent.hw.onnx import OpenSession, open_session
 from agent.values import Face, Frame, Image, Vector
 
@@ -46,6 +47,7 @@ class FacepluginLiveness:
         opener: OpenSession = open_session,
     ) -> None:
         """Raises ModelError when *path* takes or gives something else."""
+        self._path = path
         self._pack = pack
         self._session = opener(path, threads, provider)
         given, got = self._session.get_inputs(), self._session.get_outputs()
@@ -63,7 +65,10 @@ class FacepluginLiveness:
         return self._pack
 
     def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
-        """float32 (len(faces),): above 0 is rather alive, within -6 to 6."""
+        """float32 (len(faces),): above 0 is rather alive, within -6 to 6.
+
+        Raises ModelError when the network's output is not numbers.
+        """
         found = [self._face(image, face) for face in faces]
         return np.asarray(found, dtype=np.float32)
 
@@ -74,7 +79,11 @@ class FacepluginLiveness:
 
     def _crop(self, pixels: Image) -> float:
         blob = pixels.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-        live, *others = self._session.run(None, {self._input: blob})[0][0]
+        logits = self._session.run(None, {self._input: blob})[0][0]
+        if not np.isfinite(logits).all():
+            # Infinite ones would be cut to -6 or 6 and look like an answer.
+            raise not_numbers(self._path)
+        live, *others = logits
         return float(live - np.logaddexp.reduce(others))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.errors import CameraError
+from agent.errors import CameraError, CameraStuckError
 from agent.hw.frames import LiveNumbers
 from agent.values import Frame
 
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 # libcamera names formats by the order in a 32-bit word: this one is blue, green, red in memory.
 BGR_IN_MEMORY = "RGB888"
+
+# Those left behind. Of the whole process, for with new settings it makes another PiCamera.
+_stopping: list[threading.Thread] = []
 
 
 def library() -> Any:
@@ -60,8 +63,16 @@ class PiCamera:
         self._label = source or "Pi camera"
 
     def open(self) -> None:
-        """Configure and start the camera. Raises CameraError with what to do about it."""
+        """Configure and start the camera.
+
+        Raises CameraError with what to do about it, CameraStuckError while it hangs in stopping.
+        """
         self.close()
+        if any(thread.is_alive() for thread in _stopping):
+            raise CameraStuckError(
+                f"camera {self._label}: hangs in its driver since it was stopped, and only another"
+                " process can open it; start the agent again, and check the camera's cable"
+            )
         library = self._make()
         number = self._choose(library.Picamera2.global_camera_info())
         try:
@@ -113,7 +124,8 @@ class PiCamera:
         """Stop the camera.
 
         After a cable came loose picamera2 may never return from stopping; it is then left behind
-        in a thread of its own, and only a restart of the process gets the camera back.
+        in a thread of its own, and only a restart of the process gets the camera back: ``open``
+        says so.
         """
         if self._camera is None:
             return
@@ -127,6 +139,7 @@ class PiCamera:
         stopping.start()
         stopping.join(self._timeout_seconds)
         if stopping.is_alive():
+            _stopping.append(stopping)
             log.error("camera %s: does not stop; the agent needs a restart", self._label)
 
     def _choose(self, cameras: list[dict[str, Any]]) -> int:

@@ -127,7 +127,8 @@ class GoldenValues:
     """What the pack makes of a picture that an installed package carries, for the self-test.
 
     ``landmarks`` holds five points (x, y, ten numbers) a face from left to right, ``cosines`` those
-    of each pair of faces. No embedding and no picture is kept.
+    of each pair of faces, ``log_odds`` one a face of a pack with a liveness network. No embedding
+    and no picture is kept.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -139,6 +140,7 @@ class GoldenValues:
         Field(min_length=2),
     ]
     cosines: tuple[Cosine, ...]
+    log_odds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +299,17 @@ def _contradictions(pack: Pack) -> Iterator[str]:
     yield from _tail_apart(pack, where)
     yield from _origin_unclear(pack, where)
     if pack.golden is not None:
-        faces = len(pack.golden.landmarks)
-        if len(pack.golden.cosines) != faces * (faces - 1) // 2:
-            yield f"{where}.golden.cosines: must have one for each pair of {faces} faces"
+        yield from _golden_unfit(pack.golden, f"{where}.golden")
     if len(pack.impostor_fmr) < 2:
         yield f"{where}.impostor_fmr: needs two measured points or more to set a threshold by"
+
+
+def _golden_unfit(golden: GoldenValues, where: str) -> Iterator[str]:
+    faces = len(golden.landmarks)
+    if len(golden.cosines) != faces * (faces - 1) // 2:
+        yield f"{where}.cosines: must have one for each pair of {faces} faces"
+    if len(golden.log_odds) not in (0, faces):
+        yield f"{where}.log_odds: must have one for each of {faces} faces, or none"
 
 
 def _tail_apart(pack: Pack, where: str) -> Iterator[str]:

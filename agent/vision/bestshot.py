@@ -47,5 +47,9 @@ class BestShots:
         taken.last_ms = t_ms
 
     def forget(self, track: int) -> None:
-        """The track has ended."""
+        """The track has ended, or its evidence begins anew: its next views are the first."""
         self._taken.pop(track, None)
+
+    def forget_all(self) -> None:
+        """The evidence of every track begins anew."""
+        self._taken.clear()

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agent.errors import ModelError
 from agent.ports import LivenessModel, LivenessSensor
 from agent.values import Frame, LivenessVerdict, TrackedFace
 
@@ -65,7 +66,10 @@ class Liveness:
         self._tracks: dict[int, deque[_View]] = {}
 
     def observe(self, frame: Frame, seen: Sequence[TrackedFace]) -> None:
-        """Look at *seen* in *frame*: one run of the model for each."""
+        """Look at *seen* in *frame*: one run of the model for each.
+
+        Raises ModelError when the model stops giving answers.
+        """
         if not seen:
             return
         faces = [item.face for item in seen]
@@ -73,11 +77,15 @@ class Liveness:
         if self._sensor is not None:
             sensed = self._sensor.look(frame, faces)
         found = self._model.log_odds(frame.image, faces)
+        if not np.isfinite(found).all():
+            # Dropped in silence nobody would be alive any more.
+            raise ModelError(
+                "the liveness network's output is not numbers; run: kaopass models verify"
+            )
         for item, value, felt in zip(seen, found, sensed, strict=True):
-            if math.isfinite(value):
-                weight = max(item.quality.score, LEAST_WEIGHT)
-                views = self._tracks.setdefault(item.track, deque(maxlen=MAX_VIEWS))
-                views.append(_View(frame.index, float(value), weight, felt))
+            weight = max(item.quality.score, LEAST_WEIGHT)
+            views = self._tracks.setdefault(item.track, deque(maxlen=MAX_VIEWS))
+            views.append(_View(frame.index, float(value), weight, felt))
 
     def verdict(self, track: int, *, since: int = 0, still: bool = False) -> LivenessVerdict:
         """Judge *track* by its views from frame *since* on; one is enough when *still*."""

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agent.errors import CameraError
+from agent.errors import CameraError, CameraStuckError
 from agent.ports import Camera
 from agent.values import Frame
 
@@ -88,8 +88,8 @@ class NewestFrame:
         """The newest frame not yet taken, or None if there is none in time or the source ended.
 
         Look at ``state`` to tell the two apart. Raises CameraError once the frames before are
-        taken if a file could not be opened or is damaged; a live camera never raises, it is
-        reopened.
+        taken if a file could not be opened or is damaged. A live camera is reopened; it raises
+        CameraStuckError, which is one, when only another process could do that.
         """
         with self._changed:
             self._changed.wait_for(
@@ -160,6 +160,8 @@ class NewestFrame:
                     if not self._hand_over(frame, wait=False):
                         return
                 reason = "camera: the stream ended"
+            except CameraStuckError:
+                raise  # no later try in this process would succeed
             except CameraError as error:
                 reason = str(error)
             self._camera.close()

@@ -13,7 +13,9 @@ import numpy as np
 from agent.values import Box, Face, Vector
 from agent.vision.assignment import least_cost_pairs
 
-IMPOSSIBLE = 1e6
+# What leaving a track and a face apart costs: hardly more than the dearest pair (1.45). Much more,
+# and whoever stands still would be given a neighbour's track, only to find each track some face.
+NO_MATCH = 1.5
 MIN_OVERLAP = 0.05
 # Without overlap a face may still be the same one if its centre moved less than this many widths
 # and its size changed by less than this factor: at 5 to 15 frames a second people move that far.
@@ -60,7 +62,7 @@ class Tracker:
         if faces and self._tracks:
             costs = self._costs(faces, t_ms)
             for row, column in least_cost_pairs(costs):
-                if costs[row, column] < IMPOSSIBLE:
+                if costs[row, column] < NO_MATCH:
                     track = self._tracks[row]
                     track.update(faces[column].box, t_ms)
                     numbers[column] = track.number
@@ -83,7 +85,8 @@ class Tracker:
         return number
 
     def _costs(self, faces: list[Face], t_ms: int) -> Vector:
-        costs = np.full((len(self._tracks), len(faces)), IMPOSSIBLE, dtype=np.float32)
+        """float32 (tracks, faces): 0 to 1.45 where a face may continue a track, else NO_MATCH."""
+        costs = np.full((len(self._tracks), len(faces)), NO_MATCH, dtype=np.float32)
         for row, track in enumerate(self._tracks):
             predicted = track.at(t_ms)
             for column, face in enumerate(faces):
@@ -91,7 +94,8 @@ class Tracker:
                 overlap = iou(predicted, box)
                 step, growth = _step(predicted, box)
                 if overlap >= MIN_OVERLAP or (step < MAX_STEP_WIDTHS and growth < MAX_GROWTH):
-                    costs[row, column] = (1.0 - overlap) + 0.5 * step
+                    # Boxes that overlap may be farther apart than that only where they are tall.
+                    costs[row, column] = (1.0 - overlap) + 0.5 * min(step, MAX_STEP_WIDTHS)
         return costs
 
 

@@ -18,9 +18,10 @@ from agent.hw.keysource import FileKeySource
 from agent.hw.onnx import open_session
 from agent.hw.photographs import picture
 from agent.identity.keys import open_keyring
-from agent.parts import open_networks, self_tested
+from agent.parts import door_networks, open_networks, self_tested
 from agent.settings import Settings, load
 from agent.values import Notice, StoredEvent, Vector
+from tests import liveness_pack
 
 RESEARCH = load(None, {"models": {"licence": "research"}})
 Outputs = Callable[[Any, list[str], dict[str, Vector]], list[Vector]]
@@ -86,6 +87,36 @@ def test_whole_networks_pass_at_any_input_size(pixels: int) -> None:
 )
 def test_what_is_broken_is_said(file: str, run: Outputs, words: str) -> None:
     assert words in self_tested(open_networks(RESEARCH, opener(file, run))).fault
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (swapped, "red and blue are swapped"),
+        (nothing, "the liveness network's answers differ"),
+        (no_numbers, r"fr_liveness.onnx: its output is not numbers"),
+    ],
+)
+def test_a_broken_liveness_network_is_said_before_nobody_is_alive(
+    tmp_path: Path, run: Outputs, words: str
+) -> None:
+    networks = door_networks(liveness_pack.settings(tmp_path), opener("fr_liveness", run))
+    assert words in self_tested(networks).fault
+    # Where liveness is off, its network is not asked.
+    assert self_tested(replace(networks, liveness=None)).fault == ""
+
+
+def test_a_whole_liveness_network_passes_and_one_without_golden_values_is_a_warning() -> None:
+    networks = liveness_pack.networks()
+    result = self_tested(networks)
+    assert (result.fault, result.warning) == ("", "")
+    assert networks.liveness_golden is not None
+    assert len(networks.liveness_golden.log_odds) == 6
+    silent = replace(networks.liveness_golden, log_odds=())
+    for golden in (None, silent):
+        result = self_tested(replace(networks, liveness_golden=golden))
+        assert "'faceplugin' has no golden values" in result.warning
+        assert result.fault == ""
 
 
 def test_another_picture_is_a_warning_and_no_fault() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -114,6 +115,35 @@ def test_odd_pictures_have_an_answer() -> None:
         assert found.dtype == np.float32
         assert abs(float(found[0])) <= 6.0
     assert model.log_odds(gradient(10, 10), []).shape == (0,)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 2])
+def test_outputs_that_are_not_numbers_are_an_error_and_not_somebodys_end(
+    broken: float, place: int
+) -> None:
+    class Broken:
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="in", shape=[1, 3, SIDE_PIXELS, SIDE_PIXELS])]
+
+        def get_outputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="out", shape=[1, 3])]
+
+        def run(self, names: object, feed: object) -> list[np.ndarray]:
+            del names, feed
+            logits = np.array([[1.0, 0.0, -1.0]], np.float32)
+            logits[0, place] = broken
+            return [logits]
+
+    model = FacepluginLiveness(
+        Path("fr_liveness.onnx"),
+        pack="faceplugin",
+        threads=1,
+        provider="cpu",
+        opener=lambda *_: Broken(),
+    )
+    with pytest.raises(ModelError, match=r"fr_liveness\.onnx: its output is not numbers"):
+        model.log_odds(gradient(200, 200), [face(50, 50, 150, 150)])
 
 
 def test_another_kind_of_network_is_refused() -> None:

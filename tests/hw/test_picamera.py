@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.errors import CameraError
+from agent.device.workers import Worker
+from agent.errors import CameraError, CameraStuckError
 from agent.hw.picamera import PiCamera, library
+from agent.vision.source import NewestFrame
 
 IMX708 = {"Model": "imx708", "Location": 2, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0}
 IMX219 = {"Model": "imx219", "Location": 2, "Id": "/base/soc/i2c0mux/i2c@0/imx219@10", "Num": 1}
@@ -119,6 +121,14 @@ def camera_of(library: Any, source: str = "", **given: Any) -> PiCamera:
     return PiCamera(source, timeout_seconds=0.05, make=lambda: library, **given)
 
 
+def freed(fake: Any) -> None:
+    """The driver returns from stopping after all."""
+    fake.Picamera2.opened.freed.set()
+    for thread in threading.enumerate():
+        if thread.name == "camera-stop":
+            thread.join(5)
+
+
 def test_frames_are_blue_green_red_and_stamped_by_the_sensor() -> None:
     fake = module()
     camera = camera_of(fake, width_pixels=320, height_pixels=240, frames_per_second=15.0)
@@ -192,8 +202,52 @@ def test_a_driver_that_hangs_in_stopping_does_not_hang_the_camera_thread(
     camera.open()
     with caplog.at_level(logging.ERROR):
         camera.close()
-    fake.Picamera2.opened.freed.set()
+    freed(fake)
     assert "the agent needs a restart" in caplog.text
+
+
+def test_a_driver_that_hangs_in_stopping_is_not_another_programs_doing() -> None:
+    fake = module(hangs=True)
+    camera = camera_of(fake)
+    camera.open()
+    camera.close()
+    with pytest.raises(CameraStuckError, match=r"imx708: hangs in its driver.*another process"):
+        camera.open()
+    # As after new settings: the process is the same.
+    with pytest.raises(CameraStuckError, match="hangs in its driver"):
+        camera_of(fake).open()
+    freed(fake)
+
+
+def test_a_driver_that_only_took_long_to_stop_can_be_opened_again() -> None:
+    fake = module(hangs=True)
+    camera = camera_of(fake)
+    camera.open()
+    camera.close()
+    freed(fake)
+    camera.open()
+    assert camera.read() is not None
+
+
+def test_a_camera_that_hangs_in_its_driver_ends_the_agents_source_for_good() -> None:
+    """The pipeline's worker does not survive it either, so that the process is started afresh."""
+    fake = module(hangs=True, frames=2)
+    source = NewestFrame(camera_of(fake), pace="live", reopen_min_seconds=0.01)
+    source.start()
+    worker = Worker("pipeline", lambda: read_all(source), final=(CameraError,))
+    worker.start()
+    assert worker.join(5)
+    with pytest.raises(CameraStuckError) as raised:
+        worker.check()
+    assert raised.value.exit_code == 1
+    assert source.state == "ended"
+    freed(fake)
+    source.stop()
+
+
+def read_all(source: NewestFrame) -> None:
+    while True:
+        source.get(0.05)
 
 
 def test_a_size_it_cannot_give_is_named_and_the_camera_freed() -> None:

