@@ -131,9 +131,9 @@ def calibrate(
     if camera_seconds is not None:
         good |= camera_scores(examiner, settings, camera_seconds)
     found = choose(settings.liveness.pack, list(good.values()), bpcer)
-    refused = refused_at(list(good.values()), found.threshold)
+    refused = refused_at([[score] for score in good.values()], found.threshold)
     kinds = {
-        kind: apcer(list(scores(examiner, files).values()), found.threshold)
+        kind: apcer([[score] for score in scores(examiner, files).values()], found.threshold)
         for kind, files in (kinds_under(attacks) if attacks else {}).items()
     }
     if not dry_run:

@@ -88,6 +88,7 @@ def test_calibrate_keeps_a_threshold_that_check_then_uses(tmp_path: Path) -> Non
         "rate": 0.0,
         "errors": 0,
         "trials": 5,
+        "presentations": 5,
         "interval": [0.0, pytest.approx(0.45, abs=0.01)],
     }
     assert json.loads((tmp_path / "liveness.json").read_text())["threshold"] == found["threshold"]
@@ -153,6 +154,21 @@ def test_measure_reports_each_kind_with_intervals(tmp_path: Path) -> None:
     assert "BPCER, live refused" in table
     assert "APCER, magazine" in table
     assert "EER a sequence: 0.0%" in table
+    assert "95% intervals: a sequence exact; an image by sequences" in table
+
+
+def test_measure_counts_images_of_one_sequence_as_the_one_presentation_they_are(
+    tmp_path: Path,
+) -> None:
+    live = tmp_path / "set" / "live"
+    shown(live, "gdp.jpg", "t1.jpg")
+    for number in range(6):
+        (live / f"copy_{number}.jpg").symlink_to(picture("gdp.jpg"))
+    shown(tmp_path / "set" / "magazine", "yaoming.jpg")
+    done = run(tmp_path, "measure", tmp_path / "set", "--threshold", "0", "--json")
+    image = json.loads(done.stdout)["bpcer"]["image"]
+    assert (image["errors"], image["trials"], image["presentations"]) == (0, 8, 3)
+    assert image["interval"][1] == pytest.approx(1 - 0.05 ** (1 / 3), abs=1e-4)
 
 
 def test_measure_needs_live_faces_and_something_to_measure(tmp_path: Path) -> None:
