@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -95,6 +97,36 @@ def test_calibrate_keeps_a_threshold_that_check_then_uses(tmp_path: Path) -> Non
     at_it = run(tmp_path, "check", "--json", picture("gdp.jpg"))
     (first, *_) = json.loads(at_it.stdout)["faces"]
     assert first["live"] == (first["score"] >= found["threshold"])
+
+
+def test_calibrate_leaves_out_and_names_the_picture_without_a_face(tmp_path: Path) -> None:
+    names = ("t1.jpg", "gdp.jpg", "players.jpg", "t1.jpg", "gdp.jpg")
+    live = shown(tmp_path / "live", *names)
+    alone = json.loads(run(tmp_path, "calibrate", live, "--json").stdout)
+    grey = live / "grey.png"
+    grey.write_bytes(cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes())
+    done = run(tmp_path, "calibrate", live, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["threshold"] == alone["threshold"]
+    assert found["bpcer"]["trials"] == 5
+    assert found["no_face"] == [str(live / "grey")]
+    assert f"left out: in 1 of 6 no face was found: {live / 'grey'}" in done.stderr
+    for entry in sorted(live.glob("*.jpg"))[:3]:
+        entry.unlink()
+    few = run(tmp_path, "calibrate", live)
+    assert "at least 5" in str(failure(few))
+    assert "left out: in 1 of" in few.stderr
+
+
+def test_measure_counts_a_picture_without_a_face_as_refused(tmp_path: Path) -> None:
+    live = shown(tmp_path / "set" / "live", "gdp.jpg")
+    (live / "grey.png").write_bytes(
+        cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
+    )
+    shown(tmp_path / "set" / "magazine", "yaoming.jpg")
+    said = json.loads(run(tmp_path, "measure", tmp_path / "set", "--json").stdout)["bpcer"]
+    assert (said["no_face"], said["sequence"]["errors"], said["sequence"]["trials"]) == (1, 1, 2)
 
 
 def test_calibrate_says_what_attacks_would_pass_and_can_keep_nothing(tmp_path: Path) -> None:
