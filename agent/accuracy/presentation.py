@@ -16,14 +16,25 @@ from agent.accuracy.rates import Rate
 RESAMPLES = 400
 
 
-def bpcer(live: Sequence[float], threshold: float) -> Rate:
-    """Live faces refused at *threshold*."""
-    return Rate(sum(score < threshold for score in live), len(live))
+def bpcer(live: Sequence[Sequence[float]], threshold: float) -> Rate:
+    """Live faces refused at *threshold*.
+
+    Each inner sequence is one presentation's scores, 0 to 1: one for the whole, or one for each of
+    its images. These are near copies of each other, so the interval goes by presentations.
+    """
+    return _rate([[score < threshold for score in one] for one in live])
 
 
-def apcer(attacks: Sequence[float], threshold: float) -> Rate:
-    """Attacks that pass at *threshold*."""
-    return Rate(sum(score >= threshold for score in attacks), len(attacks))
+def apcer(attacks: Sequence[Sequence[float]], threshold: float) -> Rate:
+    """Attacks that pass at *threshold*, given as in ``bpcer``."""
+    return _rate([[score >= threshold for score in one] for one in attacks])
+
+
+def _rate(wrong: Sequence[Sequence[bool]]) -> Rate:
+    return Rate.clustered(
+        [error for one in wrong for error in one],
+        [number for number, one in enumerate(wrong) for _ in one],
+    )
 
 
 def eer(live: Sequence[float], attacks: Sequence[float]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -102,13 +103,14 @@ def _by_group(
 ) -> Iterator[OfGroup]:
     if groups is None:
         return
-    mates = np.array([groups.get(person, UNGROUPED) for person in run.mated_people])
+    mates = np.array([groups.get(person, UNGROUPED) for person in run.outcomes.mated_people])
     strangers = np.array([groups.get(person, UNGROUPED) for person in run.strange_people])
     for group in sorted({*mates, *strangers}):
         here, there = mates == group, strangers == group
         part = Outcomes(
             mated=run.outcomes.mated[here],
             mated_lead=run.outcomes.mated_lead[here],
+            mated_people=tuple(compress(run.outcomes.mated_people, here)),
             strange=run.outcomes.strange[there],
             strange_lead=run.outcomes.strange_lead[there],
         )
@@ -131,11 +133,12 @@ def as_json(report: Report) -> dict[str, Any]:
                 "threshold": round(item.threshold, 5),
                 "fnir_interval": _interval(item.fnir),
                 "probes": item.fnir.trials,
+                "people": len(set(run.outcomes.mated_people)),
                 "strangers": item.fpir.trials,
                 "missed": item.fnir.errors,
                 "fpir_measured": item.fpir.value,
                 "fpir_interval": _interval(item.fpir),
-                "fnir_with_fta": with_fta(item.fnir, run.fta).value,
+                "fnir_with_fta": fnir_with_fta(item.fnir, run.fta),
             }
             for item in report.results
         ],
@@ -160,9 +163,9 @@ def as_json(report: Report) -> dict[str, Any]:
     return values
 
 
-def with_fta(fnir: Rate, fta: Rate) -> Rate:
+def fnir_with_fta(fnir: Rate, fta: Rate) -> float:
     """Misses among all visits, also those of which no picture could be used."""
-    return Rate(fnir.errors + fta.errors, fnir.trials + fta.errors)
+    return (fnir.errors + fta.errors) / (fnir.trials + fta.errors)
 
 
 def _promise(item: AtPromise) -> dict[str, Any]:
@@ -186,6 +189,7 @@ def _rate(rate: Rate) -> dict[str, Any]:
         "rate": rate.value,
         "errors": rate.errors,
         "trials": rate.trials,
+        "people": rate.trials if rate.clusters is None else rate.clusters,
         "interval": _interval(rate),
     }
 
@@ -209,10 +213,10 @@ def as_lines(report: Report, min_lead: float) -> Iterator[str]:
     yield "At the threshold these strangers themselves give:"
     yield "  FPIR      threshold  FNIR     missed        95% interval       FNIR with FTA"
     for item in report.results:
-        whole = with_fta(item.fnir, run.fta)
+        whole = fnir_with_fta(item.fnir, run.fta)
         yield (
             f"  {percent(item.asked):8}  {item.threshold:9.4f}  {percent(item.fnir.value):7}  "
-            f"{_of(item.fnir):12}  {_between(item.fnir):17}  {percent(whole.value)}"
+            f"{_of(item.fnir):12}  {_between(item.fnir):17}  {percent(whole)}"
         )
     yield ""
     yield "At the calibrated threshold, set without these strangers:"
@@ -229,6 +233,10 @@ def as_lines(report: Report, min_lead: float) -> Iterator[str]:
             f"  {percent(at.promised)}, and a lead of {min_lead:g}, as the door asks: "
             f"FPIR {percent(at.door_fpir.value)}, FNIR {percent(at.door_fnir.value)}"
         )
+    residents = len(set(run.outcomes.mated_people))
+    yield ""
+    yield f"95% intervals of FNIR and FTA: by {residents} residents, whose own visits resemble each"
+    yield "other (Korn and Graubard); of FTE and FPIR: exact, a trial a person (Clopper, Pearson)"
     if report.groups:
         yield ""
         yield "By group, at the calibrated thresholds (FNIR, then FPIR, 95% intervals):"

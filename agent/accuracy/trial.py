@@ -33,7 +33,7 @@ class Run:
     rate. ``stranger_fta`` counts the same of strangers: whom the door does not even compare is
     not taken for anybody, so these stay in the outcomes, as kept out. ``short`` people were
     enrolled with fewer pictures than the others, ``reasons`` says why pictures were refused.
-    ``mated_people`` and ``strange_people`` name who came, in the order of the outcomes.
+    ``strange_people`` names the strangers in the order of the outcomes.
     """
 
     templates: TemplateSet
@@ -43,7 +43,6 @@ class Run:
     stranger_fta: Rate
     short: int
     reasons: Counter[str]
-    mated_people: tuple[str, ...]
     strange_people: tuple[str, ...]
 
 
@@ -79,13 +78,19 @@ def play(trial: Trial, views: Mapping[Path, View]) -> Run:
             list(zip(came, mated, strict=True)), [*strange, *[NOT_COMPARED] * refused]
         ),
         fte=Rate(len(trial.enrolled) - len(enrolled), len(trial.enrolled)),
-        fta=Rate(len(mates) - len(mated), len(mates)),
+        fta=Rate.clustered(
+            [not _seen(probe, views) for probe in mates], [probe.person for probe in mates]
+        ),
         stranger_fta=Rate(refused, len(trial.strangers)),
         short=sum(len(person.pictures) < images for person in trial.enrolled),
         reasons=Counter(v.quality.reason for v in views.values() if not v.quality.usable),
-        mated_people=tuple(came),
         strange_people=(*strangers, *came_in_vain),
     )
+
+
+def _seen(probe: Probe, views: Mapping[Path, View]) -> list[View]:
+    """What of a visit can be compared."""
+    return [view for view in (views[path] for path in probe.pictures) if view.probe is not None]
 
 
 def _answers(
@@ -94,7 +99,7 @@ def _answers(
     """Who came and could be compared, and the gallery's answer to each."""
     people, rows = [], []
     for probe in probes:
-        good = [v for v in (views[p] for p in probe.pictures) if v.probe is not None]
+        good = _seen(probe, views)
         if good:
             people.append(probe.person)
             embeddings = [v.probe for v in good if v.probe is not None]

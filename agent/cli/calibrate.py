@@ -62,5 +62,5 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
     if measured.doubles:
         click.echo(
             f"{measured.doubles} pair(s) of records look like one person under two ids and were "
-            "left out; enrolment's duplicate check tells which"
+            "left out; enrolling one of them again, with kaopass gallery enroll, names the other"
         )

@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 @click.option(
     "--min-images", type=click.IntRange(1, 50), help="Accept fewer or ask for more views."
 )
+@click.option(
+    "--allow-duplicate",
+    is_flag=True,
+    help="With a local gallery: enrol though another id has this face, for twins and siblings.",
+)
 @json_option
 def command(
     person_id: str,
@@ -60,14 +65,17 @@ def command(
     nickname: str,
     purposes: tuple[str, ...],
     min_images: int | None,
+    allow_duplicate: bool,
     as_json: bool,
     **consent: Any,
 ) -> None:
     """Enrol ID from photographs or clips of that one person.
 
     Each picture must show one face, in usable quality; a refusal says why. A person already
-    enrolled gets the new templates instead of the old. Nothing of the pictures is kept. A running
-    agent takes the change up within seconds.
+    enrolled gets the new templates instead of the old. A face that is enrolled under another id is
+    refused, as the door could not tell which of both it sees: the city does that for its gallery,
+    this command for a local one. Nothing of the pictures is kept. A running agent takes the change
+    up within seconds.
 
     Where the gallery is the city's (gallery.source), consent is asked for: a --consent file, or
     --agreed with --notice and --controller. The city gets it with the templates, and until it has
@@ -79,6 +87,10 @@ def command(
 
     settings = load(settings_file)
     consents = _consents(settings, purposes, **consent)
+    if consents and allow_duplicate:
+        raise UsageError(
+            "--allow-duplicate is for a local gallery; here the city looks for doubles"
+        )
     networks = open_networks(settings)
     ring = open_ring(settings)
     # All refusals come before anything is touched; the plain embeddings stay in memory.
@@ -94,6 +106,8 @@ def command(
             )
         else:
             templates = gallery.protection.apply(enrolled.templates)
+            if not allow_duplicate:
+                _refuse_double(settings, gallery, person_id, templates)
             agreed = purposes or ("bus", "hall")
             gallery.enroll(person_id, templates, nickname, agreed, now_ms=time.time_ns() // 10**6)
     result = {
@@ -109,6 +123,38 @@ def command(
     click.echo(f"{person_id}: enrolled from {result['views_used']} of {result['views_seen']} views")
     if consents:
         click.echo("provisionally, until the city publishes them: kaopass gallery status")
+
+
+def _refuse_double(settings: Settings, gallery: Gallery, person_id: str, templates: Vector) -> None:
+    """Raise UsageError if somebody other than *person_id* has this face already.
+
+    *templates* is float32 (n, d), rotated by the gallery's map. Whoever is enrolled with another
+    model pack only cannot be compared.
+    """
+    import numpy as np
+
+    from agent.identity.matcher import Matcher
+    from agent.packs.store import known_packs
+    from agent.rules import ENROLLED_VIEWS, calibration_for, rule_for
+    from agent.wire.records import canonical_id
+
+    known = gallery.load()
+    pack = known_packs(settings.models_directory).pack(settings.models.pack)
+    # A template is compared here with templates: both are means of several views.
+    rule = rule_for(settings.decision, calibration_for(settings, pack), known, views=ENROLLED_VIEWS)
+    matcher = Matcher(known)
+    units = (templates / np.linalg.norm(templates, axis=1, keepdims=True)).astype(np.float32)
+    own = [name for name in known.ids if canonical_id(name) == canonical_id(person_id)]
+    for found in matcher.search(units, matcher.rows_of(own)):
+        if found.person is not None and found.similarity >= rule.threshold:
+            raise UsageError(
+                f"{person_id}: this face is enrolled already as {found.person} (similarity"
+                f" {found.similarity:.2f}, threshold {rule.threshold:.2f}). If it is the same"
+                f" person, give the pictures to that id: kaopass gallery enroll {found.person}"
+                f" FILE..., or take it out first: kaopass gallery revoke {found.person}. If these"
+                " are twins or siblings, add --allow-duplicate; the door will then often offer"
+                " both of them the usual way"
+            )
 
 
 def _consents(

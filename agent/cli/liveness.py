@@ -12,6 +12,7 @@ from agent.cli.liveness_input import (
     camera_scores,
     files_under,
     kinds_under,
+    live_scores,
     open_examiner,
     paths_type,
     scores,
@@ -19,6 +20,8 @@ from agent.cli.liveness_input import (
 )
 from agent.cli.liveness_measure import measure, rate_json, rate_text
 from agent.errors import CameraError, UsageError
+
+MOST_NAMED = 5  # files in one message
 
 
 @click.group("liveness")
@@ -114,9 +117,10 @@ def calibrate(
 
     Let at least 5 people, better 30, stand where passengers do, in the door's own light, one after
     another; whoever comes back counts again. Of files, pictures whose names differ in the last
-    number are one sequence. The threshold is kept in liveness.json in the state directory. A
-    running agent must be stopped while its camera is needed here, and takes the threshold up when
-    it starts. None of the pictures is kept.
+    number are one sequence; one in which no face is found is left out, and said. A threshold at
+    which too many photographs would pass is refused. It is kept in liveness.json in the state
+    directory. A running agent must be stopped while its camera is needed here, and takes the
+    threshold up when it starts. None of the pictures is kept.
     """
     from agent.accuracy.presentation import apcer
     from agent.accuracy.presentation import bpcer as refused_at
@@ -127,13 +131,20 @@ def calibrate(
         raise UsageError("show live faces to the camera, with --camera SECONDS, or give LIVE files")
     settings = settings_of(settings_file)
     examiner = open_examiner(settings)
-    good = scores(examiner, [file for given in live for file in files_under(given)])
+    good, no_face = live_scores(examiner, [file for given in live for file in files_under(given)])
+    if no_face:
+        # Said even where what is left turns out to be too little.
+        named = ", ".join(no_face[:MOST_NAMED]) + (", ..." if len(no_face) > MOST_NAMED else "")
+        click.echo(
+            f"left out: in {len(no_face)} of {len(good) + len(no_face)} no face was found: {named}",
+            err=True,
+        )
     if camera_seconds is not None:
         good |= camera_scores(examiner, settings, camera_seconds)
     found = choose(settings.liveness.pack, list(good.values()), bpcer)
-    refused = refused_at(list(good.values()), found.threshold)
+    refused = refused_at([[score] for score in good.values()], found.threshold)
     kinds = {
-        kind: apcer(list(scores(examiner, files).values()), found.threshold)
+        kind: apcer([[score] for score in scores(examiner, files).values()], found.threshold)
         for kind, files in (kinds_under(attacks) if attacks else {}).items()
     }
     if not dry_run:
@@ -143,6 +154,7 @@ def calibrate(
             {
                 "threshold": found.threshold,
                 "bpcer": rate_json(refused),
+                "no_face": list(no_face),
                 "apcer": {kind: rate_json(passed) for kind, passed in kinds.items()},
                 "written": None if dry_run else str(settings.liveness_file),
             }

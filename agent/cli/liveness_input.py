@@ -88,6 +88,22 @@ def scores(examiner: Examiner, files: Iterable[Path]) -> dict[str, float]:
     }
 
 
+def live_scores(
+    examiner: Examiner, files: Iterable[Path]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The fused score of every presentation, and the names of those in which no face was found.
+
+    These have no score: the detector missed them, which no liveness threshold mends.
+    """
+    from agent.examine import sequence_score
+
+    found = sequences(examiner, files)
+    return (
+        {name: sequence_score(views) for name, views in found.items() if views},
+        tuple(name for name, views in found.items() if not views),
+    )
+
+
 def camera_scores(examiner: Examiner, settings: Settings, seconds: float) -> dict[str, float]:
     """The fused score of everybody whom the camera of *settings* sees long enough to be judged."""
     from agent.devices import open_camera

@@ -36,13 +36,9 @@ MOST = 60  # photographs that attacks are drawn from
 class _Kind:
     """The scores of one kind of presentation. A sequence without any face scores 0: refused."""
 
-    views: list[list[float]]  # of each presentation
-    sequences: list[float]
+    images: list[list[float]]  # of each presentation
+    sequences: list[list[float]]  # the one score of each
     no_face: int
-
-    @property
-    def images(self) -> list[float]:
-        return [score for views in self.views for score in views]
 
     @classmethod
     def of(cls, found: dict[str, list[View]]) -> _Kind:
@@ -50,7 +46,7 @@ class _Kind:
 
         return cls(
             [[view.score for view in views] for views in found.values()],
-            [sequence_score(views) if views else 0.0 for views in found.values()],
+            [[sequence_score(views) if views else 0.0] for views in found.values()],
             sum(not views for views in found.values()),
         )
 
@@ -110,8 +106,9 @@ def measure(
 
     Pictures whose names differ in the last number are one sequence; a clip is one. Figures are
     those of ISO/IEC 30107-3 with 95% intervals, an image and a sequence; what shows no face counts
-    as refused. Synthetic attacks are drawings of attacks: they say little about real printers and
-    screens.
+    as refused. Images of one sequence are near copies, so their interval goes by sequences; that
+    of sequences is exact if each is of another person. Synthetic attacks are drawings of attacks:
+    they say little about real printers and screens.
     """
     from agent.parts import liveness_threshold, open_liveness
 
@@ -144,6 +141,7 @@ def rate_json(rate: Rate) -> dict[str, Any]:
         "rate": round(rate.value, 5),
         "errors": rate.errors,
         "trials": rate.trials,
+        "presentations": rate.trials if rate.clusters is None else rate.clusters,
         "interval": [round(low, 5), round(high, 5)],
     }
 
@@ -151,7 +149,8 @@ def rate_json(rate: Rate) -> dict[str, Any]:
 def rate_text(rate: Rate) -> str:
     """A rate as people read it."""
     low, high = rate.interval
-    return f"{rate.value:6.1%} ({rate.errors} of {rate.trials}; 95%: {low:.1%} to {high:.1%})"
+    of = "" if rate.clusters is None else f", of {rate.clusters} presentations"
+    return f"{rate.value:6.1%} ({rate.errors} of {rate.trials}{of}; 95%: {low:.1%} to {high:.1%})"
 
 
 def _synthetic(
@@ -182,10 +181,10 @@ def _synthetic(
 def _report(found: dict[str, _Kind], limit: float) -> dict[str, Any]:
     live = found[LIVE]
     attacks = [kind for name, kind in found.items() if name != LIVE]
-    good = {"image": live.views, "sequence": [[score] for score in live.sequences]}
+    good = {"image": live.images, "sequence": live.sequences}
     bad = {
-        "image": [views for kind in attacks for views in kind.views],
-        "sequence": [[score] for kind in attacks for score in kind.sequences],
+        "image": [scores for kind in attacks for scores in kind.images],
+        "sequence": [scores for kind in attacks for scores in kind.sequences],
     }
     return {
         "threshold": limit,
@@ -227,6 +226,7 @@ def _print_table(found: dict[str, _Kind], limit: float, report: dict[str, Any]) 
         if name != LIVE:
             click.echo(f"APCER, {name:16} an image {rate_text(apcer(kind.images, limit))}")
             click.echo(f"{'':23} a sequence {rate_text(apcer(kind.sequences, limit))}")
+    click.echo("95% intervals: a sequence exact; an image by sequences, as theirs are near copies")
     for what, value in report["eer"].items():
         if value is not None:
             low, high = report["eer_interval"][what]

@@ -9,8 +9,8 @@ from agent.accuracy.presentation import apcer, bpcer, eer, eer_interval
 
 
 def test_a_score_at_the_threshold_passes() -> None:
-    assert bpcer([0.5, 0.4], 0.5).errors == 1
-    assert apcer([0.5, 0.4], 0.5).errors == 1
+    assert bpcer([[0.5], [0.4]], 0.5).errors == 1
+    assert apcer([[0.5], [0.4]], 0.5).errors == 1
 
 
 def test_apart_they_have_no_errors_and_mixed_they_have_half() -> None:

@@ -95,6 +95,7 @@ def test_failures_to_enrol_and_to_acquire_are_counted_by_themselves() -> None:
     run = played()
     assert (run.fte.errors, run.fte.trials) == (1, RESIDENTS)  # r02, of whom nothing was usable
     assert (run.fta.errors, run.fta.trials) == (1, (RESIDENTS - 1) * 3)
+    assert run.fta.clusters == RESIDENTS - 1
     assert (run.stranger_fta.errors, run.stranger_fta.trials) == (1, STRANGERS)
     assert run.reasons == {"turned_away": 6}
 
@@ -142,7 +143,8 @@ def test_groups_add_up_to_the_whole() -> None:
 
 def test_the_table_states_intervals_and_failures() -> None:
     text = "\n".join(as_lines(assess(played(), [(0.01, 0.41)], 0.08), 0.08))
-    for part in ("FTE", "FTA", "95% interval", "calibrated threshold", "turned_away 6"):
+    for part in ("FTE", "FTA", "95% interval", "calibrated threshold", "turned_away 6",
+                 "of FNIR and FTA: by 59 residents", "of FTE and FPIR: exact"):  # fmt: skip
         assert part in text
 
 

@@ -178,6 +178,9 @@ def test_with_the_citys_gallery_nobody_is_enrolled_without_consent(
     assert "--notice and --controller" in capsys.readouterr().err
     assert run(*enroll, settings, "--purpose", "bus") == 2
     assert "--agreed or --consent" in capsys.readouterr().err
+    agreed = ("--agreed", "bus", "--notice", "1", "--controller", "city")
+    assert run(*enroll, settings, *agreed, "--allow-duplicate") == 2
+    assert "--allow-duplicate is for a local gallery" in capsys.readouterr().err
     assert run(*enroll, local, "--agreed", "bus") == 2
     assert "here use --purpose" in capsys.readouterr().err
 

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -88,12 +90,43 @@ def test_calibrate_keeps_a_threshold_that_check_then_uses(tmp_path: Path) -> Non
         "rate": 0.0,
         "errors": 0,
         "trials": 5,
+        "presentations": 5,
         "interval": [0.0, pytest.approx(0.45, abs=0.01)],
     }
     assert json.loads((tmp_path / "liveness.json").read_text())["threshold"] == found["threshold"]
     at_it = run(tmp_path, "check", "--json", picture("gdp.jpg"))
     (first, *_) = json.loads(at_it.stdout)["faces"]
     assert first["live"] == (first["score"] >= found["threshold"])
+
+
+def test_calibrate_leaves_out_and_names_the_picture_without_a_face(tmp_path: Path) -> None:
+    names = ("t1.jpg", "gdp.jpg", "players.jpg", "t1.jpg", "gdp.jpg")
+    live = shown(tmp_path / "live", *names)
+    alone = json.loads(run(tmp_path, "calibrate", live, "--json").stdout)
+    grey = live / "grey.png"
+    grey.write_bytes(cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes())
+    done = run(tmp_path, "calibrate", live, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["threshold"] == alone["threshold"]
+    assert found["bpcer"]["trials"] == 5
+    assert found["no_face"] == [str(live / "grey")]
+    assert f"left out: in 1 of 6 no face was found: {live / 'grey'}" in done.stderr
+    for entry in sorted(live.glob("*.jpg"))[:3]:
+        entry.unlink()
+    few = run(tmp_path, "calibrate", live)
+    assert "at least 5" in str(failure(few))
+    assert "left out: in 1 of" in few.stderr
+
+
+def test_measure_counts_a_picture_without_a_face_as_refused(tmp_path: Path) -> None:
+    live = shown(tmp_path / "set" / "live", "gdp.jpg")
+    (live / "grey.png").write_bytes(
+        cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
+    )
+    shown(tmp_path / "set" / "magazine", "yaoming.jpg")
+    said = json.loads(run(tmp_path, "measure", tmp_path / "set", "--json").stdout)["bpcer"]
+    assert (said["no_face"], said["sequence"]["errors"], said["sequence"]["trials"]) == (1, 1, 2)
 
 
 def test_calibrate_says_what_attacks_would_pass_and_can_keep_nothing(tmp_path: Path) -> None:
@@ -153,6 +186,21 @@ def test_measure_reports_each_kind_with_intervals(tmp_path: Path) -> None:
     assert "BPCER, live refused" in table
     assert "APCER, magazine" in table
     assert "EER a sequence: 0.0%" in table
+    assert "95% intervals: a sequence exact; an image by sequences" in table
+
+
+def test_measure_counts_images_of_one_sequence_as_the_one_presentation_they_are(
+    tmp_path: Path,
+) -> None:
+    live = tmp_path / "set" / "live"
+    shown(live, "gdp.jpg", "t1.jpg")
+    for number in range(6):
+        (live / f"copy_{number}.jpg").symlink_to(picture("gdp.jpg"))
+    shown(tmp_path / "set" / "magazine", "yaoming.jpg")
+    done = run(tmp_path, "measure", tmp_path / "set", "--threshold", "0", "--json")
+    image = json.loads(done.stdout)["bpcer"]["image"]
+    assert (image["errors"], image["trials"], image["presentations"]) == (0, 8, 3)
+    assert image["interval"][1] == pytest.approx(1 - 0.05 ** (1 / 3), abs=1e-4)
 
 
 def test_measure_needs_live_faces_and_something_to_measure(tmp_path: Path) -> None:

@@ -24,6 +24,31 @@ def test_from_few_faces_none_is_refused() -> None:
     assert all(score >= found.threshold for score in scores)
 
 
+@pytest.mark.parametrize("worst", [0.0, 1e-4, 0.1, 0.2499])
+def test_a_threshold_at_which_photographs_pass_is_refused(worst: float) -> None:
+    with pytest.raises(UsageError, match=rf"threshold {worst:.4f}; below 0.25 .* from 20 on"):
+        choose("pack", [worst, *[0.9] * 9], 0.05)
+    with pytest.raises(UsageError, match="--bpcer above 0"):
+        choose("pack", [worst, *[0.9] * 9], 0.0)
+    assert choose("pack", [worst, *[0.9] * 19], 0.05).threshold == 0.9
+
+
+def test_the_least_threshold_is_kept_and_comes_back(tmp_path: Path) -> None:
+    found = choose("pack", [0.25, *[0.9] * 9], 0.05)
+    save(tmp_path / "liveness.json", found)
+    assert load(tmp_path / "liveness.json", "pack") == found
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.2])
+def test_a_kept_threshold_at_which_photographs_pass_is_not_used(
+    tmp_path: Path, threshold: float
+) -> None:
+    path = tmp_path / "liveness.json"
+    save(path, CameraThreshold("faceplugin", threshold, 0.05, 10))
+    with pytest.raises(ModelError, match="photographs pass; run `kaopass liveness calibrate`"):
+        load(path, "faceplugin")
+
+
 def test_four_faces_say_nothing_about_a_camera() -> None:
     with pytest.raises(UsageError, match="4 live faces are too few"):
         choose("pack", [0.9] * 4, 0.05)

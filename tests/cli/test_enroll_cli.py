@@ -1,0 +1,92 @@
+"""``kaopass gallery enroll`` on a local gallery: one face has one id, unless told otherwise.
+
+The pictures are those of installed packages, read where they are.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from agent.__main__ import main
+from agent.cli.common import open_ring
+from agent.hw.photographs import picture
+from agent.identity.gallery import Gallery
+from agent.settings import load
+from tests.identity.people import PACK
+from tests.identity.people import enroll as enroll_others
+
+YAO = picture("yaoming.jpg")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        f'[models]\nlicence = "research"\n[state]\ndirectory = "{tmp_path / "state"}"\n',
+        encoding="utf-8",
+    )
+    return file
+
+
+def enroll(settings: Path, person: str, *arguments: object) -> int:
+    words = ["gallery", "enroll", person, *map(str, arguments), "--settings", str(settings)]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--min-images", "1", "--json"])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def everybody(settings: Path) -> dict[str, int]:
+    """Rows by id."""
+    chosen = load(settings)
+    with Gallery(chosen.state_directory / "gallery.db", open_ring(chosen), PACK) as gallery:
+        return {person.id: person.templates[PACK] for person in gallery.people()}
+
+
+def test_a_face_under_a_second_id_is_refused_and_the_first_named(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert enroll(settings, "resident-1", YAO) == 0
+    capsys.readouterr()
+    assert enroll(settings, "resident-2", YAO) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("kaopass: resident-2: this face is enrolled already as resident-1 (")
+    assert "kaopass gallery enroll resident-1 FILE" in err
+    assert "kaopass gallery revoke resident-1" in err
+    assert "--allow-duplicate" in err
+    assert everybody(settings) == {"resident-1": 1}
+
+
+def test_their_own_id_takes_new_pictures_however_it_is_spelt(settings: Path) -> None:
+    assert enroll(settings, "が-1", YAO) == 0
+    assert enroll(settings, "が-1", YAO) == 0
+    assert enroll(settings, unicodedata.normalize("NFD", "が-1"), YAO) == 0
+    assert list(everybody(settings).values()) == [1]
+
+
+def test_a_face_unlike_all_that_are_enrolled_is_taken(settings: Path) -> None:
+    chosen = load(settings)
+    with Gallery(chosen.state_directory / "gallery.db", open_ring(chosen), PACK) as gallery:
+        enroll_others(gallery, *range(50))
+    assert enroll(settings, "resident-y", YAO) == 0
+    assert len(everybody(settings)) == 51
+
+
+def test_twins_are_enrolled_when_told_that_they_are_two(settings: Path) -> None:
+    assert enroll(settings, "resident-1", YAO) == 0
+    assert enroll(settings, "resident-2", YAO, "--allow-duplicate") == 0
+    assert everybody(settings) == {"resident-1": 1, "resident-2": 1}
+
+
+def test_where_both_are_enrolled_already_enrolling_one_again_names_the_other(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert enroll(settings, "resident-1", YAO) == 0
+    assert enroll(settings, "resident-2", YAO, "--allow-duplicate") == 0
+    capsys.readouterr()
+    assert enroll(settings, "resident-1", YAO) == 2
+    assert "enrolled already as resident-2 (" in capsys.readouterr().err
