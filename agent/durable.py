@@ -36,6 +36,19 @@ def write_file(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+def create_file(path: Path) -> None:
+    """Make an empty file at *path*, mode 0600, unless there is one. Raises OSError.
+
+    One that is there is not opened: closing it would drop the locks that a connection of this
+    process holds on it (POSIX, fcntl), and another process may then throw away a log in use.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """Make created, renamed and removed names in *directory* survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from agent.durable import LEFTOVER_SECONDS, write_file
+from agent.durable import LEFTOVER_SECONDS, create_file, write_file
+from agent.identity.gallery import Gallery
+from agent.identity.keys import KeyRing
+from agent.values import Vector
 
 
 def test_content_is_replaced_and_is_its_owners_alone(tmp_path: Path) -> None:
@@ -58,3 +66,41 @@ def test_what_root_writes_belongs_to_whoever_has_to_read_it(tmp_path: Path) -> N
     os.chown(path, 4321, 4322)
     write_file(path, b"second")
     assert (path.stat().st_uid, path.stat().st_gid) == (4321, 4322)
+
+
+def test_opening_a_gallery_twice_keeps_the_locks_of_the_first_connection(tmp_path: Path) -> None:
+    """Else the next process to close the file takes itself for the last, and removes its log."""
+    path = tmp_path / "gallery.db"
+    ring = KeyRing(bytes(range(32)))
+    with Gallery(path, ring, "p") as gallery:
+        gallery.people()
+        with Gallery(path, ring, "p") as second:
+            second.people()
+        code = (
+            "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+            "db.execute('SELECT COUNT(*) FROM person').fetchone(); db.close()"
+        )
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        log = path.with_name("gallery.db-wal")
+        assert log.exists(), "another process removed the log of an open gallery"
+        gallery.enroll("r-1", unit_rows(), now_ms=1)
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT COUNT(*) FROM person").fetchone() == (1,)
+
+
+def unit_rows() -> Vector:
+    rows = np.random.default_rng(1).standard_normal((1, 32)).astype(np.float32)
+    found: Vector = rows / np.linalg.norm(rows)
+    return found
+
+
+def test_a_file_that_is_there_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    create_file(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"content")
+    monkeypatch.setattr(os, "close", lambda _: pytest.fail("it was opened"))
+    create_file(path)
+    assert path.read_bytes() == b"content"

@@ -8,7 +8,6 @@ key gets the same certificate again after a cut, any other is refused.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import sqlite3
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from agent.cityos.ca import SERVICE_PREFIX
 from agent.cityos.sqlitefile import in_transaction
+from agent.durable import create_file
 from agent.errors import CityError
 from agent.values import PURPOSES, Pending
 
@@ -90,7 +90,7 @@ class Registry:
         path = directory / "registry.db"
         self._path = path
         with self._named():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            create_file(path)
             self._db = sqlite3.connect(
                 path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )

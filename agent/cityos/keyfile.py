@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import threading
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.cityos.sqlitefile import in_transaction
+from agent.durable import create_file
 from agent.errors import CityError, KeySourceError
 from agent.ports import KeySource
 
@@ -53,7 +53,7 @@ class KeyFile:
         with self._named():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._master = self._load_master(source)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            create_file(self.path)
             self._db = sqlite3.connect(
                 self.path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )

@@ -17,7 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from agent.durable import sync_directory
+from agent.durable import create_file, sync_directory
 from agent.errors import GalleryError
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def open_database(
     """
     with _one_process_at_a_time(path):
         _finish_salvage(path)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        create_file(path)
         try:
             return _prepared(path, busy_seconds, checked=checked), None
         except sqlite3.DatabaseError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import sqlite3
@@ -14,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database as Utilities
 from sqlite_utils.migrations import Migrations
 
-from agent.durable import sync_directory
+from agent.durable import create_file
 from agent.errors import JournalError
 
 PAGE_BYTES = 4096
@@ -176,12 +175,7 @@ def sidecars(path: Path) -> list[Path]:
 
 def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    except FileExistsError:
-        return
-    os.close(descriptor)
-    sync_directory(path.parent)
+    create_file(path)
 
 
 def is_full(error: BaseException | None) -> bool:
