@@ -91,7 +91,6 @@ class Agent:
         self._trial = Trial(steering) if steering is not None else None
         self._stop = threading.Event()
         self._works = False
-        self._watching: Worker | None = None
         self.ended_for = ""  # or "reload", "restart", once ``run`` has returned for that
         self.left_over = False  # the pipeline did not end in time: this process is not to go on
         self._opener = opener
@@ -168,7 +167,7 @@ class Agent:
         self._stop, self._until_end = stop, until_end
         self.source.start()
         worker = Worker("pipeline", self._work, final=(CameraError,))
-        workers = [worker]
+        workers = [worker, Worker("faces", lambda: self.faces.watch(stop))]
         if self.downlink is not None:
             downlink = self.downlink
             workers.append(Worker("gallery", lambda: downlink.run(stop)))
@@ -191,6 +190,7 @@ class Agent:
             else:
                 self._notifier.stopping()
             stop.set()
+            self.faces.changed()  # its worker wakes, and ends
             self.left_over = not worker.join(2.0)
             for each in workers[1:]:
                 each.join(WORKERS_SECONDS)  # what one does not finish is repeated
@@ -212,10 +212,8 @@ class Agent:
             self._stand_idle()
             return
         with self._journal() as journal:
-            if self._watching is None:  # else this thread died and starts again; that one lives on
+            if not self.faces.begun:  # else this thread died and starts again
                 self.faces.read()
-                self._watching = Worker("faces", lambda: self.faces.watch(self._stop))
-                self._watching.start()
             self._recogniser = recogniser(settings, self._networks, NOBODY)
             self.faces.between(self._recogniser)
             return_freed()
@@ -276,8 +274,6 @@ class Agent:
         """Between two frames: a sign of life, then what is due."""
         self._watchdog.feed()
         now = time.monotonic()
-        if self._watching is not None:
-            self._watching.check()
         self.faces.between(self._recogniser)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_SECONDS

@@ -26,6 +26,7 @@ from agent.rules import Sides
 
 log = logging.getLogger(__name__)
 
+BEGIN_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # how late a change by another process is noticed
 # So much growth moves the threshold by less than its own uncertainty; small galleries all have one.
 MOST_GROWN, SMALL_GALLERY = 1.05, 100
@@ -90,6 +91,7 @@ class Faces:
         self._former = former
         self._look_seconds = look_seconds
         self._wake = threading.Event()
+        self._begun = threading.Event()
         self._lock = threading.Lock()
         self._ready: Reading | None = None
         self._unwiped = False
@@ -106,6 +108,12 @@ class Faces:
         """
         self._current = self._read_all()
         self._take(self._current)
+        self._begun.set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the gallery has been read once."""
+        return self._begun.is_set()
 
     @property
     def people(self) -> int:
@@ -173,11 +181,16 @@ class Faces:
             self._served, self._using = recogniser, on
 
     def watch(self, stop: threading.Event) -> None:
-        """Read the gallery again whenever it changed, until *stop* is set."""
+        """Read the gallery again whenever it changed, until *stop* is set. Waits for ``read``."""
+        while not self._begun.wait(BEGIN_SECONDS):
+            if stop.is_set():
+                return
         read_at = self._base.version
         while not stop.is_set():
             self._wake.wait(self._look_seconds)
             self._wake.clear()
+            if stop.is_set():
+                return
             try:
                 self._wipe()
                 if self._gallery.version != read_at:
