@@ -144,7 +144,8 @@ class Publisher:
             if self._must(last, now_ms, self._keys.content(gallery)[0]):
                 return True
             # Not at once: a device that lies must not keep the whole town busy.
-            if now_ms > last.issued_ms + _BELIEVED_MS and self._next(db, gallery, last)[1] == 1:
+            epoch, _ = self._next(db, gallery, last)
+            if now_ms > last.issued_ms + _BELIEVED_MS and epoch != last.epoch:
                 return True
             gone = select(MEMBER.c.ref).where(
                 MEMBER.c.gallery == gallery, MEMBER.c.version == GONE_NEXT
@@ -188,7 +189,7 @@ class Publisher:
                 position[1],
                 now_ms,
                 progress,
-                restored=position[1] == 1,
+                restored=last is None or position[0] != last.epoch,
             )
         except SQLAlchemyError as error:
             raise CityError(
@@ -215,6 +216,8 @@ class Publisher:
                 issued_ms=now_ms,
             )
             db.execute(RELEASE.insert(), [release_row(head, buckets)])
+        # From here on somebody may sign it: whatever comes of that, its number is spent.
+        self._keys.note_drafted(gallery, head.position)
         if last is not None and head.epoch != last.epoch:
             log.warning(
                 "gallery %s: versions after %d.%d were published that the database does not know:"
@@ -228,6 +231,7 @@ class Publisher:
             head = read_head(signed, self._trust, wall_ms=now_ms)
         except MessageError as error:
             raise CityError(f"this head cannot be put in force: {error}") from error
+        self._keys.note_drafted(head.gallery, head.position)  # keys from a copy may not know it
         with self._write() as db:
             row = drafted(db, head.gallery)
             if row is None or head_of(row) != head:
@@ -270,7 +274,8 @@ class Publisher:
     def _next(self, db: Connection, gallery: str, last: Row[Any] | None) -> Position:
         """After the newest version anybody ever heard of; in a new epoch if this database has not.
 
-        It was restored from a copy then: going on from there would tell devices two truths.
+        It was restored from a copy then: going on from there would tell devices two truths. A
+        number that may have been signed is never given again: no signer signs it for other content.
         """
         known = (last.epoch, last.version) if last is not None else (0, 0)
         told = select(HELD.c.epoch, HELD.c.version).where(
@@ -278,9 +283,9 @@ class Publisher:
         )
         heard = [(row.epoch, row.version) for row in db.execute(told).all()]
         highest = max([known, self._keys.position(gallery), *heard])
-        if highest == known:
-            return max(known[0], 1), known[1] + 1
-        return highest[0] + 1, 1
+        following = (max(known[0], 1), known[1] + 1) if highest == known else (highest[0] + 1, 1)
+        epoch, version = self._keys.drafted(gallery)
+        return max(following, (epoch, version + 1)) if epoch else following
 
     def _changed(self, db: Connection, gallery: str, version: int) -> int:
         """How many residents are in the draft's delta."""

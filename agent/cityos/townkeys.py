@@ -192,6 +192,21 @@ class TownKeys(KeyFile):
             with self._transaction() as db:
                 db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", (gallery, *position))
 
+    def drafted(self, gallery: str) -> Position:
+        """The newest version that may have been signed, in force or not; (0, 0) for none."""
+        found = self._one("SELECT epoch, version FROM drafted WHERE gallery = ?", gallery)
+        return (int(found[0]), int(found[1])) if found else (0, 0)
+
+    def note_drafted(self, gallery: str, position: Position) -> None:
+        """*position* is about to be signed, or was: no other content may ever have its number."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO drafted VALUES (?, ?, ?) ON CONFLICT (gallery) DO UPDATE SET"
+                " epoch = excluded.epoch, version = excluded.version"
+                " WHERE (excluded.epoch, excluded.version) > (epoch, version)",
+                (gallery, *position),
+            )
+
     @contextmanager
     def publishing(self) -> Iterator[None]:
         """Only one process of this machine is inside at a time."""
