@@ -99,4 +99,5 @@ class Tidy:
         if now_ms >= self._forget_ms:
             self._forget_ms = now_ms + FORGET_MS
             self._eraser.forget_events(now_ms)
+            self._eraser.forget_keys(now_ms)
             self._publisher.prune(now_ms - KEPT_DAYS * DAY_MS)

@@ -85,6 +85,10 @@ class Eraser:
                 db.execute(nobody)
         return len(theirs)
 
+    def forget_keys(self, now_ms: int) -> None:
+        """Destroy enrolment keys replaced long ago: what devices still hold under them is noise."""
+        self._keys.prune_enrolment(now_ms)
+
     def without_key(self, *, force: bool = False) -> int:
         """Remove what a restored database brought back of people erased since; how many.
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import select
 
+from agent.cityos.chores import Tidy
 from agent.cityos.database import insert_for
 from agent.cityos.enrolling import Enrolling
 from agent.cityos.enrolments import note
+from agent.cityos.profiles import DAY_MS
 from agent.cityos.schema import ENROLMENT
+from agent.cityos.store import Store
+from agent.cityos.townkeys import ENROLMENT_KEY_DAYS
 from agent.errors import ModelError
 from agent.identity.protection import Protection
 from agent.values import Event, EventKind, Moment, Place, StoredEvent
@@ -172,7 +178,133 @@ def test_enrolments_sealed_before_the_key_changed_still_open(city: City, bus: De
     city.publish()
     city.talk(bus)
     assert bus.ids == {"p0", "anna", "ben"}
-    # Two months on, the old one is gone.
-    later = now_ms() + 60 * 86_400_000
-    city.keys.new_enrolment(later)
+
+
+def tidy(city: City, days: int) -> None:
+    """What a running city side does by itself, *days* from now."""
+    Tidy(city.engine, city.eraser, city.publisher, city.registry)(now_ms() + days * DAY_MS)
+
+
+def test_a_replaced_enrolment_key_is_destroyed_after_its_time_without_another_erasure(
+    city: City, bus: Device
+) -> None:
+    arrives(city, bus, "anna")
+    city.keys.new_enrolment(now_ms())
+    tidy(city, ENROLMENT_KEY_DAYS - 1)
     assert len(city.keys.enrolment_keys()) == 2
+    tidy(city, ENROLMENT_KEY_DAYS + 1)
+    assert len(city.keys.enrolment_keys()) == 1
+    assert settle(city) == {1: ("refused", "unreadable")}
+
+
+def test_an_enrolment_from_before_an_erasure_brings_nobody_back(city: City, bus: Device) -> None:
+    """Late, or repeated; but who comes again after it is welcome."""
+    city.enrol(["anna"])
+    city.publish()
+    city.talk(bus)
+    assert bus.keys is not None
+    before = bus.keys.enrolment
+    city.eraser.erase("anna", now_ms())
+    city.publish()
+    city.talk(bus)
+    arrives(city, bus, "anna", key=before)
+    bus.records[key_of("anna")] = b"provisional"
+    assert settle(city) == {1: ("refused", "erased_since")}
+    assert not city.residents.exists("anna")
+    city.publish()
+    city.talk(bus)
+    assert bus.ids == {"p0"}
+    after = bus.keys.enrolment
+    city.enrol(["ben"])
+    city.eraser.erase("ben", now_ms())  # another one: the key she uses is replaced, and good
+    arrives(city, bus, "anna", 2, key=after)
+    arrives(city, bus, "ben", 3, key=after)
+    arrives(city, bus, "anna", 4, key=before)
+    settled = settle(city)
+    assert [settled[seq] for seq in (2, 3, 4)] == [
+        ("taken", ""), ("refused", "erased_since"), ("refused", "erased_since")]  # fmt: skip
+    # With the keys that could open such an enrolment goes the memory of who was erased.
+    tidy(city, ENROLMENT_KEY_DAYS + 1)
+    with city.keys._transaction() as keys:
+        assert keys.execute("SELECT COUNT(*) FROM erased").fetchone()[0] == 0
+
+
+def test_an_enrolment_waits_for_nobody_whose_erasure_was_begun(city: City, bus: Device) -> None:
+    arrives(city, bus, "anna")
+    assert settle(city) == {1: ("taken", "")}
+    city.keys.condemn(city.keys.ref("anna"))  # and the power is cut here
+    arrives(city, bus, "anna", 2)
+    arrives(city, bus, "ben", 3)
+    assert settle(city) == {
+        1: ("taken", ""), 2: ("refused", "erased_since"), 3: ("taken", "")}  # fmt: skip
+
+
+def test_a_consent_withdrawn_since_it_was_given_stays_withdrawn(city: City, bus: Device) -> None:
+    city.enrol(["anna"], "bus", "hall")
+    city.publish()
+    earlier = given("bus", "hall")
+    withdrawn_ms = earlier[0].given_ms + 1
+    city.residents.withdraw("anna", "bus", withdrawn_ms)
+    city.publish()
+    city.talk(bus)
+    unset = tuple(replace(each, given_ms=0) for each in given("bus"))
+    arrives(city, bus, "anna", consents=earlier[:1])
+    arrives(city, bus, "anna", 2, consents=unset)
+    arrives(city, bus, "anna", 3, consents=earlier)  # hall was not withdrawn
+    refused = ("refused", "consent_withdrawn_since")
+    assert settle(city) == {1: refused, 2: refused, 3: ("taken", "")}
+    city.publish()
+    city.talk(bus)
+    assert bus.ids == {"p0"}
+    again = tuple(replace(each, given_ms=withdrawn_ms + 1) for each in given("bus"))
+    arrives(city, bus, "anna", 4, consents=again)
+    assert settle(city)[4] == ("taken", "")
+    city.publish()
+    city.talk(bus)
+    assert bus.ids == {"p0", "anna"}
+
+
+def test_withdrawals_and_erasures_since_a_backup_hold_though_enrolments_come_again(
+    tmp_path: Path,
+) -> None:
+    city = City(tmp_path, str(tmp_path / "city.db"))
+    city.enrol(["p0"])
+    city.publish()
+    device = city.device("bus-1")
+    city.talk(device)
+    store = Store(city.database)
+    store.backup(str(tmp_path / "copy.db"))
+    store.close()
+    enrolled = [("anna", given("bus")), ("ben", given("bus")), ("chie", given("bus"))]
+    assert device.keys is not None
+    key = device.keys.enrolment
+
+    def all_arrive() -> None:
+        for seq, (person, consents) in enumerate(enrolled, 1):
+            arrives(city, device, person, seq, consents=consents, key=key)
+
+    all_arrive()
+    assert set(settle(city).values()) == {("taken", "")}
+    city.publish()
+    city.talk(device)
+    city.residents.withdraw("ben", "bus", now_ms())
+    city.eraser.erase("anna", now_ms())
+    city.publish()
+    city.talk(device)
+    assert device.ids == {"p0", "chie"}
+    city.close()
+    for name in ("city.db-wal", "city.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "copy.db").rename(tmp_path / "city.db")
+    city.open()
+    all_arrive()
+    assert settle(city) == {
+        1: ("refused", "erased_since"),
+        2: ("refused", "consent_withdrawn_since"),
+        3: ("taken", ""),
+    }
+    city.publish()
+    city.talk(device)
+    assert device.ids == {"p0", "chie"}
+    city.close()
+    city.registry.close()
