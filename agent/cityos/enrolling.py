@@ -1,8 +1,9 @@
 """Enrolments that came from devices: checked like those at the city's own desk, taken or refused.
 
 A device enrols in its gallery's template domain; here the templates are mapped to the city's own.
-What is refused leaves the device by the next version of its gallery, which says that the id is gone
-from it (or who it really is), so that the device needs no message of another kind.
+What is refused, or withdrawn or erased before it was ever published, leaves the device by the next
+version of its gallery, which says that the id is gone from it (or who it really is), so that the
+device needs no message of another kind.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ class Enrolling:
             self._take(each.device, gallery, enrolment, faces, now_ms)
         except _RefusedError as refused:
             state, reason = REFUSED, str(refused)
-            if person and gallery:
-                self._eraser.say_again(gallery, person)
+        if person and gallery:  # the device has a copy of its own until it hears what is true
+            self._eraser.say_again(gallery, person)
         if self._audit is not None:
             action = "resident.enrolled" if state == TAKEN else "enrolment.refused"
             facts = {"reason": reason} if reason else {}

@@ -289,13 +289,13 @@ class Publisher:
 
     def _changed(self, db: Connection, gallery: str, version: int) -> int:
         """How many residents are in the draft's delta."""
-        found = 0
-        for table, number in ((DRAFT, version), (MEMBER, GONE_NEXT)):
-            count = select(func.count()).where(
-                table.c.gallery == gallery, table.c.version == number
-            )
-            found += int(db.execute(count).scalar_one())
-        return found
+        made = (DRAFT.c.gallery == gallery, DRAFT.c.version == version)
+        again = (MEMBER.c.gallery == gallery, MEMBER.c.version == GONE_NEXT)
+        also = MEMBER.c.ref.not_in(select(DRAFT.c.ref).where(*made))
+        return sum(
+            int(db.execute(select(func.count()).where(*which)).scalar_one())
+            for which in (made, (*again, also))
+        )
 
     def _check_fresh(self, db: Connection, row: Row[Any]) -> None:
         mine = select(DRAFT.c.ref).outerjoin(RESIDENT, RESIDENT.c.ref == DRAFT.c.ref)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from agent.cityos import receipts
 from agent.cityos.chores import Tidy
 from agent.cityos.database import insert_for
 from agent.cityos.enrolling import Enrolling
 from agent.cityos.enrolments import note
 from agent.cityos.profiles import DAY_MS
-from agent.cityos.schema import ENROLMENT
+from agent.cityos.schema import ENROLMENT, MEMBER
 from agent.cityos.store import Store
 from agent.cityos.townkeys import ENROLMENT_KEY_DAYS
 from agent.errors import ModelError
@@ -308,3 +309,57 @@ def test_withdrawals_and_erasures_since_a_backup_hold_though_enrolments_come_aga
     assert device.ids == {"p0", "chie"}
     city.close()
     city.registry.close()
+
+
+@pytest.mark.parametrize("leaves", ["erased", "withdrawn"])
+@pytest.mark.parametrize("before", ["never there", "gone for long"])
+def test_who_leaves_before_the_first_version_leaves_the_device_that_enrolled_them(
+    city: City, bus: Device, leaves: str, before: str
+) -> None:
+    if before == "gone for long":
+        city.enrol(["anna"], "bus")
+        city.publish()
+        city.residents.withdraw("anna", "bus", now_ms() - 1)
+        city.publish()
+        city.talk(bus)
+        tidy(city, 0)
+    arrives(city, bus, "anna")
+    assert settle(city) == {1: ("taken", "")}
+    bus.records[key_of("anna")] = b"provisional"
+    if leaves == "erased":
+        receipt = city.eraser.erase("anna", now_ms())
+        with city.engine.connect() as db:
+            found = receipts.erasure(db, receipt, {"bus": ["bus-1"]})
+        assert found is not None
+        assert found[1] == {"bus": None}
+    else:
+        city.residents.withdraw("anna", "bus", now_ms())
+    assert city.publisher.is_due("bus", now_ms())
+    published = city.publish()
+    assert published is not None
+    assert (published.changed, published.head.count) == (1, 1)
+    city.talk(bus)
+    assert bus.records.keys() == {key_of("p0")}
+    if leaves == "erased":
+        with city.engine.connect() as db:
+            found = receipts.erasure(db, receipt, {"bus": ["bus-1"]})
+        assert found is not None
+        assert found[1] == {"bus": published.head.position}
+        assert [each.at_ms is not None for each in found[2]] == [True]
+    tidy(city, 0)  # and then nothing is left of it but the resident who is enrolled still
+    with city.engine.connect() as db:
+        rows = db.execute(select(MEMBER.c.version).where(MEMBER.c.digest.is_(None))).all()
+    assert [row.version for row in rows] == ([] if leaves == "erased" else [0])
+    assert (city.keys.resident(city.keys.ref("anna")) is None) == (leaves == "erased")
+
+
+def test_an_enrolment_that_is_taken_is_one_change(city: City, bus: Device) -> None:
+    arrives(city, bus, "anna")
+    arrives(city, bus, "p0", 2, nickname="P")
+    settle(city)
+    published = city.publish()
+    assert published is not None
+    assert published.changed == 2
+    city.talk(bus)
+    assert decode_record(bus.records[key_of("p0")]).nickname == "P"
+    assert bus.ids == {"p0", "anna"}
