@@ -9,6 +9,8 @@ device needs no message of another kind.
 from __future__ import annotations
 
 import logging
+import sqlite3
+import traceback
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -33,6 +35,7 @@ from agent.wire.consent import Enrolment, open_enrolment
 log = logging.getLogger(__name__)
 
 LOOK_MS = 1_000
+_TROUBLE = (SQLAlchemyError, sqlite3.Error, OSError)  # of the city's own: it is tried again
 _AT_A_TIME = 50
 
 
@@ -47,9 +50,10 @@ NO_CONSENT = "no_consent_to_a_gallery"
 BAD_WORDS = "bad_id_or_nickname"
 OTHER_FACE = "id_belongs_to_another_face"
 OTHER_ID = "face_enrolled_under_another_id"
-UNKNOWN_PACK = "unknown_model_pack"
+UNKNOWN_PACK = "unknown_model_pack"  # or templates that are not of its size
 ERASED = "erased_since"  # or before, which nobody can tell: a new enrolment is needed
 WITHDRAWN = "consent_withdrawn_since"
+DEFECT = "unexpected_failure"  # the log says more; enrol again once it is mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,17 @@ class Enrolling:
             self._take(each.device, gallery, enrolment, faces, now_ms)
         except _RefusedError as refused:
             state, reason = REFUSED, str(refused)
+        # What fails for this one alone, whatever it is, must not hold up the others for ever.
+        except Exception as error:
+            if isinstance(error, CityError) and isinstance(error.__cause__, _TROUBLE):
+                raise
+            state, reason = REFUSED, DEFECT
+            # Its text, and the values in its traceback, may be a resident's.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "enrolment %d of %s is set aside: %s at %s:%d",
+                *(each.seq, each.device, type(error).__name__, at.name, at.lineno or 0),
+            )
         if person and gallery:  # the device has a copy of its own until it hears what is true
             self._eraser.say_again(gallery, person)
         if self._audit is not None:

@@ -8,29 +8,42 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 
 from agent.cityos import receipts
 from agent.cityos.chores import Tidy
 from agent.cityos.database import insert_for
 from agent.cityos.enrolling import Enrolling
 from agent.cityos.enrolments import note
+from agent.cityos.faces import Threshold
 from agent.cityos.profiles import DAY_MS
-from agent.cityos.schema import ENROLMENT, MEMBER
+from agent.cityos.residents import Newcomer
+from agent.cityos.schema import ENROLMENT, MEMBER, RESIDENT
 from agent.cityos.store import Store
 from agent.cityos.townkeys import ENROLMENT_KEY_DAYS
-from agent.errors import ModelError
+from agent.cli.city_town import thresholds
+from agent.errors import CityError, ModelError
 from agent.identity.protection import Protection
 from agent.values import Event, EventKind, Moment, Place, StoredEvent
 from agent.wire.consent import Consent, Enrolment, seal_enrolment
 from agent.wire.records import Record, decode_record, key_of
-from tests.galleries.conftest import NOTICES, PACK, City, faces, noting, now_ms, seed_of
+from tests.galleries.conftest import (
+    NOTICES,
+    PACK,
+    VALUES,
+    City,
+    consents,
+    faces,
+    noting,
+    now_ms,
+    seed_of,
+)
 from tests.galleries.device import Device
 
 
-def threshold(pack: str, templates: int) -> float:
-    if pack != PACK:
-        raise ModelError(f"there is no model pack {pack!r}")
+def threshold(pack: str, templates: int, values: int) -> float:
+    if pack != PACK or values != VALUES:
+        raise ModelError(f"there is no model pack {pack!r} with {values} values")
     return 0.6
 
 
@@ -43,7 +56,7 @@ def arrives(city: City, device: Device, person: str, seq: int = 1, **change: Any
     assert device.keys is not None
     version = change.get("version", device.keys.template_version)
     own = Protection(device.keys.template, device.gallery, device.keys.template_version)
-    rows = own.apply(faces(2, seed_of(change.get("face", person))))
+    rows = own.apply(faces(2, seed_of(change.get("face", person)), change.get("values", VALUES)))
     record = Record(person, (device.gallery,), change.get("nickname", ""), False, 0,
                     {change.get("pack", PACK): rows.astype("<f2").astype(np.float32)})  # fmt: skip
     enrolment = Enrolment(record, version, change.get("consents", given(device.gallery)))
@@ -70,9 +83,9 @@ def bus(city: City) -> Device:
     return device
 
 
-def settle(city: City) -> dict[int, tuple[str, str]]:
+def settle(city: City, least: Threshold = threshold) -> dict[int, tuple[str, str]]:
     """What became of every enrolment, after the city has looked once more."""
-    enrolling = Enrolling(city.engine, city.residents, city.eraser, city.registry, threshold, None)
+    enrolling = Enrolling(city.engine, city.residents, city.eraser, city.registry, least, None)
     enrolling(now_ms())
     with city.engine.connect() as db:
         rows = db.execute(select(ENROLMENT)).all()
@@ -150,6 +163,7 @@ def test_enrolling_again_renews_templates_and_consents_once(city: City, bus: Dev
         ({"key": bytes(range(32))}, "unreadable"),
         ({"version": 9}, "unknown_template_key"),
         ({"pack": "made-up"}, "unknown_model_pack"),
+        ({"values": VALUES // 2}, "unknown_model_pack"),
     ],
 )
 def test_what_is_wrong_with_an_enrolment_is_said(
@@ -281,8 +295,8 @@ def test_withdrawals_and_erasures_since_a_backup_hold_though_enrolments_come_aga
     key = device.keys.enrolment
 
     def all_arrive() -> None:
-        for seq, (person, consents) in enumerate(enrolled, 1):
-            arrives(city, device, person, seq, consents=consents, key=key)
+        for seq, (person, told) in enumerate(enrolled, 1):
+            arrives(city, device, person, seq, consents=told, key=key)
 
     all_arrive()
     assert set(settle(city).values()) == {("taken", "")}
@@ -363,3 +377,60 @@ def test_an_enrolment_that_is_taken_is_one_change(city: City, bus: Device) -> No
     city.talk(bus)
     assert decode_record(bus.records[key_of("p0")]).nickname == "P"
     assert bus.ids == {"p0", "anna"}
+
+
+def test_one_enrolment_that_fails_in_whatever_way_holds_up_no_other(
+    city: City, bus: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    city.enrol(["anna"])
+    ref = city.keys.ref("anna")
+    with city.engine.begin() as db:  # a row of hers is damaged
+        db.execute(update(RESIDENT).where(RESIDENT.c.ref == ref).values(profile=bytes(64)))
+    arrives(city, bus, "anna")
+    arrives(city, bus, "evil", 2)
+    arrives(city, bus, "ben", 3)
+
+    def surprising(pack: str, templates: int, values: int) -> float:
+        failing.append(pack)
+        if len(failing) == 4:  # the second one's turn
+            raise ValueError("matmul: evil")
+        return threshold(pack, templates, values)
+
+    failing: list[str] = []
+    assert settle(city, surprising) == {
+        1: ("refused", "unexpected_failure"),
+        2: ("refused", "unexpected_failure"),
+        3: ("taken", ""),
+    }
+    assert "ValueError" in caplog.text
+    assert "evil" not in caplog.text
+
+
+def test_trouble_with_the_database_refuses_nobody(city: City, bus: Device) -> None:
+    arrives(city, bus, "anna")
+    with city.engine.begin() as db:
+        db.execute(text("ALTER TABLE resident RENAME TO elsewhere"))
+    with pytest.raises(CityError):
+        settle(city)
+    with city.engine.begin() as db:
+        db.execute(text("ALTER TABLE elsewhere RENAME TO resident"))
+    assert settle(city) == {1: ("taken", "")}
+
+
+def test_templates_of_another_size_already_enrolled_stop_neither_enrolments_nor_versions(
+    city: City, bus: Device
+) -> None:
+    small = city.residents.own.apply(faces(1, 1, VALUES // 2))
+    city.residents.add([Newcomer("small", "", {PACK: small}, consents("bus"))], now_ms())
+    arrives(city, bus, "anna")
+    assert settle(city) == {1: ("taken", "")}
+    city.publish()
+    city.talk(bus)
+    assert bus.ids == {"p0", "small", "anna"}
+
+
+def test_a_packs_threshold_is_for_templates_of_its_size_alone() -> None:
+    least = thresholds()
+    assert 0 < least("buffalo_s", 1000, 512) < 1
+    with pytest.raises(ModelError, match="have 512"):
+        least("buffalo_s", 1000, 32)
