@@ -177,11 +177,12 @@ class Eraser:
                 db.execute(ERASURE.insert(), noted_rows)
         if not noted:
             self._keys.destroy([stranger])
-        self._keys.destroy([ref])
-        # Devices get the new enrolment key with a new content key, so every gallery has one.
+        # Devices get the new enrolment key with a new content key, so every gallery has one. Both
+        # before the last of it is done: after a cut only what is still condemned goes on.
         self._keys.new_enrolment(now_ms)
         for gallery in PURPOSES:
             self._keys.new_content(gallery)
+        self._keys.destroy([ref])
         return receipt
 
     def _gone_since(

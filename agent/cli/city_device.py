@@ -147,11 +147,12 @@ def revoke(ca_directory: Path, keys_directory: Path | None, database: str, name:
     """Lock DEVICE out: its certificates and claims are void, its connection is silenced.
 
     Its gallery goes on under another content key, which it does not get. It can come back only by a
-    new claim.
+    new claim. Where something failed half-way, the same command does the rest.
     """
     with office(ca_directory) as opened:
         note = opened.noting("device.revoked", device=name)
-        if not opened.registry.revoke(name, now_ms(), note):
+        done = opened.registry.revoke(name, now_ms(), note)
+        if not done and name not in opened.registry.banned():
             raise CityError(f"there is no device {name!r} that could be revoked")
         opened.publish()
         purpose = opened.registry.purpose(name)
