@@ -306,6 +306,24 @@ def test_nothing_is_committed_when_one_part_fails(tmp_path: Path) -> None:
     store.close()
 
 
+def test_an_error_of_the_database_tells_nobodys_values(store: Store) -> None:
+    """It goes to the log, and pseudonyms must not."""
+    with store._writes.begin() as db:
+        if store._engine.dialect.name == "sqlite":
+            refuse = (
+                "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        else:
+            refuse = "ALTER TABLE event ADD CONSTRAINT full_ CHECK (seq < 0)"
+        db.exec_driver_sql(refuse)
+    with pytest.raises(CityError, match="cannot be committed") as caught:
+        arrive(store, 7)
+    told = f"{caught.value} {caught.value.__cause__} {caught.value.__cause__.__cause__}"
+    assert "INSERT INTO event" in told  # what it was about is said
+    for value in (f"{7:064x}", "パークバス", "1790000000007"):
+        assert value not in told
+
+
 def test_a_path_that_cannot_be_opened_or_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("this is no database, though it is long enough" * 30)
     with pytest.raises(CityError, match=r"text\.db"):
