@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent.cityos import receipts
 from agent.cityos.database import writing
 from agent.cityos.drafting import Progress, draft
 from agent.cityos.erasing import GONE_NEXT, Eraser
@@ -35,6 +36,7 @@ from agent.cityos.releases import (
 from agent.cityos.residents import Residents
 from agent.cityos.schema import DRAFT, ERASURE, HELD, MEMBER, RELEASE, RESIDENT
 from agent.errors import CityError, MessageError
+from agent.values import PURPOSES
 from agent.wire.gallery import Head, Position, read_head
 from agent.wire.records import bucket_digests, root_of
 from agent.wire.signed import Trust
@@ -123,9 +125,14 @@ class Publisher:
         self._keys.destroy(forgotten)
 
     def prune(self, before_ms: int) -> None:
-        """Forget versions replaced, and reports of devices made, before *before_ms*."""
+        """Forget versions replaced, and reports of devices made, before *before_ms*.
+
+        Of newer reports go those that nothing follows from any more.
+        """
         with self._write() as db:
             db.execute(delete(HELD).where(HELD.c.last_ms < before_ms))
+            for gallery in PURPOSES:
+                receipts.prune(db, gallery)
             newer = RELEASE.alias()
             replaced = select(newer.c.version).where(
                 newer.c.gallery == RELEASE.c.gallery,
