@@ -233,12 +233,11 @@ def test_a_revocation_that_failed_half_way_is_done_by_the_same_command(town: Off
     rules = town.folder / "broker"
     city.registry.add_broker(rules, None)  # which is not there now
     assert "cannot be written" in town.run("device", "revoke", "bus-1", code=1)
-    assert city.keys.content("bus")[0] == before
+    assert city.keys.content("bus")[0] != before
     rules.mkdir()
     for _ in range(2):  # as often as somebody likes
         assert "under a new key" in town.run("device", "revoke", "bus-1")
         assert "user bus-1\ntopic deny #" in (rules / "kaopass.acl").read_text()
-    assert city.keys.content("bus")[0] != before
     assert "no device" in town.run("device", "revoke", "bus-9", code=1)
     city.close()
     city.registry.close()
