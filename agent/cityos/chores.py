@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 LOOK_MS = 5_000  # how often it is looked whether a version is due: 0.07 s for 25,324 residents
 TIDY_MS = 30_000
-KEPT_DAYS = 400  # what devices said they have, and versions long replaced
+KEPT_DAYS = 400  # what silent devices said they have, and versions long replaced
 FORGET_MS = 3_600_000  # late events are searched for among all of them
 
 
@@ -99,4 +99,5 @@ class Tidy:
         if now_ms >= self._forget_ms:
             self._forget_ms = now_ms + FORGET_MS
             self._eraser.forget_events(now_ms)
+            self._eraser.forget_keys(now_ms)
             self._publisher.prune(now_ms - KEPT_DAYS * DAY_MS)

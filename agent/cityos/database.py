@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.cityos import migrations
@@ -36,6 +36,7 @@ def address(database: str) -> str:
 def open_engine(database: str, *, create: bool) -> Engine:
     """Open *database* (an address or a path); with *create*, make or convert its tables.
 
+    No error of it shows a statement's values, which are people's: errors go to the log.
     Raises CityError when it cannot be opened, or does not exist and may not be created.
     """
     try:
@@ -44,11 +45,12 @@ def open_engine(database: str, *, create: bool) -> Engine:
         if url.get_backend_name() == "sqlite":
             if not create and url.database and not Path(url.database).is_file():
                 raise CityError(f"database {url.database}: no such file; run 'kaopass city serve'")
-            engine = create_engine(url)
+            engine = create_engine(url, hide_parameters=True)
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _begin)
         else:
-            engine = create_engine(url)
+            engine = create_engine(url, hide_parameters=True)
+            event.listen(engine, "handle_error", _without_rows)
         if create:
             migrations.migrate(writing(engine))
         else:
@@ -86,6 +88,15 @@ def _durable(connection: DBAPIConnection, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose a commit that was acknowledged
     cursor.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten where it lay
     cursor.close()
+
+
+def _without_rows(context: ExceptionContext) -> None:
+    """PostgreSQL adds the failing row to its message, in lines after the first."""
+    if getattr(context.original_exception, "sqlstate", None) is None:
+        return  # no statement failed, but the connection: nobody's values
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None and error.args:
+            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
 
 
 def _begin(connection: Connection) -> None:

@@ -165,15 +165,14 @@ class _Maker:
         self, who: Mapping[bytes, _Opened], templates: Mapping[bytes, list[Row[Any]]]
     ) -> dict[bytes, dict[str, Vector]]:
         """Everybody's templates by pack, mapped in one product a pack: many small ones are slow."""
-        by_pack: dict[str, list[tuple[bytes, Vector]]] = {}
+        by_pack: dict[tuple[str, int], list[tuple[bytes, Vector]]] = {}
         for ref, person in who.items():
             for row in templates.get(ref, ()):
                 rows = person.seal.open_templates(row.pack, row.row_count, row.rows)
-                by_pack.setdefault(row.pack, []).append((ref, rows))
+                by_pack.setdefault((row.pack, rows.shape[1]), []).append((ref, rows))
         mapped: dict[bytes, dict[str, Vector]] = {}
-        for pack, found in by_pack.items():
-            whole = np.concatenate([rows for _, rows in found])
-            whole = whole @ self._map(whole.shape[1])
+        for (pack, values), found in by_pack.items():
+            whole = np.concatenate([rows for _, rows in found]) @ self._map(values)
             start = 0
             for ref, rows in found:
                 mapped.setdefault(ref, {})[pack] = whole[start : start + len(rows)]

@@ -1,13 +1,16 @@
 """Enrolments that came from devices: checked like those at the city's own desk, taken or refused.
 
 A device enrols in its gallery's template domain; here the templates are mapped to the city's own.
-What is refused leaves the device by the next version of its gallery, which says that the id is gone
-from it (or who it really is), so that the device needs no message of another kind.
+What is refused, or withdrawn or erased before it was ever published, leaves the device by the next
+version of its gallery, which says that the id is gone from it (or who it really is), so that the
+device needs no message of another kind.
 """
 
 from __future__ import annotations
 
 import logging
+import sqlite3
+import traceback
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -26,12 +29,13 @@ from agent.cityos.profiles import Given, Profile
 from agent.cityos.residents import Newcomer, Residents
 from agent.errors import CityError, MessageError, ModelError, UsageError
 from agent.identity.protection import Protection, change
-from agent.values import PURPOSES, Vector
+from agent.values import BUILT_MS, PURPOSES, Vector
 from agent.wire.consent import Enrolment, open_enrolment
 
 log = logging.getLogger(__name__)
 
 LOOK_MS = 1_000
+_TROUBLE = (SQLAlchemyError, sqlite3.Error, OSError)  # of the city's own: it is tried again
 _AT_A_TIME = 50
 
 
@@ -46,7 +50,10 @@ NO_CONSENT = "no_consent_to_a_gallery"
 BAD_WORDS = "bad_id_or_nickname"
 OTHER_FACE = "id_belongs_to_another_face"
 OTHER_ID = "face_enrolled_under_another_id"
-UNKNOWN_PACK = "unknown_model_pack"
+UNKNOWN_PACK = "unknown_model_pack"  # or templates that are not of its size
+ERASED = "erased_since"  # or before, which nobody can tell: a new enrolment is needed
+WITHDRAWN = "consent_withdrawn_since"
+DEFECT = "unexpected_failure"  # the log says more; enrol again once it is mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +106,26 @@ class Enrolling:
         state, reason, person = TAKEN, "", ""
         gallery = self._registry.purpose(each.device)
         try:
-            enrolment = self._opened(each)
+            number, enrolment = self._opened(each)
             person = enrolment.record.id
+            if self._residents.keys.is_erased(self._residents.keys.ref(person), number):
+                raise _RefusedError(ERASED)
             self._take(each.device, gallery, enrolment, faces, now_ms)
         except _RefusedError as refused:
             state, reason = REFUSED, str(refused)
-            if person and gallery:
-                self._eraser.say_again(gallery, person)
+        # What fails for this one alone, whatever it is, must not hold up the others for ever.
+        except Exception as error:
+            if isinstance(error, CityError) and isinstance(error.__cause__, _TROUBLE):
+                raise
+            state, reason = REFUSED, DEFECT
+            # Its text, and the values in its traceback, may be a resident's.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "enrolment %d of %s is set aside: %s at %s:%d",
+                *(each.seq, each.device, type(error).__name__, at.name, at.lineno or 0),
+            )
+        if person and gallery:  # the device has a copy of its own until it hears what is true
+            self._eraser.say_again(gallery, person)
         if self._audit is not None:
             action = "resident.enrolled" if state == TAKEN else "enrolment.refused"
             facts = {"reason": reason} if reason else {}
@@ -118,10 +138,11 @@ class Enrolling:
         self._counts[state] += 1
         log.info("enrolment %d of %s: %s %s", each.seq, each.device, state, reason)
 
-    def _opened(self, each: Waiting) -> Enrolment:
-        for key in self._residents.keys.enrolment_keys():
+    def _opened(self, each: Waiting) -> tuple[int, Enrolment]:
+        """The number of the enrolment key it was sealed to, and what was sealed."""
+        for number, key in self._residents.keys.enrolment_keys().items():
             try:
-                return open_enrolment(each.sealed, each.device, key)
+                return number, open_enrolment(each.sealed, each.device, key)
             except MessageError:
                 continue  # sealed to a key before this one, perhaps
         raise _RefusedError(UNREADABLE)
@@ -137,7 +158,7 @@ class Enrolling:
         templates = self._mapped(gallery, enrolment)
         keys = self._residents.keys
         ref = keys.ref(record.id)
-        given = tuple(Given(consent, now_ms, device) for consent in enrolment.consents)
+        given = self._still_given(ref, device, enrolment, now_ms)
         try:
             if faces.same_as(templates, but=ref) is not None:
                 raise _RefusedError(OTHER_ID)
@@ -153,6 +174,23 @@ class Enrolling:
         except ModelError as error:
             raise _RefusedError(UNKNOWN_PACK) from error
         faces.add(ref, templates)
+
+    def _still_given(
+        self, ref: bytes, device: str, enrolment: Enrolment, now_ms: int
+    ) -> tuple[Given, ...]:
+        """Their consents but those that were withdrawn since, or may have been.
+
+        A device that knew no time cannot say that a consent is newer than a withdrawal.
+        """
+        withdrawals = self._residents.keys.withdrawals()
+        kept = []
+        for consent in enrolment.consents:
+            at_ms = withdrawals.get((ref, consent.purpose))
+            if at_ms is None or consent.given_ms > max(at_ms, BUILT_MS):
+                kept.append(Given(consent, now_ms, device))
+        if not any(each.consent.purpose in PURPOSES for each in kept):
+            raise _RefusedError(WITHDRAWN)
+        return tuple(kept)
 
     def _renew(
         self,

@@ -19,6 +19,7 @@ from agent.values import PURPOSES
 from agent.wire.records import key_of
 
 GONE_NEXT = -1  # MEMBER.version of who will be gone from the next version
+_UNMADE = -1  # MEMBER.revision of a resident whose row has still to be made
 CITY = "city"  # ERASURE.gallery of who was in no gallery
 _CHUNK = 1000
 _FEW = 20
@@ -37,18 +38,26 @@ class Eraser:
     def say_again(self, gallery: str, person_id: str) -> None:
         """Have the next version say who *person_id* is, or that they are not in it.
 
-        For a device that believes something else.
+        For a device that believes something else, or has enrolled them itself: if they leave before
+        that version, it hears of it all the same.
         """
         ref = self._keys.ref(person_id)
         mine = (MEMBER.c.gallery == gallery, MEMBER.c.ref == ref)
-        stranger = secrets.token_bytes(32)
-        fresh = Seal(self._keys.new_residents([stranger])[stranger], stranger)
+        own = self._keys.resident(ref)
         with self._residents.writing("the next version cannot be told") as db:
-            known = update(MEMBER).where(*mine, MEMBER.c.version > 0).values(version=GONE_NEXT)
-            if db.execute(known).rowcount:
+            if db.execute(update(MEMBER).where(*mine).values(version=GONE_NEXT)).rowcount:
                 return
-            wire = fresh.seal(key_of(person_id), "wire")
-            db.execute(MEMBER.insert(), [_tombstone(gallery, stranger, GONE_NEXT, 0, wire)])
+            enrolled = db.execute(select(RESIDENT.c.ref).where(RESIDENT.c.ref == ref)).first()
+            if own is not None and enrolled is not None:
+                wire = Seal(own, ref).seal(key_of(person_id), "wire")
+                row = _tombstone(gallery, ref, GONE_NEXT, 0, wire)
+                row["revision"] = _UNMADE
+            else:
+                stranger = secrets.token_bytes(32)
+                fresh = Seal(self._keys.new_residents([stranger])[stranger], stranger)
+                wire = fresh.seal(key_of(person_id), "wire")
+                row = _tombstone(gallery, stranger, GONE_NEXT, 0, wire)
+            db.execute(MEMBER.insert(), [row])
 
     def erase(self, person_id: str, now_ms: int) -> str:
         """Destroy their key and everything of theirs; the receipt's number.
@@ -84,6 +93,10 @@ class Eraser:
                 nobody = update(EVENT).where(*one, EVENT.c.seq == row.seq).values(person="")
                 db.execute(nobody)
         return len(theirs)
+
+    def forget_keys(self, now_ms: int) -> None:
+        """Destroy enrolment keys replaced long ago: what devices still hold under them is noise."""
+        self._keys.prune_enrolment(now_ms)
 
     def without_key(self, *, force: bool = False) -> int:
         """Remove what a restored database brought back of people erased since; how many.
@@ -150,7 +163,7 @@ class Eraser:
                 db.execute(
                     MEMBER.insert(), [_tombstone(row.gallery, stranger, version, row.map, wire)]
                 )
-                noted.append((row.gallery, *self._gone_since(db, row.gallery, was_in, version)))
+                noted.append((row.gallery, *self._gone_since(db, row.gallery, version)))
             for table in (MEMBER, DRAFT, TEMPLATE, RESIDENT):
                 db.execute(delete(table).where(table.c.ref == ref))
             noted_rows = [
@@ -164,17 +177,18 @@ class Eraser:
                 db.execute(ERASURE.insert(), noted_rows)
         if not noted:
             self._keys.destroy([stranger])
-        self._keys.destroy([ref])
-        # Devices get the new enrolment key with a new content key, so every gallery has one.
+        # Devices get the new enrolment key with a new content key, so every gallery has one. Both
+        # before the last of it is done: after a cut only what is still condemned goes on.
         self._keys.new_enrolment(now_ms)
         for gallery in PURPOSES:
             self._keys.new_content(gallery)
+        self._keys.destroy([ref])
         return receipt
 
     def _gone_since(
-        self, db: Connection, gallery: str, was_in: bool, version: int
+        self, db: Connection, gallery: str, version: int
     ) -> tuple[int | None, int | None]:
-        if was_in:
+        if version == GONE_NEXT:
             return None, None  # the next version says when
         epoch = db.execute(select(func.max(RELEASE.c.epoch)).where(RELEASE.c.gallery == gallery))
         return epoch.scalar_one(), version

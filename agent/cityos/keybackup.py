@@ -16,7 +16,10 @@ from agent.cityos.sqlitefile import in_transaction
 from agent.cityos.townkeys import TownKeys
 from agent.errors import CityError, UsageError
 
-_TABLES = ("resident", "withdrawal", "gone", "position", "enrolment", "proof")
+_TABLES = (
+    *("resident", "withdrawal", "gone", "erased", "position", "drafted", "enrolment"),
+    "proof",
+)
 
 
 def backup(keys: TownKeys, target: Path, now_ms: int) -> int:

@@ -29,7 +29,8 @@ _BLOCK = 512  # profiles are filled up, so that their size does not tell how man
 class Given:
     """A consent as the city has it. ``source`` is a device's name, or empty for the city's desk.
 
-    Only the city's own clock counts: ``accepted_ms``. ``withdrawn_ms`` is None while it stands.
+    How long it lasts goes by the city's own clock alone: ``accepted_ms``. ``withdrawn_ms`` is None
+    while it stands.
     """
 
     consent: Consent
@@ -44,6 +45,13 @@ class Given:
         if self.consent.given_ms < BUILT_MS:  # the clock where it was given was never set
             return longest
         return min(self.consent.expires_ms or longest, longest)
+
+    @property
+    def since_ms(self) -> int:
+        """When it was given, which at a device may be weeks before the city accepted it."""
+        if self.source and self.consent.given_ms >= BUILT_MS:
+            return min(self.consent.given_ms, self.accepted_ms)
+        return self.accepted_ms
 
     def stands(self, now_ms: int) -> bool:
         return self.withdrawn_ms is None and now_ms < self.ends_ms
@@ -84,7 +92,7 @@ class Profile:
                         replace(given, withdrawn_ms=at_ms)
                         if given.consent.purpose == purpose
                         and given.withdrawn_ms is None
-                        and given.accepted_ms <= at_ms
+                        and given.since_ms <= at_ms
                         else given
                         for given in found.consents
                     ),

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent.cityos import receipts
 from agent.cityos.database import writing
 from agent.cityos.drafting import Progress, draft
 from agent.cityos.erasing import GONE_NEXT, Eraser
@@ -35,6 +36,7 @@ from agent.cityos.releases import (
 from agent.cityos.residents import Residents
 from agent.cityos.schema import DRAFT, ERASURE, HELD, MEMBER, RELEASE, RESIDENT
 from agent.errors import CityError, MessageError
+from agent.values import PURPOSES
 from agent.wire.gallery import Head, Position, read_head
 from agent.wire.records import bucket_digests, root_of
 from agent.wire.signed import Trust
@@ -123,9 +125,14 @@ class Publisher:
         self._keys.destroy(forgotten)
 
     def prune(self, before_ms: int) -> None:
-        """Forget versions replaced, and reports of devices made, before *before_ms*."""
+        """Forget versions replaced, and reports of devices made, before *before_ms*.
+
+        Of newer reports go those that nothing follows from any more.
+        """
         with self._write() as db:
             db.execute(delete(HELD).where(HELD.c.last_ms < before_ms))
+            for gallery in PURPOSES:
+                receipts.prune(db, gallery)
             newer = RELEASE.alias()
             replaced = select(newer.c.version).where(
                 newer.c.gallery == RELEASE.c.gallery,
@@ -144,7 +151,8 @@ class Publisher:
             if self._must(last, now_ms, self._keys.content(gallery)[0]):
                 return True
             # Not at once: a device that lies must not keep the whole town busy.
-            if now_ms > last.issued_ms + _BELIEVED_MS and self._next(db, gallery, last)[1] == 1:
+            epoch, _ = self._next(db, gallery, last)
+            if now_ms > last.issued_ms + _BELIEVED_MS and epoch != last.epoch:
                 return True
             gone = select(MEMBER.c.ref).where(
                 MEMBER.c.gallery == gallery, MEMBER.c.version == GONE_NEXT
@@ -188,7 +196,7 @@ class Publisher:
                 position[1],
                 now_ms,
                 progress,
-                restored=position[1] == 1,
+                restored=last is None or position[0] != last.epoch,
             )
         except SQLAlchemyError as error:
             raise CityError(
@@ -215,6 +223,8 @@ class Publisher:
                 issued_ms=now_ms,
             )
             db.execute(RELEASE.insert(), [release_row(head, buckets)])
+        # From here on somebody may sign it: whatever comes of that, its number is spent.
+        self._keys.note_drafted(gallery, head.position)
         if last is not None and head.epoch != last.epoch:
             log.warning(
                 "gallery %s: versions after %d.%d were published that the database does not know:"
@@ -228,6 +238,7 @@ class Publisher:
             head = read_head(signed, self._trust, wall_ms=now_ms)
         except MessageError as error:
             raise CityError(f"this head cannot be put in force: {error}") from error
+        self._keys.note_drafted(head.gallery, head.position)  # keys from a copy may not know it
         with self._write() as db:
             row = drafted(db, head.gallery)
             if row is None or head_of(row) != head:
@@ -270,7 +281,8 @@ class Publisher:
     def _next(self, db: Connection, gallery: str, last: Row[Any] | None) -> Position:
         """After the newest version anybody ever heard of; in a new epoch if this database has not.
 
-        It was restored from a copy then: going on from there would tell devices two truths.
+        It was restored from a copy then: going on from there would tell devices two truths. A
+        number that may have been signed is never given again: no signer signs it for other content.
         """
         known = (last.epoch, last.version) if last is not None else (0, 0)
         told = select(HELD.c.epoch, HELD.c.version).where(
@@ -278,19 +290,19 @@ class Publisher:
         )
         heard = [(row.epoch, row.version) for row in db.execute(told).all()]
         highest = max([known, self._keys.position(gallery), *heard])
-        if highest == known:
-            return max(known[0], 1), known[1] + 1
-        return highest[0] + 1, 1
+        following = (max(known[0], 1), known[1] + 1) if highest == known else (highest[0] + 1, 1)
+        epoch, version = self._keys.drafted(gallery)
+        return max(following, (epoch, version + 1)) if epoch else following
 
     def _changed(self, db: Connection, gallery: str, version: int) -> int:
         """How many residents are in the draft's delta."""
-        found = 0
-        for table, number in ((DRAFT, version), (MEMBER, GONE_NEXT)):
-            count = select(func.count()).where(
-                table.c.gallery == gallery, table.c.version == number
-            )
-            found += int(db.execute(count).scalar_one())
-        return found
+        made = (DRAFT.c.gallery == gallery, DRAFT.c.version == version)
+        again = (MEMBER.c.gallery == gallery, MEMBER.c.version == GONE_NEXT)
+        also = MEMBER.c.ref.not_in(select(DRAFT.c.ref).where(*made))
+        return sum(
+            int(db.execute(select(func.count()).where(*which)).scalar_one())
+            for which in (made, (*again, also))
+        )
 
     def _check_fresh(self, db: Connection, row: Row[Any]) -> None:
         mine = select(DRAFT.c.ref).outerjoin(RESIDENT, RESIDENT.c.ref == DRAFT.c.ref)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, Row, and_, delete, select, update
 
 from agent.cityos.releases import latest
 from agent.cityos.schema import ERASURE, HELD, MEMBER, RELEASE
@@ -75,6 +76,48 @@ def holdings(db: Connection, gallery: str) -> dict[str, Holding]:
         )
         for row in rows
     }
+
+
+def prune(db: Connection, gallery: str) -> None:
+    """Forget versions that devices had and nobody asks for: looking at what they have stays quick.
+
+    Of each device stay the last and the highest that it told, and the first proven since each
+    erasure, which its receipt shows.
+    """
+    erased = [
+        (row.epoch, row.version)
+        for row in db.execute(
+            select(ERASURE.c.epoch, ERASURE.c.version)
+            .where(ERASURE.c.gallery == gallery, ERASURE.c.epoch.is_not(None))
+            .distinct()
+        )
+    ]
+    erased.sort()
+    by_device: dict[str, list[Row[Any]]] = {}
+    highest_first = (HELD.c.epoch.desc(), HELD.c.version.desc())
+    for row in db.execute(select(HELD).where(HELD.c.gallery == gallery).order_by(*highest_first)):
+        by_device.setdefault(row.device, []).append(row)
+    for rows in by_device.values():
+        kept = {rows[0], max(rows, key=lambda row: int(row.last_ms)), *_first_since(rows, erased)}
+        for row in rows:
+            if row not in kept:
+                one = (HELD.c.device == row.device, HELD.c.gallery == gallery)
+                same = (HELD.c.epoch == row.epoch, HELD.c.version == row.version)
+                unheard = HELD.c.last_ms == row.last_ms  # or it has gone back to that just now
+                db.execute(delete(HELD).where(*one, *same, unheard))
+
+
+def _first_since(rows: Sequence[Row[Any]], erased: Sequence[Position]) -> list[Row[Any]]:
+    """The first proven of *rows*, which come highest first, at or above each of *erased*."""
+    first, found = None, []
+    for at, row in enumerate(rows):
+        if row.proven and (first is None or row.first_ms <= first.first_ms):
+            first = row
+        below = rows[at + 1] if at + 1 < len(rows) else None
+        since = bisect_right(erased, (below.epoch, below.version)) if below is not None else 0
+        if first is not None and bisect_right(erased, (row.epoch, row.version)) > since:
+            found.append(first)
+    return found
 
 
 def holders(db: Connection, gallery: str, ref: bytes) -> list[str] | None:

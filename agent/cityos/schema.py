@@ -187,8 +187,8 @@ def _member(name: str) -> Table:
 
 
 # Who is in a gallery. ``version`` is the one in which this last changed, so the rows of a version
-# are its delta; 0 for who was never in it, -1 for who will be gone from the next. ``wire`` is the
-# key by which devices know the resident and ``record`` what they get, both sealed; without
+# are its delta; 0 for who was never in it, -1 for who is said anew, or gone, in the next. ``wire``
+# is the key by which devices know the resident and ``record`` what they get, both sealed; without
 # ``digest`` they are not in it. ``revision`` and ``map`` (the template key's version) are those
 # the row was made from.
 MEMBER = _member("member")

@@ -33,6 +33,7 @@ __all__ = ["Arrival", "DeviceRow", "Key", "Store", "spans"]
 # A device goes back to a journal it had left only if two devices use one name, or somebody swaps
 # cards to and fro. Several workers hear one birth, so a single return proves nothing.
 _RETURNS = 3
+_ANEW = "anew_after"  # in a noted birth: the connection after which the counter began anew
 _ASIDE_CONFLICT = "the same number came with other content: is its journal a copy of another's?"
 _ASIDE_RETURNS = "two journals take turns under this name: are there two devices of one name?"
 
@@ -66,8 +67,9 @@ class Store:
     ) -> bool:
         """Note a birth or a will; False if it is stale: an older connection's, come late.
 
-        A device whose counter starts anew with a new journal is believed. *retained*: nobody has
-        said it just now, the broker had kept it, and after a crash it may have kept an old one.
+        A device whose counter starts anew is believed: with a new journal, or when it says so just
+        now while it was held to be offline. *retained*: nobody has said it just now, the broker had
+        kept it, and after a crash it may have kept an old one.
         """
         return self.states([(device, state, retained)], now_ms)[0]
 
@@ -280,22 +282,32 @@ class Store:
     def _state(
         self, db: Connection, row: Row[Any], state: Birth | Gone, retained: bool, now_ms: int
     ) -> bool:
+        before = json.loads(row.birth)
         if isinstance(state, Gone):
-            if state.connection < row.connection:
+            # The will of the last connection before the counter began anew says nothing any more.
+            if state.connection < row.connection or state.connection == before.get(_ANEW):
                 return False
             if row.online or state.connection != row.connection:
                 self._set_device(db, row.name, connection=state.connection, online=False)
             return True
         if state.connection < row.connection:
-            same_journal = json.loads(row.birth).get("epoch") == state.epoch
-            if same_journal or (retained and _was_born(db, (row.name, state.epoch))):
+            if before.get("epoch") == state.epoch:
+                # Its counter is lost (a full or damaged card), if no connection is open above it.
+                if retained or row.online:
+                    return False
+            elif retained and _was_born(db, (row.name, state.epoch)):
                 return False
         self._born(db, row, state, now_ms)
         return True
 
     def _born(self, db: Connection, row: Row[Any], birth: Birth, now_ms: int) -> None:
         device = row.name
-        record = json.dumps(health.birth_record(birth), ensure_ascii=False)
+        before = json.loads(row.birth)
+        told = health.birth_record(birth)
+        highest = max(row.connection, before.get(_ANEW, 0))
+        if birth.connection < highest:
+            told[_ANEW] = highest
+        record = json.dumps(told, ensure_ascii=False)
         if row.online and (row.connection, row.birth) == (birth.connection, record):
             # Another worker heard it too, or the broker had kept it: all but the clocks is noted.
             arriving.correct(db, self._insert, device, birth.clocks)
@@ -321,7 +333,7 @@ class Store:
             ends[key] = upto, max(stream.last, bounds.last)
             if bounds.epoch != birth.epoch:
                 continue
-            if stream.born and json.loads(row.birth).get("epoch") not in (None, birth.epoch):
+            if stream.born and before.get("epoch") not in (None, birth.epoch):
                 changes["returns"] = row.returns + 1
                 if row.returns + 1 >= _RETURNS and not row.aside:
                     changes["aside"] = _ASIDE_RETURNS

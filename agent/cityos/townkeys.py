@@ -3,7 +3,8 @@
 ``keys.db`` in the keys' directory holds a key a resident, the content keys of the galleries and the
 enrolment keys, each wrapped by the town's master key (``town-key`` beside it, or a credential from
 systemd). Everything else is derived from the master key by HKDF-SHA256 (RFC 5869). The file also
-remembers what must outlive a restored database: which versions were published, and who withdrew.
+remembers what must outlive a restored database: which versions were published, who withdrew, and
+which enrolments of somebody erased are void.
 """
 
 from __future__ import annotations
@@ -82,9 +83,14 @@ class TownKeys(KeyFile):
         return {ref: self._opened(key, b"resident\0" + ref) for ref, key in rows}
 
     def condemn(self, ref: bytes) -> None:
-        """Never use this key again: the erasure goes on after a cut, and cannot be undone."""
+        """Never use this key again: the erasure goes on after a cut, and cannot be undone.
+
+        What was enrolled at a device by now, under whatever enrolment key, is void.
+        """
         with self._transaction() as db:
             db.execute("UPDATE resident SET condemned = 1 WHERE ref = ?", (ref,))
+            newest = db.execute("SELECT COALESCE(MAX(number), 0) FROM enrolment").fetchone()[0]
+            db.execute("INSERT OR REPLACE INTO erased VALUES (?, ?)", (ref, newest))
 
     def condemned(self) -> list[bytes]:
         """Whose erasure was begun and not ended."""
@@ -102,6 +108,17 @@ class TownKeys(KeyFile):
         with self._transaction() as db:
             for table in ("resident", "withdrawal"):
                 db.executemany(f"DELETE FROM {table} WHERE ref = ?", [(ref,) for ref in refs])  # noqa: S608 - one of two words
+
+    def is_erased(self, ref: bytes, number: int) -> bool:
+        """Whether *ref* was erased after enrolment key *number* began, or is being erased.
+
+        Nothing sealed to that key can be told from what was sealed before the erasure.
+        """
+        wanted = (
+            "SELECT 1 FROM erased WHERE ref = ? AND number >= ?"
+            " UNION ALL SELECT 1 FROM resident WHERE ref = ? AND condemned = 1"
+        )
+        return self._one(wanted, ref, number, ref) is not None
 
     def mark_gone(self, people: Iterable[str], until_ms: int) -> None:
         """Remember pseudonyms of somebody erased, whose events may still come from devices."""
@@ -192,6 +209,21 @@ class TownKeys(KeyFile):
             with self._transaction() as db:
                 db.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", (gallery, *position))
 
+    def drafted(self, gallery: str) -> Position:
+        """The newest version that may have been signed, in force or not; (0, 0) for none."""
+        found = self._one("SELECT epoch, version FROM drafted WHERE gallery = ?", gallery)
+        return (int(found[0]), int(found[1])) if found else (0, 0)
+
+    def note_drafted(self, gallery: str, position: Position) -> None:
+        """*position* is about to be signed, or was: no other content may ever have its number."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO drafted VALUES (?, ?, ?) ON CONFLICT (gallery) DO UPDATE SET"
+                " epoch = excluded.epoch, version = excluded.version"
+                " WHERE (excluded.epoch, excluded.version) > (epoch, version)",
+                (gallery, *position),
+            )
+
     @contextmanager
     def publishing(self) -> Iterator[None]:
         """Only one process of this machine is inside at a time."""
@@ -213,22 +245,29 @@ class TownKeys(KeyFile):
             return self.enrolment_public()
         return public_key_of(self._opened(found[1], b"enrolment"))
 
-    def enrolment_keys(self) -> list[bytes]:
-        """The private keys that may still be needed, the newest first."""
+    def enrolment_keys(self) -> dict[int, bytes]:
+        """The private keys that may still be needed, by number, the newest first."""
+        wanted = "SELECT number, key FROM enrolment ORDER BY number DESC"
         with self._named():
-            rows = self._db.execute("SELECT key FROM enrolment ORDER BY number DESC").fetchall()
-        return [self._opened(row[0], b"enrolment") for row in rows]
+            rows = self._db.execute(wanted).fetchall()
+        return {number: self._opened(key, b"enrolment") for number, key in rows}
 
     def new_enrolment(self, now_ms: int) -> None:
-        """Begin another key for enrolments; those replaced long ago are destroyed."""
+        """Begin another key for enrolments."""
         sealed = self._sealed(secrets.token_bytes(KEY_BYTES), b"enrolment")
         with self._transaction() as db:
             db.execute("UPDATE enrolment SET replaced_ms = ? WHERE replaced_ms IS NULL", (now_ms,))
             db.execute("INSERT INTO enrolment (key) VALUES (?)", (sealed,))
-            db.execute(
-                "DELETE FROM enrolment WHERE replaced_ms < ?",
-                (now_ms - ENROLMENT_KEY_DAYS * _DAY_MS,),
-            )
+
+    def prune_enrolment(self, now_ms: int) -> None:
+        """Destroy the keys that were replaced long ago; what was sealed to them opens no more.
+
+        Who was erased is forgotten as soon as no key is left that an enrolment of theirs may have.
+        """
+        with self._transaction() as db:
+            before_ms = now_ms - ENROLMENT_KEY_DAYS * _DAY_MS
+            db.execute("DELETE FROM enrolment WHERE replaced_ms < ?", (before_ms,))
+            db.execute("DELETE FROM erased WHERE number < (SELECT MIN(number) FROM enrolment)")
 
     # Where copies of this file are.
 

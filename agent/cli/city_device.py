@@ -147,15 +147,20 @@ def revoke(ca_directory: Path, keys_directory: Path | None, database: str, name:
     """Lock DEVICE out: its certificates and claims are void, its connection is silenced.
 
     Its gallery goes on under another content key, which it does not get. It can come back only by a
-    new claim.
+    new claim. Where something failed half-way, the same command does the rest.
     """
     with office(ca_directory) as opened:
         note = opened.noting("device.revoked", device=name)
-        if not opened.registry.revoke(name, now_ms(), note):
+        done = opened.registry.revoke(name, now_ms(), note)
+        if not done and name not in opened.registry.banned():
             raise CityError(f"there is no device {name!r} that could be revoked")
-        opened.publish()
         purpose = opened.registry.purpose(name)
-    click.echo(f"{name} is revoked")
+        trouble = None
+        try:
+            opened.publish()
+            click.echo(f"{name} is revoked")
+        except CityError as error:
+            trouble = error  # the gallery waits for no broker
     # A town without galleries has no keys, and needs none.
     if purpose and ((keys_directory or ca_directory / "keys") / FILE).exists():
         with town(ca_directory, keys_directory, database) as found:
@@ -163,6 +168,8 @@ def revoke(ca_directory: Path, keys_directory: Path | None, database: str, name:
             for each in found.publish([purpose]):
                 head = each.head
                 click.echo(f"gallery {purpose} {head.epoch}.{head.version}: under a new key")
+    if trouble is not None:
+        raise trouble
 
 
 def _time(unix_ms: int) -> str:

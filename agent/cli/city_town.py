@@ -13,7 +13,7 @@ import click
 
 from agent.cli.city_common import Office, now_ms, office
 from agent.cli.city_upkeep import need_sqlalchemy
-from agent.errors import CityError, UsageError
+from agent.errors import CityError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,8 +155,13 @@ def thresholds() -> Threshold:
 
     manifest = load_manifest()
 
-    def threshold(pack: str, templates: int) -> float:
-        return pack_calibration(manifest.pack(pack)).threshold(
+    def threshold(pack: str, templates: int, values: int) -> float:
+        known = manifest.pack(pack)
+        if known.embedding_size != values:
+            raise ModelError(
+                f"a template of {values} values: those of pack {pack!r} have {known.embedding_size}"
+            )
+        return pack_calibration(known).threshold(
             templates, SAME_FACE_FPIR, images=ENROLLED_VIEWS, views=ENROLLED_VIEWS
         )
 

@@ -206,12 +206,45 @@ def test_a_stale_will_is_ignored_and_the_right_one_counts(store: Store) -> None:
 
 def test_a_birth_of_an_older_connection_is_ignored_unless_the_journal_is_new(store: Store) -> None:
     store.state("bus-1", born(5), 1_000)
-    store.state("bus-1", Gone(5), 1_000)
     assert not store.state("bus-1", born(4), 2_000)
+    assert store.devices()[0].connection == 5
+    store.state("bus-1", Gone(5), 2_000)
+    assert not store.state("bus-1", born(4), 2_000, retained=True)  # a broker's that crashed
     assert not store.devices()[0].online
     assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 3_000)  # a new SD card
     device = store.devices()[0]
     assert (device.online, device.connection) == (True, 1)
+
+
+def test_a_device_that_lost_its_counter_and_kept_its_journal_is_online_and_commanded(
+    store: Store,
+) -> None:
+    """A full card keeps no counter: each start counts from one, perhaps for weeks."""
+    store.state("bus-1", born(57), 1_000)
+    store.state("bus-1", Gone(57), 1_000)
+    ordered = store.order("bus-1", "revoke-now", {"key": "ab" * 32}, 2_000)
+    assert store.due(2_000, signed=True) == []
+    assert store.state("bus-1", born(1), 3_000)
+    assert [command.id for command in store.due(3_000, signed=True)] == [ordered]
+    assert not store.state("bus-1", Gone(57), 4_000)  # of the connection before, come late
+    assert not store.state("bus-1", Gone(57), 4_000, retained=True)
+    assert store.state("bus-1", born(1, last=9), 5_000)  # said again, as always
+    assert not store.state("bus-1", Gone(57), 6_000)
+    device = store.devices()[0]
+    assert (device.online, device.connection, device.aside) == (True, 1, "")
+    assert store.state("bus-1", Gone(1), 7_000)
+    assert not store.devices()[0].online
+    for connection in (2, 56, 57):
+        assert store.state("bus-1", born(connection), 8_000)
+        assert store.state("bus-1", Gone(connection), 9_000)
+        assert not store.devices()[0].online
+
+
+def test_a_late_will_of_the_old_card_does_not_take_the_new_one_offline(store: Store) -> None:
+    store.state("bus-1", born(57), 1_000)
+    assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 2_000)
+    assert not store.state("bus-1", Gone(57), 3_000)
+    assert store.devices()[0].online
 
 
 def test_an_old_birth_that_a_crashed_broker_had_kept_is_no_return_to_the_old_journal(
@@ -271,6 +304,24 @@ def test_nothing_is_committed_when_one_part_fails(tmp_path: Path) -> None:
         arrive(store, 2)
     assert store.event_count() == 1
     store.close()
+
+
+def test_an_error_of_the_database_tells_nobodys_values(store: Store) -> None:
+    """It goes to the log, and pseudonyms must not."""
+    with store._writes.begin() as db:
+        if store._engine.dialect.name == "sqlite":
+            refuse = (
+                "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        else:
+            refuse = "ALTER TABLE event ADD CONSTRAINT full_ CHECK (seq < 0)"
+        db.exec_driver_sql(refuse)
+    with pytest.raises(CityError, match="cannot be committed") as caught:
+        arrive(store, 7)
+    told = f"{caught.value} {caught.value.__cause__} {caught.value.__cause__.__cause__}"
+    assert "INSERT INTO event" in told  # what it was about is said
+    for value in (f"{7:064x}", "パークバス", "1790000000007"):
+        assert value not in told
 
 
 def test_a_path_that_cannot_be_opened_or_is_no_database_is_named(tmp_path: Path) -> None:

@@ -224,6 +224,25 @@ def test_a_revoked_device_changes_the_content_key(town: Office, pictures: list[P
     assert "gallery bus 1.2: under a new key" in said
 
 
+def test_a_revocation_that_failed_half_way_is_done_by_the_same_command(town: Office) -> None:
+    city = City(town.ca, str(town.database), Authority(town.ca))
+    city.enrol(["anna"])
+    city.publish("bus")
+    city.device("bus-1")
+    before = city.keys.content("bus")[0]
+    rules = town.folder / "broker"
+    city.registry.add_broker(rules, None)  # which is not there now
+    assert "cannot be written" in town.run("device", "revoke", "bus-1", code=1)
+    assert city.keys.content("bus")[0] != before
+    rules.mkdir()
+    for _ in range(2):  # as often as somebody likes
+        assert "under a new key" in town.run("device", "revoke", "bus-1")
+        assert "user bus-1\ntopic deny #" in (rules / "kaopass.acl").read_text()
+    assert "no device" in town.run("device", "revoke", "bus-9", code=1)
+    city.close()
+    city.registry.close()
+
+
 def test_a_running_city_serves_devices_and_publishes_by_itself(
     town: Office, pictures: list[Path], mosquitto: Mosquitto
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from agent.cityos.profiles import Seal
 from agent.cityos.residents import Residents
 from agent.cityos.schema import EVENT, MEMBER, RESIDENT, TEMPLATE
 from agent.cityos.store import Arrival, Store
+from agent.cityos.townkeys import TownKeys
 from agent.errors import CityError, UsageError
+from agent.hw.keysource import FileKeySource
 from agent.values import Event, EventKind, Moment, Place, StoredEvent
 from agent.wire.records import decode_record, key_of
 from tests.galleries.conftest import PACK, City, faces, now_ms, seed_of
@@ -289,6 +292,27 @@ def test_an_erasure_goes_on_after_a_cut(anna: City) -> None:
     city.talk(device)
     assert ANNA not in device.ids
     assert len(device.ids) == 30
+
+
+class CutAfterDestroying(TownKeys):
+    """The power goes the moment a resident's key has gone."""
+
+    def destroy(self, refs: Sequence[bytes]) -> None:
+        super().destroy(refs)
+        raise CityError("the power was cut")
+
+
+def test_the_keys_of_galleries_and_enrolments_change_before_the_erasure_is_over(anna: City) -> None:
+    city = anna
+    before = city.keys.enrolment_public(), city.keys.content("bus")[0], city.keys.content("hall")[0]
+    folder = city.folder / "keys"
+    keys = CutAfterDestroying(folder, FileKeySource(folder))
+    with pytest.raises(CityError, match="cut"):
+        Eraser(Residents(city.engine, keys)).erase(ANNA, now_ms())
+    keys.close()
+    assert city.keys.condemned() == []  # nothing would go on
+    after = city.keys.enrolment_public(), city.keys.content("bus")[0], city.keys.content("hall")[0]
+    assert not set(before) & set(after)
 
 
 def test_every_device_gets_the_new_enrolment_key_after_an_erasure(city: City) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from agent.cityos import receipts
 from agent.cityos.profiles import CONSENT_DAYS, DAY_MS
+from agent.cityos.receipts import Applied
 from agent.cityos.residents import Newcomer
 from agent.cityos.schema import HELD, RELEASE
+from agent.cityos.signing import HeadSigner
 from agent.cityos.store import Store
 from agent.errors import CityError, UsageError
 from agent.identity.protection import Protection
-from agent.wire.gallery import sign_head
+from agent.wire.gallery import Head, sign_head
 from agent.wire.records import decode_record, key_of
 from tests.galleries.conftest import PACK, City, consents, faces, now_ms, seed_of
+from tests.galleries.device import Device
 
 
 def test_a_gallery_holds_exactly_those_who_consented_to_its_purpose(city: City) -> None:
@@ -293,3 +298,125 @@ def test_a_newcomer_without_templates_is_in_no_gallery(city: City) -> None:
     published = city.publish()
     assert published is not None
     assert published.head.count == 0
+
+
+def test_a_withdrawal_between_signing_and_putting_in_force_only_costs_a_number(city: City) -> None:
+    """The signer remembers what it signed, so the number of a void version is never given again."""
+    signer = HeadSigner(city.authority)
+    city.enrol(["p0", "p1"])
+    city.publisher.publish("bus", signer, now_ms())
+    device = city.device("bus-1")
+    city.talk(device)
+    city.enrol(["anna"])
+    for version, gone in ((2, "p1"), (3, "anna")):
+        made = city.publisher.prepare("bus", now_ms())
+        assert made is not None
+        assert made.head.position == (1, version)
+        signed = signer(made.head)
+        city.eraser.erase(gone, now_ms())
+        with pytest.raises(CityError, match="has changed since"):
+            city.publisher.finish(signed, now_ms())
+    made = city.publisher.prepare("bus", now_ms())
+    assert made is not None
+    assert city.publisher.finish(signer(made.head), now_ms()).position == (1, 4)
+    city.talk(device)
+    assert (device.have, device.ids) == ((1, 4), {"p0"})
+
+
+def test_a_signed_file_that_was_lost_stops_nobody(city: City) -> None:
+    signer = HeadSigner(city.authority)
+    city.enrol(["anna"])
+    made = city.publisher.prepare("bus", now_ms())
+    assert made is not None
+    signer(made.head)  # and the file never comes back
+    city.eraser.erase("anna", now_ms())
+    city.enrol(["ben"])
+    made = city.publisher.prepare("bus", now_ms())
+    assert made is not None
+    assert city.publisher.finish(signer(made.head), now_ms()).position == (1, 2)
+    device = city.device("bus-1")
+    city.talk(device)
+    assert device.ids == {"ben"}
+    # Nor when nothing is left to publish in between, or the keys come back from an older copy.
+    city.enrol(["chie"])
+    made = city.publisher.prepare("bus", now_ms())
+    assert made is not None
+    lost = signer(made.head)
+    city.eraser.erase("chie", now_ms())
+    city.publisher.prepare("bus", now_ms())
+    with city.keys._transaction() as keys:
+        keys.execute("DELETE FROM drafted")
+    with pytest.raises(CityError, match="not what waits"):
+        city.publisher.finish(lost, now_ms())
+    made = city.publisher.prepare("bus", now_ms(), force=True)
+    assert made is not None
+    city.publisher.finish(signer(made.head), now_ms())
+    city.talk(device)
+    assert device.ids == {"ben"}
+
+
+def test_publishing_goes_on_though_residents_change_again_and_again_while_it_signs(
+    city: City,
+) -> None:
+    signer = HeadSigner(city.authority)
+    city.enrol(["p0"])
+    city.publisher.publish("bus", signer, now_ms())
+    city.enrol(["anna", "ben", "chie"])
+    leaving = ["anna", "ben"]
+
+    def sign(head: Head) -> bytes:
+        signed = signer(head)
+        if leaving:
+            city.residents.withdraw(leaving.pop(), "bus", now_ms())
+        return signed
+
+    made = city.publisher.publish("bus", sign, now_ms())
+    assert made is not None
+    assert (made.head.position, made.head.count) == ((1, 4), 2)
+    device = city.device("bus-1")
+    city.talk(device)
+    assert device.ids == {"p0", "chie"}
+
+
+def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City) -> None:
+    city.enrol(["p0", "anna", "ben"])
+    city.publish()
+    fast, slow = city.device("bus-1"), city.device("bus-2")
+    receipt = {}
+
+    def proved(*devices: Device) -> None:
+        city.talk(*devices)
+        time.sleep(0.002)  # so that each report has a time of its own
+
+    def shown() -> dict[str, list[Applied]]:
+        with city.engine.connect() as db:
+            found = {who: receipts.erasure(db, number, {"bus": ["bus-1", "bus-2"]})
+                     for who, number in receipt.items()}  # fmt: skip
+        return {who: each[2] for who, each in found.items() if each is not None}
+
+    proved(fast, slow)
+    for number in range(8):
+        if number in (2, 5):
+            who = "anna" if number == 2 else "ben"
+            receipt[who] = city.eraser.erase(who, now_ms())
+        else:
+            city.enrol([f"new{number}"])
+        city.publish()
+        proved(fast)
+        if number % 3 == 0:
+            proved(slow)
+    before = shown()
+    with city.engine.connect() as db:
+        assert len(db.execute(select(HELD)).all()) == 9 + 4
+        held = receipts.holdings(db, "bus")
+    city.publisher.prune(now_ms() - 1000 * DAY_MS)
+    with city.engine.connect() as db:
+        rows = db.execute(select(HELD.c.device, HELD.c.version)).all()
+        assert receipts.holdings(db, "bus") == held
+    # The versions of both erasures and the newest; of the other the first it had after each.
+    assert sorted(map(tuple, rows)) == [
+        ("bus-1", 4), ("bus-1", 7), ("bus-1", 9), ("bus-2", 5), ("bus-2", 8)]  # fmt: skip
+    assert shown() == before
+    assert [each.at_ms is not None for each in before["anna"]] == [True, True]
+    city.talk(fast, slow)
+    assert slow.have == fast.have == (1, 9)
