@@ -176,6 +176,9 @@ class CityCopy:
                 )
                 self._insert(new)
                 self._entries[key] = new.ref + item.digest
+            # Somebody who is gone may be in what lay ready of the versions before.
+            forget_staged(self._store, templates=False)
+            self._littered = True
             self._conclude(version)
         return removed
 
