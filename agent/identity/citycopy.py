@@ -26,6 +26,7 @@ from agent.identity.citymeta import (
     read_withheld,
     write_withheld,
 )
+from agent.identity.gallery_file import has_set_aside, remove_set_aside
 from agent.identity.gallery_rows import (
     opened_people,
     opened_profile,
@@ -137,13 +138,19 @@ class CityCopy:
             provisional = self._provisional()
             arrived = self._move(buckets, provisional)
             # Whoever the city never had, it does not say to be gone.
-            gone = {key for key in before - arrived if provisional.get(key) != b""}
+            guests = {key for key, digest in provisional.items() if not digest}
+            gone = before - arrived - guests
             for key in gone:
                 self._delete(key)
             forget_staged(self._store, templates=False)
             self._littered = True
             for ref in self._read(withheld=self._withheld):
                 self._delete_rows(ref)
+            # Everybody of this version is whole: of others damage may have left a part.
+            rest = {key for key, entry in self._entries.items() if len(entry) == _REF_BYTES}
+            for key in rest - guests:
+                self._delete(key)
+            gone |= rest - guests
             self._conclude(version)
         return gone
 
@@ -185,8 +192,13 @@ class CityCopy:
     def sweep(self) -> None:
         """Overwrite every template that nobody points at any more, and old pages.
 
+        Files set aside after damage go too, once everybody of the version in force is here whole:
+        nothing is to be rescued from them then, and whoever is gone since is still in them.
         Raises GalleryError when the disk fails or others still read old pages: call again later.
         """
+        aside = has_set_aside(self._store.path)
+        if aside:
+            self._littered = True  # what lay ready in the damaged file is nobody's in this one
         if self._littered:
             orphans = self._orphans()
             for start in range(0, len(orphans), SWEPT_ROWS):
@@ -200,6 +212,9 @@ class CityCopy:
             self._littered = False
         with self._store.errors_named():
             self._store.overwrite_old_pages()
+            version = self.version if aside else None
+            if version is not None and version.root == self.root:
+                remove_set_aside(self._store.path)
 
     def _orphans(self) -> list[tuple[int, bytes]]:
         with self._store.reading():
@@ -229,25 +244,27 @@ class CityCopy:
         """Everybody's key, reference and digest, from the profiles that open.
 
         *withheld* is not written yet, if given. Returns the references of whoever was enrolled
-        here before the gallery was the city's.
+        here before the gallery was the city's, or does not open.
         """
-        own = []
+        nobodys = []
         query = "SELECT ref, COUNT(*) FROM template GROUP BY ref"
         counts: dict[bytes, int] = dict(self._store.db.execute(query).fetchall())
         self._entries = {}
         for ref, _, profile in opened_people(self._store.db, self._store.sealer):
             if profile is None:
+                # Whoever it was is sent anew, or is gone.
+                nobodys += [ref] if isinstance(ref, bytes) else []
                 continue
             whole = counts.get(slot_of(ref, profile), 0) == profile.get("rows")
             digest = bytes.fromhex(profile.get("digest", "")) if whole else b""
-            if digest or profile.get("provisional"):
+            if "digest" in profile or profile.get("provisional"):
                 self._entries[key_of(profile["id"])] = ref + digest
-            elif "digest" not in profile:
-                own.append(ref)
+            else:
+                nobodys.append(ref)
         self._withheld = read_withheld(self._store) if withheld is None else withheld
         seen = self._store.meta("version")
         self._seen = int.from_bytes(seen, "big") if isinstance(seen, bytes) else 0
-        return own
+        return nobodys
 
     def _provisional(self) -> dict[bytes, bytes]:
         """Key and city digest (empty: none) of whoever was enrolled here and is not published."""
