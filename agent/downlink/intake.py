@@ -204,6 +204,9 @@ class Intake:
             self._hello_tries = 0
             self._hello_due_ms = now_ms + self._timing.check_ms
             self._ears.proved(sent_ms)
+            if self._copy.lapse(now.server_time_ms):
+                self._ears.applied()
+                self.refresh(now_ms)
         elif self._fetch is None:
             # Behind, or damaged; the next hello is not far. A newer head comes by itself.
             self._begin(now_ms)

@@ -21,6 +21,7 @@ from agent.identity.citymeta import (
     CityVersion,
     forget_bucket,
     forget_staged,
+    lapse_provisional,
     read_keys,
     read_version,
     read_withheld,
@@ -51,6 +52,7 @@ class CityCopy:
         self._gallery = gallery
         self._seen: int | None = None  # the gallery's version that the following was read at
         self._entries: dict[bytes, bytes] = {}  # key -> reference, and digest of who is whole
+        self._waiting: set[bytes] = set()  # keys of who was enrolled here and is not published
         self._withheld: dict[bytes, bytes] = {}
         self._preparer = Preparer(gallery)
         self._littered = True  # a process before this one may have left templates of nobody
@@ -74,15 +76,17 @@ class CityCopy:
         with self._store.errors_named():
             self._store.overwrite_old_pages()
 
-    def digests(self) -> dict[bytes, bytes]:
+    def digests(self, *, renewed: bool = True) -> dict[bytes, bytes]:
         """The record digest of every resident who is here whole, by key.
 
+        Whoever was enrolled here anew counts with their record, unless *renewed* is False.
         Raises GalleryError when the disk fails.
         """
         if self._store.version != self._seen:
             with self._store.reading():
                 self._read()
-        return self._digests()
+        found = self._digests()
+        return found if renewed else {k: d for k, d in found.items() if k not in self._waiting}
 
     @property
     def stale(self) -> bool:
@@ -133,12 +137,15 @@ class CityCopy:
             ready = dict(self._store.db.execute("SELECT number, digest FROM staged_bucket"))
             if any(ready.get(number) != digest for number, digest in buckets.items()):
                 raise self._fetch_again("is gone")
-            self._check_newer(version)
+            newer = self._check_newer(version)
             before = {key for key in (*self._entries, *self._withheld) if key[0] in buckets}
-            provisional = self._provisional()
+            # What the city said of who was enrolled here is in deltas, which were not heard: of a
+            # newer version all is taken as it is. A repair leaves them.
+            provisional = {} if newer else self._provisional()
             arrived = self._move(buckets, provisional)
-            # Whoever the city never had, it does not say to be gone.
             guests = {key for key, digest in provisional.items() if not digest}
+            for key in before - arrived:
+                self._withheld.pop(key, None)
             gone = before - arrived - guests
             for key in gone:
                 self._delete(key)
@@ -183,11 +190,23 @@ class CityCopy:
                 )
                 self._insert(new)
                 self._entries[key] = new.ref + item.digest
+                self._waiting.discard(key)
             # Somebody who is gone may be in what lay ready of the versions before.
             forget_staged(self._store, templates=False)
             self._littered = True
             self._conclude(version)
         return removed
+
+    def lapse(self, city_ms: int) -> bool:
+        """At *city_ms* of the city's clock: take out whoever was enrolled here and waited in vain.
+
+        Their time begins when the city is heard first after the enrolment. Whether anybody went:
+        a resident of the version is then sent anew. Raises GalleryError when the disk fails.
+        """
+        self.digests()
+        gone = bool(self._waiting) and lapse_provisional(self._store, city_ms) > 0
+        self._littered = self._littered or gone
+        return gone
 
     def sweep(self) -> None:
         """Overwrite every template that nobody points at any more, and old pages.
@@ -249,7 +268,7 @@ class CityCopy:
         nobodys = []
         query = "SELECT ref, COUNT(*) FROM template GROUP BY ref"
         counts: dict[bytes, int] = dict(self._store.db.execute(query).fetchall())
-        self._entries = {}
+        self._entries, self._waiting = {}, set()
         for ref, _, profile in opened_people(self._store.db, self._store.sealer):
             if profile is None:
                 # Whoever it was is sent anew, or is gone.
@@ -258,7 +277,10 @@ class CityCopy:
             whole = counts.get(slot_of(ref, profile), 0) == profile.get("rows")
             digest = bytes.fromhex(profile.get("digest", "")) if whole else b""
             if "digest" in profile or profile.get("provisional"):
-                self._entries[key_of(profile["id"])] = ref + digest
+                key = key_of(profile["id"])
+                self._entries[key] = ref + digest
+                if profile.get("provisional"):
+                    self._waiting.add(key)
             else:
                 nobodys.append(ref)
         self._withheld = read_withheld(self._store) if withheld is None else withheld
@@ -312,13 +334,15 @@ class CityCopy:
         found = {k: e[_REF_BYTES:] for k, e in self._entries.items() if len(e) > _REF_BYTES}
         return found | self._withheld
 
-    def _check_newer(self, version: CityVersion) -> None:
+    def _check_newer(self, version: CityVersion) -> bool:
+        """Whether *version* is newer than the one in force. Raises GalleryError if it is older."""
         before = self._version()
         if before is not None and version.position < before.position:
             raise GalleryError(
                 f"gallery {self._store.path}: holds version {before.version} already, which is"
                 f" newer than {version.version}"
             )
+        return before is None or version.position > before.position
 
     def _same_map(self, own: Protection) -> None:
         if self._store.map_in_use().name != own.name:
@@ -329,6 +353,7 @@ class CityCopy:
 
     def _delete(self, key: bytes) -> None:
         self._withheld.pop(key, None)
+        self._waiting.discard(key)
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._delete_rows(entry[:_REF_BYTES])

@@ -326,31 +326,6 @@ def test_erased_here_they_do_not_come_back_with_a_repair(
     assert in_step(device, city)
 
 
-def test_who_was_enrolled_here_stays_until_the_city_has_a_word_on_them(
-    device: Device, city: ScriptedCity
-) -> None:
-    joined(device, city)
-    with Gallery(device.path, RING, "p") as gallery:
-        for name in ("guest", "r-1"):
-            mapped = gallery.protection.apply(rows(77))
-            gallery.enroll(name, mapped, now_ms=1, provisional=True)
-    device.intake.refresh(0)
-    assert device.copy.root == city.newest.head.root
-    city.floor = 1
-    city.publish({"other": city.record("other", rows(6))})
-    device.hear(city)
-    device.talk(city)
-    with Gallery(device.path, RING, "p") as gallery:
-        assert {p.id for p in gallery.people() if p.source == "provisional"} == {"guest", "r-1"}
-    city.publish({"guest": city.record("guest", rows(77))}, gone=["r-1"])
-    device.hear(city)
-    device.talk(city)
-    assert in_step(device, city)
-    assert "r-1" not in device.people()
-    with Gallery(device.path, RING, "p") as gallery:
-        assert not [p for p in gallery.people() if p.source != "city"]
-
-
 def test_people_of_the_time_before_the_city_are_not_kept(
     tmp_path: Path, town: Town, city: ScriptedCity
 ) -> None:
