@@ -44,7 +44,9 @@ class Copy(Protocol):
 
     def keep_keys(self, keys: GalleryKeys) -> None: ...
 
-    def digests(self) -> dict[bytes, bytes]: ...
+    def digests(self, *, renewed: bool = True) -> dict[bytes, bytes]: ...
+
+    def lapse(self, city_ms: int) -> bool: ...
 
     def extend(self, version: CityVersion) -> None: ...
 
@@ -107,6 +109,7 @@ class Fetch:
         self._since = 0
         self._deltas: dict[int, bytes] = {}
         self._own: list[bytes] = []
+        self._newer = False
         self._differing: dict[int, bytes] = {}
         self._todo: list[int] = []
         self._window = WINDOW
@@ -115,6 +118,7 @@ class Fetch:
         """From *version* in force, of which *buckets* are here."""
         head = self._head
         self._own = list(buckets)
+        self._newer = version is None or head.position > version.position
         if (
             version is not None
             and version.epoch == head.epoch
@@ -223,8 +227,13 @@ class Fetch:
         index = decode_index(body)
         if root_of(index) != self._head.root:
             raise MessageError("gallery index: is not of the signed root")
+        differing = {n for n in range(BUCKETS) if index[n] != self._own[n]}
+        if self._newer:
+            # Words on who was enrolled here anew are in the deltas that did not come.
+            own = bucket_digests(self._copy.digests(renewed=False))
+            differing |= {n for n in range(BUCKETS) if index[n] != own[n]}
         staged = self._copy.staged()
-        self._differing = {n: index[n] for n in range(BUCKETS) if index[n] != self._own[n]}
+        self._differing = {n: index[n] for n in sorted(differing)}
         self._todo = [n for n in reversed(self._differing) if staged.get(n) != index[n]]
         self.doing = "bucket"
         return self._next(now_ms)

@@ -190,9 +190,13 @@ class Intake:
 
     def _take_now(self, payload: bytes, now_ms: int, wall_ms: int) -> None:
         now = read_now(payload, self.trust, self._device, wall_ms=wall_ms)
-        sent_ms = self._nonces.pop(now.nonce, None)
+        sent_ms = self._nonces.get(now.nonce)
         if now.gallery != self._gallery or sent_ms is None:
             raise MessageError("kp1-now: answers no hello of this connection")
+        # Those before it say less, and are lost or overtaken.
+        while next(iter(self._nonces)) != now.nonce:
+            del self._nonces[next(iter(self._nonces))]
+        del self._nonces[now.nonce]
         if now.position < self.position:
             raise MessageError("kp1-now (older): the city has an older version than this device")
         self._newest = max(self._newest, now.position)
@@ -200,6 +204,9 @@ class Intake:
             self._hello_tries = 0
             self._hello_due_ms = now_ms + self._timing.check_ms
             self._ears.proved(sent_ms)
+            if self._copy.lapse(now.server_time_ms):
+                self._ears.applied()
+                self.refresh(now_ms)
         elif self._fetch is None:
             # Behind, or damaged; the next hello is not far. A newer head comes by itself.
             self._begin(now_ms)
@@ -257,9 +264,13 @@ class Intake:
         if head.position == self.position and self._root == head.root:
             return
         if keys is None or keys.key != head.key:
-            # The answer to a hello brings them; one that is on its way is enough.
-            if not self._nonces:
+            # The answer to a hello brings them; one on its way is enough, unless it got lost.
+            again_ms = max(self._nonces.values(), default=-self._timing.ask_ms)
+            again_ms += self._timing.ask_ms
+            if now_ms >= again_ms:
                 self._hello(now_ms)
+            else:
+                self._hello_due_ms = min(self._hello_due_ms, again_ms)
             return
         self._fetch = Fetch(
             Want(self._device, self._gallery, head.epoch, head.version, "delta"),

@@ -240,10 +240,14 @@ class Downlink:
         self._version = copy.version
         self._root = copy.root if self._version else ""
         self._look_due = 0.0
-        if self._version is not None and (before is None or before.root != self._version.root):
+        # Also after a repair, which leaves the version as it was.
+        self._sweeping, self._sweep_due = True, 0.0
+        # The root may be the one before: whom the city refused was never in it.
+        if self._version is not None and (
+            before is None or before.position != self._version.position
+        ):
             self.admission.written(self._leaving)
             self._leaving.clear()
-            self._sweeping, self._sweep_due = True, 0.0
             if before is not None or self._intake is not None:
                 self._applied += 1
                 self._alarms.pop("gallery_write", None)

@@ -21,11 +21,13 @@ from agent.identity.citymeta import (
     CityVersion,
     forget_bucket,
     forget_staged,
+    lapse_provisional,
     read_keys,
     read_version,
     read_withheld,
     write_withheld,
 )
+from agent.identity.gallery_file import has_set_aside, remove_set_aside
 from agent.identity.gallery_rows import (
     opened_people,
     opened_profile,
@@ -50,6 +52,7 @@ class CityCopy:
         self._gallery = gallery
         self._seen: int | None = None  # the gallery's version that the following was read at
         self._entries: dict[bytes, bytes] = {}  # key -> reference, and digest of who is whole
+        self._waiting: set[bytes] = set()  # keys of who was enrolled here and is not published
         self._withheld: dict[bytes, bytes] = {}
         self._preparer = Preparer(gallery)
         self._littered = True  # a process before this one may have left templates of nobody
@@ -73,15 +76,17 @@ class CityCopy:
         with self._store.errors_named():
             self._store.overwrite_old_pages()
 
-    def digests(self) -> dict[bytes, bytes]:
+    def digests(self, *, renewed: bool = True) -> dict[bytes, bytes]:
         """The record digest of every resident who is here whole, by key.
 
+        Whoever was enrolled here anew counts with their record, unless *renewed* is False.
         Raises GalleryError when the disk fails.
         """
         if self._store.version != self._seen:
             with self._store.reading():
                 self._read()
-        return self._digests()
+        found = self._digests()
+        return found if renewed else {k: d for k, d in found.items() if k not in self._waiting}
 
     @property
     def stale(self) -> bool:
@@ -132,18 +137,27 @@ class CityCopy:
             ready = dict(self._store.db.execute("SELECT number, digest FROM staged_bucket"))
             if any(ready.get(number) != digest for number, digest in buckets.items()):
                 raise self._fetch_again("is gone")
-            self._check_newer(version)
+            newer = self._check_newer(version)
             before = {key for key in (*self._entries, *self._withheld) if key[0] in buckets}
-            provisional = self._provisional()
+            # What the city said of who was enrolled here is in deltas, which were not heard: of a
+            # newer version all is taken as it is. A repair leaves them.
+            provisional = {} if newer else self._provisional()
             arrived = self._move(buckets, provisional)
-            # Whoever the city never had, it does not say to be gone.
-            gone = {key for key in before - arrived if provisional.get(key) != b""}
+            guests = {key for key, digest in provisional.items() if not digest}
+            for key in before - arrived:
+                self._withheld.pop(key, None)
+            gone = before - arrived - guests
             for key in gone:
                 self._delete(key)
             forget_staged(self._store, templates=False)
             self._littered = True
             for ref in self._read(withheld=self._withheld):
                 self._delete_rows(ref)
+            # Everybody of this version is whole: of others damage may have left a part.
+            rest = {key for key, entry in self._entries.items() if len(entry) == _REF_BYTES}
+            for key in rest - guests:
+                self._delete(key)
+            gone |= rest - guests
             self._conclude(version)
         return gone
 
@@ -176,14 +190,34 @@ class CityCopy:
                 )
                 self._insert(new)
                 self._entries[key] = new.ref + item.digest
+                self._waiting.discard(key)
+            # Somebody who is gone may be in what lay ready of the versions before.
+            forget_staged(self._store, templates=False)
+            self._littered = True
             self._conclude(version)
         return removed
+
+    def lapse(self, city_ms: int) -> bool:
+        """At *city_ms* of the city's clock: take out whoever was enrolled here and waited in vain.
+
+        Their time begins when the city is heard first after the enrolment. Whether anybody went:
+        a resident of the version is then sent anew. Raises GalleryError when the disk fails.
+        """
+        self.digests()
+        gone = bool(self._waiting) and lapse_provisional(self._store, city_ms) > 0
+        self._littered = self._littered or gone
+        return gone
 
     def sweep(self) -> None:
         """Overwrite every template that nobody points at any more, and old pages.
 
+        Files set aside after damage go too, once everybody of the version in force is here whole:
+        nothing is to be rescued from them then, and whoever is gone since is still in them.
         Raises GalleryError when the disk fails or others still read old pages: call again later.
         """
+        aside = has_set_aside(self._store.path)
+        if aside:
+            self._littered = True  # what lay ready in the damaged file is nobody's in this one
         if self._littered:
             orphans = self._orphans()
             for start in range(0, len(orphans), SWEPT_ROWS):
@@ -197,6 +231,9 @@ class CityCopy:
             self._littered = False
         with self._store.errors_named():
             self._store.overwrite_old_pages()
+            version = self.version if aside else None
+            if version is not None and version.root == self.root:
+                remove_set_aside(self._store.path)
 
     def _orphans(self) -> list[tuple[int, bytes]]:
         with self._store.reading():
@@ -226,25 +263,30 @@ class CityCopy:
         """Everybody's key, reference and digest, from the profiles that open.
 
         *withheld* is not written yet, if given. Returns the references of whoever was enrolled
-        here before the gallery was the city's.
+        here before the gallery was the city's, or does not open.
         """
-        own = []
+        nobodys = []
         query = "SELECT ref, COUNT(*) FROM template GROUP BY ref"
         counts: dict[bytes, int] = dict(self._store.db.execute(query).fetchall())
-        self._entries = {}
+        self._entries, self._waiting = {}, set()
         for ref, _, profile in opened_people(self._store.db, self._store.sealer):
             if profile is None:
+                # Whoever it was is sent anew, or is gone.
+                nobodys += [ref] if isinstance(ref, bytes) else []
                 continue
             whole = counts.get(slot_of(ref, profile), 0) == profile.get("rows")
             digest = bytes.fromhex(profile.get("digest", "")) if whole else b""
-            if digest or profile.get("provisional"):
-                self._entries[key_of(profile["id"])] = ref + digest
-            elif "digest" not in profile:
-                own.append(ref)
+            if "digest" in profile or profile.get("provisional"):
+                key = key_of(profile["id"])
+                self._entries[key] = ref + digest
+                if profile.get("provisional"):
+                    self._waiting.add(key)
+            else:
+                nobodys.append(ref)
         self._withheld = read_withheld(self._store) if withheld is None else withheld
         seen = self._store.meta("version")
         self._seen = int.from_bytes(seen, "big") if isinstance(seen, bytes) else 0
-        return own
+        return nobodys
 
     def _provisional(self) -> dict[bytes, bytes]:
         """Key and city digest (empty: none) of whoever was enrolled here and is not published."""
@@ -292,13 +334,15 @@ class CityCopy:
         found = {k: e[_REF_BYTES:] for k, e in self._entries.items() if len(e) > _REF_BYTES}
         return found | {key: digest for key, digest in self._withheld.items() if digest}
 
-    def _check_newer(self, version: CityVersion) -> None:
+    def _check_newer(self, version: CityVersion) -> bool:
+        """Whether *version* is newer than the one in force. Raises GalleryError if it is older."""
         before = self._version()
         if before is not None and version.position < before.position:
             raise GalleryError(
                 f"gallery {self._store.path}: holds version {before.version} already, which is"
                 f" newer than {version.version}"
             )
+        return before is None or version.position > before.position
 
     def _same_map(self, own: Protection) -> None:
         if self._store.map_in_use().name != own.name:
@@ -309,6 +353,7 @@ class CityCopy:
 
     def _delete(self, key: bytes) -> None:
         self._withheld.pop(key, None)
+        self._waiting.discard(key)
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._delete_rows(entry[:_REF_BYTES])

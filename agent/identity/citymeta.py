@@ -1,6 +1,7 @@
 """What a gallery keeps of its city beside people: version, keys, who is withheld, what is staged.
 
-Every function works inside a transaction of the store, but ``drop_damaged``, which makes its own.
+Every function works inside a transaction of the store, but ``drop_damaged`` and
+``lapse_provisional``, which make their own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import MessageError
-from agent.identity.gallery_rows import opened_people, seals_by_slot
+from agent.identity.gallery_rows import opened_people, opened_profile, seals_by_slot, slot_of
 from agent.identity.gallery_store import GalleryStore
 from agent.wire.gallery import GalleryKeys, Position
+from agent.wire.records import key_of
 from agent.wire.sealing import decode_keys
 
 CITY, KEYS, WITHHELD = "city", "city_keys", "withheld"
+# How long somebody enrolled here is known without a word of the city on them, by its own clock.
+WAIT_MS = 7 * 86_400_000
 SEALED_META = (CITY, KEYS, WITHHELD)
 
 
@@ -72,6 +76,53 @@ def withhold(store: GalleryStore, key: bytes, digest: bytes) -> None:
     """
     withheld = read_withheld(store)
     write_withheld(store, {**withheld, key: digest or withheld.get(key, b"")})
+
+
+def readmit(store: GalleryStore, person_id: str) -> bytes | None:
+    """Resident *person_id* enrols here again: no longer withheld. The digest of their record at
+    the city; None if they were not. Within a transaction of *store*."""
+    withheld = read_withheld(store)
+    digest = withheld.pop(key_of(person_id), None)
+    if digest is not None:
+        write_withheld(store, withheld)
+    return digest
+
+
+def lapse_provisional(store: GalleryStore, city_ms: int) -> int:
+    """Delete whoever was enrolled here and waited too long at *city_ms* of the city's clock.
+
+    How many. The wait of the others begins now, unless it has begun.
+    """
+    with store.reading():
+        begin, over = [], []
+        for ref, _, profile in opened_people(store.db, store.sealer):
+            if profile is not None and profile.get("provisional"):
+                heard_ms = profile.get("heard_ms", city_ms + 1)  # later than now: a clock set back
+                if heard_ms > city_ms:
+                    begin.append(ref)
+                elif city_ms - heard_ms >= WAIT_MS:
+                    over.append((ref, heard_ms))
+    if begin or over:
+        with store.writing(told=bool(over)):
+            for ref in begin:
+                _update_waiting(store, ref, city_ms)
+            for ref, heard_ms in over:
+                seal = store.seal_of(ref)
+                profile = opened_profile(seal, store.row_of(ref)[1]) if seal else None
+                if profile is not None and profile.get("heard_ms") == heard_ms:
+                    query = "DELETE FROM template WHERE ref IN (?, ?)"
+                    store.db.execute(query, [ref, slot_of(ref, profile)])
+                    store.db.execute("DELETE FROM person WHERE ref = ?", [ref])
+    return len(over)
+
+
+def _update_waiting(store: GalleryStore, ref: bytes, city_ms: int) -> None:
+    seal = store.seal_of(ref)
+    profile = opened_profile(seal, store.row_of(ref)[1]) if seal else None
+    if seal is not None and profile is not None and profile.get("provisional"):
+        told = json.dumps({**profile, "heard_ms": city_ms}, ensure_ascii=False).encode()
+        query = "UPDATE person SET profile = ? WHERE ref = ?"
+        store.db.execute(query, [seal.seal_profile(told), ref])
 
 
 def forget_staged(store: GalleryStore, *, templates: bool = True) -> None:

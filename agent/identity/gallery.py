@@ -26,6 +26,7 @@ from agent.identity.citymeta import (
     is_citys,
     read_keys,
     read_version,
+    readmit,
 )
 from agent.identity.gallery_file import BUSY_SECONDS, Salvage, wipe_set_aside
 from agent.identity.gallery_rows import (
@@ -126,7 +127,7 @@ class Gallery:
 
         *templates* is float32 (n, d), n >= 1, rows of length about 1, rotated by
         ``protection``; *now_ms* Unix time. All of it is on disk when this returns, or none.
-        *provisional*: until the city's next version with this person in it; *linked* and
+        *provisional*: until the city has a word on this person (docs/galleries.md); *linked* and
         *expires_ms* as in ``agent.wire.records.Record``.
         Raises UsageError for an id, nickname or purpose that cannot be kept, GalleryError for
         unusable templates, when the map was changed meanwhile and when the disk fails.
@@ -150,10 +151,15 @@ class Gallery:
                     "INSERT OR REPLACE INTO person VALUES (?, ?, x'')", [ref, wrapped]
                 )
             else:
-                # The digest of the city's record stays: what is changed here is not damage.
+                # So does the digest of the city's record, which they renew: it is not damage.
                 before = opened_profile(seal, self.store.row_of(ref)[1]) or {}
                 profile |= {k: v for k, v in before.items() if k in LASTING_FIELDS}
                 self._forget_templates(slot_of(ref, profile), seal)
+            digest = readmit(self.store, person_id) if provisional else None
+            if digest:
+                profile["digest"] = digest.hex()
+            elif not provisional:
+                profile.pop("digest", None)  # nobody of the city's, who sends their own anew
             slot = slot_of(ref, profile)
             profile |= {
                 "id": person_id,

@@ -27,6 +27,7 @@ BUSY_SECONDS = 10.0  # how long to wait for another process
 PAGE_BYTES = 16_384
 # Row numbers tried in a broken stretch. An inner page of the tree leads to some 11,000 templates.
 MAX_UNREADABLE_RUN = 20_000
+_ZEROS = bytes(2**20)
 WRAPPED_BYTES = 60  # a person's key with nonce and tag
 COLUMNS = {
     "meta": "key, value",
@@ -194,6 +195,8 @@ def _salvage(path: Path, reason: str) -> Salvage:
         broken.execute("PRAGMA writable_schema = ON")
         target.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         target.execute("PRAGMA synchronous = FULL")
+        # Pages that are split while rows come in would keep copies that no deletion finds.
+        target.execute("PRAGMA secure_delete = ON")
         with target.atomic():
             schema.apply(target)
             copied = {table: _copy_readable(broken, target, table) for table in COLUMNS}
@@ -275,6 +278,29 @@ def wipe_set_aside(path: Path, ref: bytes) -> int:
             os.fsync(file.fileno())
         wiped += 1
     return wiped
+
+
+def has_set_aside(path: Path) -> bool:
+    """Whether salvage of the gallery at *path* left files."""
+    return next(path.parent.glob(f"{path.name}.damaged-*"), None) is not None
+
+
+def remove_set_aside(path: Path) -> int:
+    """Overwrite and delete every file set aside by salvage of the gallery at *path*; how many.
+
+    Cut short, the rest is still there under its name. Raises OSError.
+    """
+    asides = sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    for aside in asides:
+        size = aside.stat().st_size
+        with aside.open("r+b") as file:
+            for place in range(0, size, len(_ZEROS)):
+                file.write(_ZEROS[: size - place])
+            file.flush()
+            os.fsync(file.fileno())
+        aside.unlink()
+    sync_directory(path.parent)
+    return len(asides)
 
 
 def _fresh(path: Path) -> Path:

@@ -12,10 +12,13 @@ import pytest
 from agent.hw.keysource import FileKeySource
 from agent.identity.citycopy import CityCopy
 from agent.identity.gallery import Gallery
+from agent.identity.gallery_file import PAGE_BYTES
 from agent.identity.gallery_store import GalleryStore
 from agent.identity.sealing import Sealer
 from agent.rotation import open_ring, rotate
 from agent.values import Vector
+from agent.wire.gallery import Want
+from agent.wire.records import key_of
 from tests.downlink.city import ScriptedCity, rows
 from tests.downlink.device import NAME, RING, Device
 from tests.identity.test_gallery_at_rest import armoured, text_traces
@@ -121,6 +124,83 @@ def test_nothing_is_left_of_who_is_gone_nor_of_the_old_content_key(
     wiped = [sealed for rows_ in slots.values() for sealed in rows_ if sealed not in left]
     assert len(wiped) == 2
     assert not [sealed for sealed in wiped if sealed in content]
+
+
+def test_who_lay_ready_and_is_gone_by_a_delta_leaves_nothing_behind(
+    device: Device, city: ScriptedCity
+) -> None:
+    """Deltas were late, so buckets came; the link fell, and then a delta did lead to the newest."""
+    others = {f"q-{n}": city.record(f"q-{n}", rows(60 + n, values=128)) for n in range(20)}
+    city.publish({"anna": city.record("anna", rows(50, values=128)), **others})
+    device.hear(city)
+    for _ in range(3):
+        device.sent.clear()
+        device.pass_time(70_000)
+
+    def until_anna(answers: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        for answer in answers:
+            if key_of("anna")[0] not in device.copy.staged():
+                device.give(*answer)
+        return []
+
+    device.talk(city, until_anna)
+    assert key_of("anna")[0] in device.copy.staged()
+    ref = device.store.sealer.ref("anna")
+    query = "SELECT wrapped_key, slot FROM staged WHERE ref = ?"
+    wrapped, slot = device.store.db.execute(query, [ref]).fetchone()
+    query = "SELECT sealed FROM template WHERE ref = ?"
+    traces = [wrapped, *(row[0] for row in device.store.db.execute(query, [slot]))]
+    assert device.version[0] == 1
+    assert len(traces) == 3
+    assert all(trace in on_disk(device) for trace in traces)
+    device.intake.disconnected()
+    device.sent.clear()
+    city.publish(gone=["anna", *others])
+    city.asked.clear()
+    device.intake.connected(device.now_ms)
+    device.hear(city)
+    device.talk(city)
+    assert device.version == (3, city.newest.head.root)
+    assert {ask.kind for ask in city.asked if isinstance(ask, Want)} == {"delta"}
+    device.copy.sweep()
+    content = on_disk(device)
+    assert not [trace for trace in (*traces, ref) if trace in content]
+    assert device.copy.staged() == {}
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_file_set_aside_after_damage_does_not_keep_who_is_gone(
+    device: Device, city: ScriptedCity, cut: bool
+) -> None:
+    """With *cut*, power fails between the version without them and the sweep."""
+    ref = device.store.sealer.ref("resident-3")
+    device.store.overwrite_old_pages()
+    _break(device)
+    device.intake.connected(0)
+    device.sent.clear()
+    device.copy.sweep()  # nobody knows yet what was lost: the file stays
+    (aside,) = device.path.parent.glob("gallery.db.damaged-*")
+    assert ref in aside.read_bytes()
+    city.publish(gone=["resident-3"])
+    device.hear(city)
+    device.talk(city)
+    assert device.version == (2, city.newest.head.root)
+    if cut:
+        device.restart()
+    device.copy.sweep()
+    assert not list(device.path.parent.glob("gallery.db.damaged-*"))
+    assert ref not in on_disk(device)
+
+
+def _break(device: Device) -> None:
+    """Spoil pages in the middle of the closed file, and start on it."""
+    device.store.close()
+    content = bytearray(device.path.read_bytes())
+    middle = len(content) // 2 // PAGE_BYTES * PAGE_BYTES
+    content[middle : middle + PAGE_BYTES] = bytes(PAGE_BYTES)
+    device.path.write_bytes(content)
+    device.restart()
+    assert device.store.salvaged is not None
 
 
 def test_templates_of_a_replaced_version_are_overwritten(

@@ -59,6 +59,28 @@ def test_a_revoked_resident_is_not_admitted_a_moment_after_the_head(
     assert "r-3" not in people(device)
 
 
+def test_whom_the_city_refused_may_enrol_again_without_a_restart(
+    tmp_path: Path, city: ScriptedCity, mosquitto: Mosquitto, town: Town
+) -> None:
+    """The version that says so has the root of the one before: they were never in it."""
+    with talking(tmp_path, city, mosquitto.port, town) as (live, device):
+        live.announce()
+        until(lambda: not device.downlink.trouble(), 20)
+        with Gallery(device.path, RING, "p", domain="bus") as gallery:
+            mapped = gallery.protection.apply(rows(77))
+            gallery.enroll("guest", mapped, now_ms=1, provisional=True)
+        root = city.newest.head.root
+        assert city.publish(gone=["guest"]).head.root == root
+        live.announce()
+        until(lambda: device.version == 2, 10)
+        assert "guest" not in people(device)
+        admission = device.downlink.admission
+        # As whoever searches the gallery does it: what is read now is without them.
+        until(admission.reading, 10, "known to be out of the gallery")
+        admission.reread(admission.reading(), {})
+        assert admission.admits("guest")
+
+
 def test_after_days_away_nobody_is_admitted_before_the_city_was_heard(
     tmp_path: Path, city: ScriptedCity, mosquitto: Mosquitto, town: Town
 ) -> None:
