@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.identity.gallery import Gallery
 from agent.wire.gallery import head_topic
 from agent.wire.records import key_of
 from agent.wire.signed import Signer
@@ -36,6 +37,9 @@ STEPS = st.lists(
         st.tuples(st.just("alter"), st.integers(0, 10_000)),
         st.tuples(st.just("publish"), st.integers(0, 1_000)),
         st.tuples(st.just("rekey"), st.just(0)),
+        st.tuples(st.just("deltas end"), st.just(0)),
+        st.tuples(st.just("enrol"), st.integers(0, 1_000)),
+        st.tuples(st.just("revoke"), st.integers(0, 1_000)),
         st.tuples(st.just("restart"), st.just(0)),
         st.tuples(st.just("reconnect"), st.just(0)),
         st.tuples(st.just("wait"), st.integers(500, 120_000)),
@@ -61,6 +65,8 @@ class Wire:
         self.way: list[tuple[str, bytes]] = [(head_topic(NAME), self.city.newest.message)]
         self.past: list[tuple[str, bytes]] = []
         self.signed = {(0, ""): set[bytes]()}
+        self.enrolled: set[str] = set()
+        self.revoked: set[str] = set()
         self.last = 0
         self.note()
 
@@ -91,8 +97,10 @@ class Wire:
                 self.city.publish(gone=[name])
             self.note()
             self.way.append((head_topic(NAME), self.city.newest.message))
-        elif what == "rekey":
-            self.city.rekey()
+        elif what in ("rekey", "deltas end"):
+            self.at_the_city(what)
+        elif what in ("enrol", "revoke"):
+            self.at_the_device(what, PEOPLE[number % 3 * 3], number)  # who also leave at the city
         elif what == "restart":
             self.device.restart()
             self.device.intake.connected(self.device.now_ms)
@@ -110,6 +118,26 @@ class Wire:
         elif self.way:
             self.meddle(what, number, *self.way.pop(number % len(self.way)))
 
+    def at_the_city(self, what: str) -> None:
+        """The next version is under another key, or no deltas lead to it."""
+        if what == "rekey":
+            self.city.rekey()
+        else:
+            self.city.floor = self.city.newest.head.version + 1
+
+    def at_the_device(self, what: str, name: str, number: int) -> None:
+        """Somebody is enrolled here, whoever the city has under that id, or erased here."""
+        with Gallery(self.device.path, self.device.ring, "p") as gallery:
+            if what == "revoke":
+                gallery.revoke(name)
+                self.enrolled.discard(name)
+                self.revoked.add(name)
+            else:
+                mapped = gallery.protection.apply(rows(number, values=8))
+                gallery.enroll(name, mapped, now_ms=1, provisional=True)
+                self.enrolled.add(name)
+        self.device.intake.refresh(self.device.now_ms)
+
     def meddle(self, what: str, number: int, topic: str, payload: bytes) -> None:
         """One message arrives, more or less; with "drop" not at all."""
         if what == "deliver":
@@ -126,7 +154,10 @@ class Wire:
         assert version in self.signed
         assert version[0] >= self.last
         self.last = version[0]
-        assert {key_of(name) for name in self.device.people()} == self.signed[version]
+        people = {key_of(name) for name in self.device.people()}
+        signed = self.signed[version]
+        assert people <= signed | {key_of(name) for name in self.enrolled}
+        assert people >= signed - {key_of(name) for name in self.revoked}
         if version[0]:
             assert self.device.copy.root == version[1]
         assert not self.device.problems
