@@ -288,26 +288,20 @@ class Agent:
             self.health.watch_alarms(self.downlink.alarms)
 
     def _journal(self) -> Journal:
-        return Journal(
-            self._settings.state_directory / "journal.db",
-            self._ring.journal_key(),
-            keep_days=self._settings.journal.keep_days,
-        )
+        path, keep = self._settings.state_directory / "journal.db", self._settings.journal.keep_days
+        return Journal(path, self._ring.journal_key(), keep_days=keep)
 
     def _check_journal(self) -> None:
-        journal, report = Journal.open_checked(
-            self._settings.state_directory / "journal.db",
-            self._ring.journal_key(),
-            now=self._clock.now(),
-            keep_days=self._settings.journal.keep_days,
-        )
-        with journal:
-            if report.damage:
-                self.health.alarm(
-                    "journal_damaged",
-                    f"{report.damage}; {report.salvaged} events salvaged, the damaged file is "
-                    f"kept as {report.set_aside}",
-                )
+        path, keep = self._settings.state_directory / "journal.db", self._settings.journal.keep_days
+        key, now = self._ring.journal_key(), self._clock.now()
+        journal, report = Journal.open_checked(path, key, now=now, keep_days=keep)
+        journal.close()
+        if report.damage:
+            self.health.alarm(
+                "journal_damaged",
+                f"{report.damage}; {report.salvaged} events salvaged, the damaged file is "
+                f"kept as {report.set_aside}",
+            )
 
     def _open_status(self) -> None:
         status = StatusSocket(self._settings.socket_path, self.health.snapshot)
@@ -348,10 +342,13 @@ class Agent:
         if not self._settings.sync.enabled:
             self.health.detail("sync", {"enabled": False})
             return
+        known = TrustedTime(self._clock.now)
+        if self.downlink is not None:
+            self.downlink.on_time(known.learn)
         supervisor = open_sync(
             self._settings,
             journal=self._journal,
-            time=TrustedTime(self._clock.now),
+            time=known,
             audit=AuditLog(self._settings.audit_file, self._ring.audit_key()),
             handlers={
                 "status": without_arguments(lambda: asdict(self.health.snapshot())),

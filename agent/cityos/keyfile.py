@@ -78,12 +78,17 @@ class KeyFile:
     def _load_master(self, source: KeySource) -> bytes:
         try:
             found = source.load(MASTER)
-            if found is None and self.path.exists():
+            held = self.path.exists() and self.path.stat().st_size > 0
+            if found is None and held:
                 raise CityError(
                     f"{self.path} is there, but {source} has no {MASTER!r} to open it with: put it"
                     " back from its copy; without it nobody's data opens"
                 )
-            return found or source.create(MASTER)
+            if found is None:
+                # The file first: a master key without one means that it was lost.
+                create_file(self.path)
+                return source.create(MASTER)
+            return found
         except KeySourceError as error:
             raise CityError(f"the town's keys: {error}") from error
 

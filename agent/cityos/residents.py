@@ -44,7 +44,20 @@ class Residents:
         self._writes = writing(engine)
         self._insert = insert_for(engine)
         self.keys = keys
+        if keys.never_held():
+            self._refuse_lost_keys()
         self.own = Protection(keys.template_key(OWN_DOMAIN, 1), OWN_DOMAIN, 1)
+
+    def _refuse_lost_keys(self) -> None:
+        with self.reading() as db:
+            count = db.execute(select(func.count()).select_from(RESIDENT)).scalar_one()
+        if count:
+            raise CityError(
+                f"{self.keys.path} is new, but the database holds {count} residents: their keys"
+                " are lost, or elsewhere, and without them everybody would be taken off every"
+                " device. Stop city serve, move this file away, and put the keys back from their"
+                " copy: kaopass city keys restore FILE"
+            )
 
     def add(self, newcomers: Sequence[Newcomer], now_ms: int) -> None:
         """Enrol *newcomers*; who is there already is UsageError, and then nobody is enrolled."""

@@ -76,6 +76,12 @@ class TownKeys(KeyFile):
             found |= {ref: self._opened(key, b"resident\0" + ref) for ref, key in rows}
         return found
 
+    def never_held(self) -> bool:
+        """Whether nobody's key was ever in this file: it is new."""
+        held = "SELECT EXISTS (SELECT 1 FROM resident) OR EXISTS (SELECT 1 FROM erased)"
+        found = self._one(held)
+        return found is None or not found[0]
+
     def residents(self) -> dict[bytes, bytes]:
         """Every key that is not condemned, by reference."""
         with self._named():

@@ -25,7 +25,7 @@ from agent.cli.city_town import (
 )
 from agent.cli.city_upkeep import database_option, time_text
 from agent.cli.common import json_option, print_json
-from agent.errors import UsageError
+from agent.errors import CityError, UsageError
 
 if TYPE_CHECKING:
     from agent.cityos.profiles import Profile
@@ -159,7 +159,13 @@ def withdraw(
     kaopass city resident ID --erase.
     """
     with town(ca_directory, keys_directory, database) as opened:
-        opened.residents.get(person_id)
+        given = {each.consent.purpose for each in opened.residents.get(person_id).profile.consents}
+        never = [purpose for purpose in purposes if purpose not in given]
+        if never:
+            raise CityError(
+                f"{person_id} never consented to {', '.join(never)}: see kaopass city consent show"
+                f" {person_id}; nothing was withdrawn"
+            )
         for purpose in purposes:
             _note(opened.office, "consent.withdrawn", person_id, purpose)
             opened.residents.withdraw(person_id, purpose, now_ms())

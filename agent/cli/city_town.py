@@ -130,13 +130,18 @@ def town(ca_directory: Path, keys_directory: Path | None, database: str) -> Iter
 @contextmanager
 def open_keys(ca_directory: Path, keys_directory: Path | None) -> Iterator[TownKeys]:
     """The town's keys; the master key from systemd where it hands one over, else from a file."""
-    from agent.cityos.keyfile import MASTER
+    from agent.cityos.keyfile import FILE, MASTER
     from agent.cityos.townkeys import TownKeys
     from agent.hw.keysource import CredentialKeySource, FileKeySource
 
     if not ca_directory.is_dir():
         raise CityError(f"there is no authority in {ca_directory}: kaopass city ca init")
     directory = keys_directory or ca_directory / "keys"
+    if (directory / MASTER).exists() and not (directory / FILE).exists():
+        raise CityError(
+            f"{directory / FILE} is missing beside its master key, {MASTER!r}: put it back from its"
+            " copy, with city serve stopped: kaopass city keys restore FILE"
+        )
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     if given and (Path(given) / MASTER).exists():
         keys = TownKeys(directory, CredentialKeySource(Path(given)))

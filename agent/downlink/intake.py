@@ -44,11 +44,13 @@ _NONCES = 4  # hellos whose answer is still taken
 @dataclass(frozen=True, slots=True)
 class Ears:
     """Who is told: ``proved(sent_ms)`` that what is here was the newest when a hello was sent;
-    ``leaving(keys)`` of residents about to be taken out; ``applied()`` of a version in force."""
+    ``leaving(keys)`` of residents about to be taken out; ``applied()`` of a version in force;
+    ``told(unix_ms)`` of the city's time, signed just now."""
 
     proved: Callable[[int], None]
     leaving: Callable[[set[bytes]], None]
     applied: Callable[[], None]
+    told: Callable[[int], None]
 
 
 class Intake:
@@ -197,6 +199,7 @@ class Intake:
         while next(iter(self._nonces)) != now.nonce:
             del self._nonces[next(iter(self._nonces))]
         del self._nonces[now.nonce]
+        self._ears.told(now.server_time_ms)
         if now.position < self.position:
             raise MessageError("kp1-now (older): the city has an older version than this device")
         self._newest = max(self._newest, now.position)

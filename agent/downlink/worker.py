@@ -76,6 +76,7 @@ class Downlink:
         self.admission = Admission(lambda: known_ms(now()), self.trouble)
         self._now = now
         self._changed: Callable[[], None] = lambda: None
+        self._told: Callable[[int], None] = lambda _: None
         self._timing = timing
         self.duty = GalleryDuty(device)
         self._alarms: dict[str, str] = {}
@@ -95,6 +96,10 @@ class Downlink:
     def on_change(self, call: Callable[[], None]) -> None:
         """*call* when another version, or other keys, are in force, from this thread."""
         self._changed = call
+
+    def on_time(self, call: Callable[[int], None]) -> None:
+        """*call* with the city's time, Unix milliseconds, whenever it was signed just now."""
+        self._told = call
 
     @property
     def standing(self) -> Standing:
@@ -213,7 +218,7 @@ class Downlink:
                 trust=identity.trust,
                 private_key=self._private_key,
                 send=self._send,
-                ears=Ears(self._proved, self._leave, lambda: self._note(copy)),
+                ears=Ears(self._proved, self._leave, lambda: self._note(copy), self._told),
                 timing=self._timing,
             )
         self._intake.trust = identity.trust

@@ -39,6 +39,7 @@ class Device:
         self.now_ms = 0
         self.sent: list[bytes] = []
         self.proofs: list[int] = []
+        self.times: list[int] = []
         self.left: set[bytes] = set()
         self.applied = 0
         self.problems: list[str] = []
@@ -54,7 +55,7 @@ class Device:
             trust=self.trust,
             private_key=self.ring.receive_key(),
             send=self._send,
-            ears=Ears(self.proofs.append, self.left.update, self._applied),
+            ears=Ears(self.proofs.append, self.left.update, self._applied, self.times.append),
             timing=TIMING,
         )
 

@@ -11,7 +11,7 @@ from agent.identity.fusion import template
 from agent.identity.gallery import Gallery
 from agent.wire.gallery import Want, head_topic, now_topic
 from agent.wire.records import key_of
-from tests.downlink.city import ScriptedCity, rows
+from tests.downlink.city import ScriptedCity, rows, wall_ms
 from tests.downlink.device import NAME, RING, TIMING, Device
 from tests.wire.town import Town
 
@@ -334,3 +334,19 @@ def test_people_of_the_time_before_the_city_are_not_kept(
         gallery.enroll("old", gallery.protection.apply(rows(1)), now_ms=1)
     device = joined(Device(tmp_path, town.trust, town.device(NAME)), city)
     assert "old" not in device.people()
+
+
+def test_the_citys_time_is_heard_with_its_word_and_from_nothing_stale(
+    device: Device, city: ScriptedCity
+) -> None:
+    """A device without a clock knows the time by it; what was kept and sent again says nothing."""
+    heard = len(device.times)
+    device.intake.disconnected()
+    device.intake.connected(device.now_ms)
+    hello = device.sent.pop()
+    topic, now = city.answer(NAME, hello)[0]
+    device.give(topic, now)
+    assert len(device.times) == heard + 1
+    assert abs(device.times[-1] - wall_ms()) < 60_000
+    device.give(topic, now)
+    assert len(device.times) == heard + 1

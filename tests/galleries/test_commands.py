@@ -14,6 +14,8 @@ import pytest
 from agent.__main__ import main
 from agent.audit import verify
 from agent.cityos.ca import Authority
+from agent.cityos.townkeys import TownKeys
+from agent.hw.keysource import FileKeySource
 from agent.hw.mqtt import MqttLink
 from agent.hw.photographs import passengers
 from agent.values import LinkUp, Message
@@ -297,3 +299,38 @@ def test_enrolments_are_listed(town: Office, pictures: list[Path]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["city", "enrolments", "list", "--database", str(town.database), "--json"])
     assert ended.value.code == 0
+
+
+def test_lost_keys_stop_every_command_instead_of_emptying_the_town(
+    town: Office, pictures: list[Path], tmp_path: Path
+) -> None:
+    town.add("anna", pictures[0], "bus")
+    keys, copy = town.ca / "keys/keys.db", tmp_path / "keys.copy"
+    town.run("keys", "backup", copy, places=False)
+    keys.unlink()
+    for command in (("resident", "list"), ("gallery", "publish"), ("consent", "show", "anna")):
+        said = town.run(*command, code=1)
+        assert "keys.db is missing" in said
+        assert "kaopass city keys restore" in said
+        assert not keys.exists(), "another one was made in its place"
+    assert "missing" in town.run("keys", "status", code=1, places=False)
+    # A new file, as from another town or a careless hand, is no better.
+    master = (town.ca / "keys/town-key").read_bytes()
+    (town.ca / "keys/town-key").unlink()
+    TownKeys(town.ca / "keys", FileKeySource(town.ca / "keys")).close()
+    assert "the database holds 1 residents" in town.run("gallery", "publish", code=1)
+    keys.unlink()
+    (town.ca / "keys/town-key").write_bytes(master)
+    town.run("keys", "restore", copy, places=False)
+    assert [row["id"] for row in town.rows("resident", "list")] == ["anna"]
+    assert "1 residents" in town.run("gallery", "publish")
+
+
+def test_what_was_never_given_cannot_be_withdrawn(town: Office, pictures: list[Path]) -> None:
+    town.add("anna", pictures[0], "bus")
+    said = town.run("consent", "withdraw", "anna", "--purpose", "bus", "--purpose", "hall", code=1)
+    assert "never consented to hall" in said
+    standing = town.rows("consent", "show", "anna")
+    assert not [row for row in standing if row.get("withdrawn_ms")]
+    town.run("consent", "withdraw", "anna", "--purpose", "bus")
+    town.run("consent", "withdraw", "anna", "--purpose", "bus")  # once more does no harm
