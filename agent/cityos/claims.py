@@ -19,7 +19,7 @@ from pathlib import Path
 from agent.cityos.ca import SERVICE_PREFIX
 from agent.cityos.sqlitefile import in_transaction
 from agent.durable import create_file
-from agent.errors import CityError
+from agent.errors import CityError, UsageError
 from agent.values import PURPOSES, Pending
 
 # Crockford's base 32: nothing that is mistaken for something else when it is read out.
@@ -118,12 +118,12 @@ class Registry:
         *by_hand*: even then somebody has to ``approve``. *purpose* is what ``serve`` takes.
         """
         if not _DEVICE.fullmatch(device) or device.lower().startswith(SERVICE_PREFIX):
-            raise CityError(
+            raise UsageError(
                 f"device {device!r}: a name is 1 to 64 letters, digits, '_', '.' and '-', begins "
                 f"with a letter or digit, and not with {SERVICE_PREFIX!r}: that is the city's own"
             )
         if not _SERIAL.fullmatch(serial):
-            raise CityError(f"serial {serial!r}: must be 1 to 64 printable ASCII characters")
+            raise UsageError(f"serial {serial!r}: must be 1 to 64 printable ASCII characters")
         code = "".join(secrets.choice(_ALPHABET) for _ in range(_CLAIM_LETTERS))
         with self._transaction() as db:
             db.execute("DELETE FROM claim WHERE device = ?", (device,))
@@ -325,7 +325,7 @@ class Registry:
 
 def _serve(db: sqlite3.Connection, device: str, purpose: str) -> None:
     if purpose not in PURPOSES:
-        raise CityError(f"purpose {purpose!r}: choose from {', '.join(PURPOSES)}")
+        raise UsageError(f"purpose {purpose!r}: choose from {', '.join(PURPOSES)}")
     db.execute("INSERT OR REPLACE INTO purpose VALUES (?, ?)", (device, purpose))
 
 

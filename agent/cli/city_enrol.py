@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,8 @@ def import_directory(
     """Enrol a whole town: a folder a person in DIRECTORY, named by their id, with their pictures.
 
     All of them consented to the same. Who cannot be enrolled is reported with the reason and does
-    not hold up the others; who is enrolled already is passed over, so a second run goes on.
+    not hold up the others; who is enrolled already is passed over, so a second run goes on. Exit
+    code 1 if anybody was refused.
     """
     from agent.settings import load
 
@@ -168,10 +170,12 @@ def import_directory(
         opened.publish(GALLERIES)
     if as_json:
         print_json({"enrolled": enrolled, "enrolled_before": passed, "refused": refused})
-        return
-    for person, reason in refused.items():
-        click.echo(f"{person}: {reason}")
-    click.echo(f"{enrolled} enrolled, {passed} were before, {len(refused)} refused")
+    else:
+        for person, reason in refused.items():
+            click.echo(reason if reason.startswith(f"{person}:") else f"{person}: {reason}")
+        click.echo(f"{enrolled} enrolled, {passed} were before, {len(refused)} refused")
+    if refused:
+        sys.exit(1)
 
 
 def _enrol(
