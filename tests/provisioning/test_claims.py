@@ -10,7 +10,7 @@ from cryptography import x509
 
 from agent.cityos.ca import Authority
 from agent.cityos.claims import Issued, Refused, Registry
-from agent.errors import CityError
+from agent.errors import CityError, UsageError
 from agent.values import Pending
 from tests.provisioning.town import HOUR_MS, noting
 
@@ -139,7 +139,7 @@ def test_states_are_told_apart(registry: Registry) -> None:
 def test_names_that_would_be_someone_else_at_the_broker_are_refused(
     registry: Registry, device: str, serial: str
 ) -> None:
-    with pytest.raises(CityError):
+    with pytest.raises(UsageError):
         registry.claim(device, serial, 1, NOW, noting)
 
 
