@@ -50,7 +50,7 @@ def open_camera(
 
 
 def _check_path(kind: str, path: Path) -> None:
-    """Raise SettingsError for what is no source of *kind*, before a door is told to be open."""
+    """Raise SettingsError where *path* is no source of *kind*."""
     other = {"file": path.is_dir(), "folder": path.is_file()}
     if other.get(kind):
         is_a = "folder" if kind == "file" else "file"
