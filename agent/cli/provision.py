@@ -42,7 +42,7 @@ _WORDS = {
 )
 @click.option(
     "--ca",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="The city's authority as a PEM file; with neither the system's authorities count.",
 )
 @click.option(
