@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.errors import SettingsError, UsageError
@@ -31,6 +31,7 @@ def open_camera(
         raise SettingsError(
             "camera", [f'camera.kind = "{camera.kind}" needs camera.source: a path or address']
         )
+    _check_path(camera.kind, path)
     if camera.kind == "file":
         return FileCamera(path, loop=camera.loop, rotate_degrees=turn)
     if camera.kind == "folder":
@@ -46,6 +47,18 @@ def open_camera(
     if camera.kind == "rtsp":
         return RtspCamera(camera.source, rotate_degrees=turn)
     return _live_camera(camera)
+
+
+def _check_path(kind: str, path: Path) -> None:
+    """Raise SettingsError where *path* is no source of *kind*."""
+    other = {"file": path.is_dir(), "folder": path.is_file()}
+    if other.get(kind):
+        is_a = "folder" if kind == "file" else "file"
+        raise SettingsError(
+            "camera", [f'camera.source {path} is a {is_a}: set camera.kind = "{is_a}"']
+        )
+    if kind in other and not path.exists():
+        raise SettingsError("camera", [f"camera.source {path}: there is no such {kind}"])
 
 
 def _live_camera(camera: CameraSettings) -> Camera:
@@ -101,7 +114,7 @@ def camera_overrides(source: str, *, pace: str | None = None) -> dict[str, str]:
     """Settings of section ``camera`` for one *source* given on a command line.
 
     A folder, a file, an address with rtsp://, a device under /dev, or the words "picamera2",
-    "gstreamer" and "scene".
+    "gstreamer" and "scene". Raises UsageError for a path at which nothing is.
     """
     if source in ("picamera2", "gstreamer", "scene"):
         found = {"kind": source, "source": ""}
@@ -110,9 +123,17 @@ def camera_overrides(source: str, *, pace: str | None = None) -> dict[str, str]:
     elif source.startswith("/dev/"):
         found = {"kind": "v4l2", "source": source}
     else:
+        must_exist([source])
         kind = "folder" if Path(source).expanduser().is_dir() else "file"
         found = {"kind": kind, "source": source}
     return found if pace is None else {**found, "pace": pace}
+
+
+def must_exist(paths: Iterable[str]) -> None:
+    """Raise UsageError for the first of *paths*, given on a command line, at which nothing is."""
+    for path in paths:
+        if not Path(path).expanduser().exists():
+            raise UsageError(f"{path}: there is no such file or folder")
 
 
 def enrolment_frames(file: str) -> Iterator[Frame]:

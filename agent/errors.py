@@ -41,7 +41,7 @@ class CameraStuckError(CameraError):
     """A camera hangs in its driver: it comes back only in another process."""
 
 
-class ImageError(UsageError):
+class ImageError(KaopassError):
     """A picture cannot be used: unreadable, no face, several faces, too poor."""
 
 
@@ -51,6 +51,10 @@ class KeySourceError(KaopassError):
 
 class GalleryError(KaopassError):
     """The gallery cannot be read, was written under another key, or is damaged."""
+
+
+class PersonError(KaopassError):
+    """A person is not enrolled who should be, or is already who should not be."""
 
 
 class JournalError(KaopassError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import UsageError
+from agent.errors import PersonError
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
 from agent.journal import Journal
@@ -44,7 +44,7 @@ class Places:
 def export(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
     """All that is held on *person_id*, ready for JSON; *now_ms* is Unix time.
 
-    Raises UsageError when nothing is.
+    Raises PersonError when nothing is.
     """
     profile = citys = None
     ids = _spellings(person_id)
@@ -98,7 +98,7 @@ def erase(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
     """Erase all that is held on *person_id*; the receipt, signed with this device's receipt key.
 
     The gallery goes first, so that they are no longer recognised; whatever fails after that raises
-    GalleryError or JournalError, and the whole is to be repeated. Raises UsageError when nothing
+    GalleryError or JournalError, and the whole is to be repeated. Raises PersonError when nothing
     is held.
     """
     erased: list[dict[str, Any]] = []
@@ -172,7 +172,7 @@ def _spellings(person_id: str) -> set[str]:
     return {person_id, unicodedata.normalize("NFC", person_id)}
 
 
-def _nothing(person_id: str) -> UsageError:
-    return UsageError(
+def _nothing(person_id: str) -> PersonError:
+    return PersonError(
         f"this device holds nothing on {person_id!r}; who is enrolled: kaopass gallery list"
     )

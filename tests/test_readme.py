@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import click
 import pytest
@@ -61,6 +62,9 @@ def test_every_setting_has_an_explanation_and_a_readme_line(key: str) -> None:
     line = re.search(rf"^\| `{re.escape(key)}` \| (.*) \|$", README, re.MULTILINE)
     assert line, f"no line for {key}: scripts/settings-table prints the table"
     assert line[1].endswith(field.description), f"{key}: README and the settings disagree"
+    if get_origin(field.annotation) is Literal:
+        told = set(re.findall(r"`([^`]+)`", line[1].removesuffix(field.description)))
+        assert told == {str(choice) for choice in get_args(field.annotation)}, key
 
 
 @pytest.mark.parametrize(

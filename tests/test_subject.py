@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import UsageError
+from agent.errors import PersonError
 from agent.identity.gallery import Gallery
 from agent.identity.keys import KeyRing
 from agent.identity.sealing import Sealer
@@ -190,7 +190,7 @@ def test_an_id_is_found_however_its_accents_are_composed(places: Places) -> None
 
 @pytest.mark.parametrize("action", [export, erase])
 def test_nothing_held_is_said_so(places: Places, action: object) -> None:
-    with pytest.raises(UsageError, match="holds nothing on 'nobody'"):
+    with pytest.raises(PersonError, match="holds nothing on 'nobody'"):
         action(places, "nobody", now_ms=NOW_MS)  # type: ignore[operator]
 
 

@@ -89,10 +89,15 @@ def plan(
         several.sort(key=lambda person: -len(person.pictures))  # stable: names stay in order
     else:
         random.Random(seed).shuffle(several)  # noqa: S311 - a repeatable draw, not a secret
+    if not several:
+        raise UsageError(
+            f"none of these {len(people)} people can be enrolled and come back: somebody needs two "
+            "pictures or more in the folder; people with one are only strangers"
+        )
     wanted = len(several) if gallery_size is None else gallery_size
     if not 0 < wanted <= len(several):
         raise UsageError(
-            f"--gallery-size {wanted}: the folder has {len(several)} people with two or more "
+            f"--gallery-size {wanted}: {len(several)} of the folder's people have two or more "
             "pictures, and only they can be enrolled; give that many or fewer"
         )
     chosen = several[:wanted]

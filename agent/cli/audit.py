@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.cli.common import counted, json_option, open_ring, print_json, settings_option
+from agent.errors import AuditError, UsageError
 
 city_option = click.option(
     "--city",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="DIRECTORY",
     help="The city's log, in the directory of its authority, instead of this device's.",
 )
@@ -35,13 +37,24 @@ def verify(settings_file: Path | None, city: Path | None, head: str, as_json: bo
     """
     from agent.audit import verify as check
 
-    found = check(_path(settings_file, city), head.strip().lower())
+    noted = head.strip().lower()
+    if head and not re.fullmatch("[0-9a-f]{64}", noted):
+        raise UsageError(f"--head {head}: must be 64 hexadecimal digits, as audit verify prints it")
+    path = _path(settings_file, city)
+    if not path.exists():
+        raise AuditError(
+            f"there is no audit log at {path}: nothing was noted here yet, or it was taken away"
+        )
+    found = check(path, noted)
     if as_json:
         print_json({"entries": found.entries, "head": found.head, "torn_bytes": found.torn_bytes})
         return
-    click.echo(f"{found.entries} entries, unbroken\nhead {found.head}")
+    entries = "1 entry" if found.entries == 1 else f"{found.entries} entries"
+    click.echo(f"{entries}, unbroken\nhead {found.head}")
     if found.torn_bytes:
-        click.echo(f"one more was cut off while it was written ({found.torn_bytes} bytes)")
+        click.echo(
+            f"one more was cut off while it was written ({counted(found.torn_bytes, 'byte')})"
+        )
 
 
 @command.command("list")
@@ -58,10 +71,14 @@ def list_entries(
     path = _path(settings_file, city)
     wanted = ""
     if identifier:
-        wanted = AuditLog(path, _key(settings_file, city)).reference(identifier)
+        from agent.wire.records import canonical_id
+
+        wanted = AuditLog(path, _key(settings_file, city)).reference(canonical_id(identifier))
+    found = False
     for entry in entries(path):
         if wanted not in ("", entry.actor, entry.subject):
             continue
+        found = True
         if as_json:
             print_json(
                 {
@@ -77,14 +94,19 @@ def list_entries(
         facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items())
         people = f"by {entry.actor[:8] or '-':<8}  on {entry.subject[:8] or '-':<8}"
         at = datetime.fromtimestamp(entry.wall_ms / 1000, tz=timezone.utc)
-        click.echo(
-            f"{entry.seq:>6}  {at:%Y-%m-%dT%H:%M:%SZ}  {entry.action:<22}  {people}  {facts}"
-        )
+        line = f"{entry.seq:>6}  {at:%Y-%m-%dT%H:%M:%SZ}  {entry.action:<22}  {people}  {facts}"
+        click.echo(line.rstrip())
+    if not (found or as_json):
+        click.echo("no such entries" if wanted else "no entries")
 
 
 def _path(settings_file: Path | None, city: Path | None) -> Path:
+    """Raises UsageError for a city's directory without a log."""
     if city is not None:
-        return city / "audit.jsonl"
+        path = city / "audit.jsonl"
+        if not path.exists():
+            raise UsageError(f"--city {city}: there is no audit.jsonl in it")
+        return path
     from agent.settings import load
 
     return load(settings_file).audit_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ import click
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
+    from agent.audit import AuditLog
     from agent.identity.keys import KeyRing
     from agent.settings import Settings
 
@@ -58,6 +60,26 @@ def open_ring(settings: Settings) -> KeyRing:
     has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
     source = key_source(settings.keys.source, settings.keys_directory)
     return open_from(source, state, may_create=not has_data)
+
+
+def audit_log(settings: Settings, ring: KeyRing) -> AuditLog:
+    """This device's log of who did what."""
+    from agent.audit import AuditLog
+
+    return AuditLog(settings.audit_file, ring.audit_key())
+
+
+def operator() -> str:
+    """The login of whoever called; on a board the command runs as the service's user by sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        return str(os.getuid())
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @contextmanager

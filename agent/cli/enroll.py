@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
-from agent.errors import UsageError
+from agent.cli.common import (
+    audit_log,
+    counted,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+)
+from agent.errors import PersonError, UsageError
 from agent.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -81,9 +89,11 @@ def command(
     --agreed with --notice and --controller. The city gets it with the templates, and until it has
     published them they are known on this device alone, provisionally.
     """
-    from agent.devices import enrolment_frames
+    from agent.devices import enrolment_frames, must_exist
     from agent.identity.gallery import Gallery
+    from agent.identity.person import check_words
     from agent.parts import enroller, open_networks
+    from agent.wire.records import canonical_id
 
     settings = load(settings_file)
     consents = _consents(settings, purposes, **consent)
@@ -91,6 +101,7 @@ def command(
         raise UsageError(
             "--allow-duplicate is for a local gallery; here the city looks for doubles"
         )
+    must_exist(files)
     networks = open_networks(settings)
     ring = open_ring(settings)
     # All refusals come before anything is touched; the plain embeddings stay in memory.
@@ -109,6 +120,14 @@ def command(
             if not allow_duplicate:
                 _refuse_double(settings, gallery, person_id, templates)
             agreed = purposes or ("bus", "hall")
+            check_words(person_id, nickname, agreed)
+            # First, and after all refusals: nothing is done that cannot be noted.
+            audit_log(settings, ring).append(
+                "gallery.enrolled",
+                actor=operator(),
+                subject=canonical_id(person_id),
+                templates=len(templates),
+            )
             gallery.enroll(person_id, templates, nickname, agreed, now_ms=time.time_ns() // 10**6)
     result = {
         "id": person_id,
@@ -120,13 +139,14 @@ def command(
     if as_json:
         print_json(result)
         return
-    click.echo(f"{person_id}: enrolled from {result['views_used']} of {result['views_seen']} views")
+    views = counted(enrolled.views_seen, "view")
+    click.echo(f"{person_id}: enrolled from {enrolled.views_used} of {views}")
     if consents:
         click.echo("provisionally, until the city publishes them: kaopass gallery status")
 
 
 def _refuse_double(settings: Settings, gallery: Gallery, person_id: str, templates: Vector) -> None:
-    """Raise UsageError if somebody other than *person_id* has this face already.
+    """Raise PersonError if somebody other than *person_id* has this face already.
 
     *templates* is float32 (n, d), rotated by the gallery's map. Whoever is enrolled with another
     model pack only cannot be compared.
@@ -147,7 +167,7 @@ def _refuse_double(settings: Settings, gallery: Gallery, person_id: str, templat
     own = [name for name in known.ids if canonical_id(name) == canonical_id(person_id)]
     for found in matcher.search(units, matcher.rows_of(own)):
         if found.person is not None and found.similarity >= rule.threshold:
-            raise UsageError(
+            raise PersonError(
                 f"{person_id}: this face is enrolled already as {found.person} (similarity"
                 f" {found.similarity:.2f}, threshold {rule.threshold:.2f}). If it is the same"
                 f" person, give the pictures to that id: kaopass gallery enroll {found.person}"
@@ -213,11 +233,11 @@ def _at_the_city(
     pack: str,
     consents: tuple[Consent, ...],
 ) -> None:
-    from agent.audit import AuditLog
     from agent.device.clock import SystemClock
     from agent.enrolling import enroll_for_city
     from agent.journal import Journal
     from agent.values import Place
+    from agent.wire.records import canonical_id
 
     place = settings.place
     with Journal(
@@ -237,6 +257,9 @@ def _at_the_city(
             pack=pack,
             consents=consents,
         )
-    AuditLog(settings.audit_file, ring.audit_key()).append(
-        "gallery.enrolled", subject=person_id, event=stored.seq
+    audit_log(settings, ring).append(
+        "gallery.enrolled",
+        actor=operator(),
+        subject=canonical_id(person_id),
+        event=stored.seq,
     )

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
-from agent.errors import GalleryError, UsageError
+from agent.cli.common import (
+    audit_log,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+)
+from agent.errors import GalleryError, PersonError
 from agent.identity.gallery import Gallery
 from agent.settings import Settings, load
 
@@ -81,7 +88,7 @@ def list_people(settings_file: Path | None, as_json: bool) -> None:
         purposes = "+".join(person.purposes)
         source = "" if person.source == "device" else f"  {person.source}"
         click.echo(f"{person.id}  {person.nickname or '-'}  {purposes}  {day}  {templates}{source}")
-    click.echo(f"{len(people)} enrolled")
+    click.echo(f"{len(people)} enrolled" if people else "nobody is enrolled")
     if left:
         by_pack = ", ".join(f"{count} with {pack}" for pack, count in left.items())
         click.echo(f"to be enrolled again under {settings.models.pack}: {by_pack}")
@@ -126,9 +133,18 @@ def status(settings_file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
+    if "expires_ms" in facts:
+        facts["expires"] = _time(facts.pop("expires_ms"))
     for name, value in facts.items():
         told = ", ".join(value) or "nobody" if isinstance(value, list) else value
-        click.echo(f"{name.replace('_', ' '):<17} {told}")
+        click.echo(f"{name.replace('_', ' '):<17} {'-' if told == '' else told}")
+
+
+def _time(wall_ms: int) -> str:
+    """*wall_ms* (Unix time) for people; 0 is none."""
+    if not wall_ms:
+        return "-"
+    return f"{datetime.fromtimestamp(wall_ms / 1000, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 @command.command("revoke")
@@ -140,12 +156,21 @@ def revoke(person_id: str, settings_file: Path | None, as_json: bool) -> None:
 
     A running agent stops recognising them at its next look at the gallery. A resident of the
     city's gallery does not come back here before the city itself has let them go; everywhere else
-    they are recognised until it does. The exit code is 2 when nobody of that id is enrolled.
+    they are recognised until it does. The exit code is 1 when nobody of that id is enrolled.
     """
-    with existing(load(settings_file)) as gallery:
+    from agent.wire.records import canonical_id
+
+    settings = load(settings_file)
+    with existing(settings) as gallery:
+        if gallery.person(person_id) is not None:
+            # First: nothing is done that cannot be noted.
+            audit_log(settings, open_ring(settings)).append(
+                "gallery.revoked", actor=operator(), subject=canonical_id(person_id)
+            )
+        # Called even for nobody: a copy that was set aside may still have them.
         revoked = gallery.revoke(person_id)
     if not revoked:
-        raise UsageError(f"nobody is enrolled as {person_id!r}; see: kaopass gallery list")
+        raise PersonError(f"nobody is enrolled as {person_id!r}; see: kaopass gallery list")
     if as_json:
         print_json({"revoked": person_id})
         return

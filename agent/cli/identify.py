@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import id_and_file, json_option, open_ring, print_json, settings_option
-from agent.errors import UsageError
+from agent.cli.common import (
+    counted,
+    id_and_file,
+    json_option,
+    open_ring,
+    print_json,
+    settings_option,
+)
+from agent.errors import GalleryError, UsageError
 from agent.settings import load
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ OTHERS_PICTURES = 3  # of each, as a resident is enrolled with
 @click.option(
     "--gallery",
     "gallery_directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="State directory with gallery.db and its keys; default: the one of the settings.",
 )
 @click.option(
@@ -72,7 +79,7 @@ def command(
     not judged for liveness unless asked for: it is a picture of somebody already. Nothing is
     journalled, and nothing of the pictures is kept.
     """
-    from agent.devices import FILE_KINDS, camera_overrides, open_camera
+    from agent.devices import FILE_KINDS, camera_overrides, must_exist, open_camera
     from agent.identity.protection import Protection
     from agent.identity.templates import TemplateSet
     from agent.parts import door_networks, recogniser
@@ -86,6 +93,7 @@ def command(
     mode = liveness or ("off" if of_files else None)
     settings = _settings(settings_file, gallery_directory, given, mode)
     people = [id_and_file(text) for text in enrolments]
+    must_exist(file for _, file in people)
     # Opened before the networks: a wrong path should be told at once.
     camera = open_camera(settings.camera, still_folder=not sequence)
     camera.open()
@@ -196,9 +204,10 @@ class _Report:
             print_json({"summary": summary})
             return
         named = ", ".join(f"{who} ({count})" for who, count in self._people.items()) or "nobody"
+        seen = f"{counted(self._frames, 'frame')}, {counted(len(self._tracks), 'track')}"
         click.echo(
-            f"{self._frames} frames, {len(self._tracks)} tracks; named: {named}; decisions for "
-            f"nobody: {self._others['unknown']}, rejected: {self._others['rejected']}"
+            f"{seen}; named: {named}; decisions for nobody: {self._others['unknown']}, rejected: "
+            f"{self._others['rejected']}"
         )
         for who, at in self._first.items():
             click.echo(
@@ -255,7 +264,7 @@ def _from_gallery(settings: Settings) -> tuple[Protection, TemplateSet, Template
 
     path = settings.state_directory / "gallery.db"
     if not path.exists():
-        raise UsageError(
+        raise GalleryError(
             f"there is no gallery at {path}: give --gallery DIR, or --enroll ID=FILE to compare "
             "with somebody"
         )

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option, written
+from agent.cli.common import (
+    counted,
+    json_option,
+    open_ring,
+    print_json,
+    settings_option,
+    written,
+)
 from agent.errors import JournalError, UsageError
 from agent.settings import load
 from agent.values import EventKind
@@ -77,7 +84,7 @@ def list_events(
         print_json(records)
         return
     if not records:
-        click.echo("no such events")
+        click.echo("no such events" if states or kinds else "no events")
     for record in records:
         click.echo(_line(record))
 
@@ -127,7 +134,7 @@ def export(
         entries = journal.entries(first=first, last=last, states=states, kinds=kinds)
         count = write(entries, out, show_persons=show_persons)
     if str(output) != "-":
-        click.echo(f"{count} events written to {output}", err=True)
+        click.echo(f"{counted(count, 'event')} written to {output}", err=True)
 
 
 @command.command()
@@ -147,7 +154,7 @@ def stats(settings_file: Path | None, as_json: bool) -> None:
     click.echo(f"pending      {found.pending}")
     click.echo(f"acked        {found.acked}")
     click.echo(f"quarantined  {found.quarantined}")
-    click.echo(f"lost         {found.lost} in {found.gaps} gaps")
+    click.echo(f"lost         {found.lost} in {counted(found.gaps, 'gap')}")
     click.echo(f"on disk      {found.disk_bytes / 1e6:.1f} MB")
     for gap in gaps:
         click.echo(f"gap          {gap.epoch} {gap.first} to {gap.last}: {gap.reason}")
@@ -170,7 +177,7 @@ def requeue(settings_file: Path | None, epoch: str | None, first: int, last: int
             raise UsageError(f"--epoch {name}: this journal has {', '.join(journal.held())}")
         end = journal.bounds(name)[1] if last is None else last
         count = journal.requeue(name, first, end)
-    click.echo(f"{count} events wait for the city again")
+    click.echo(f"{counted(count, 'event')} offered to the city again")
 
 
 @contextmanager

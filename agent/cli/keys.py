@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.cli.common import (
+    audit_log,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+)
 from agent.errors import GalleryError
 from agent.settings import Settings, load
 
@@ -72,7 +79,6 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     changes those). Old copies of the card no longer open. A power cut at any moment is made good
     by the next command, or by running this again. A systemd credential can be changed by root only.
     """
-    from agent.audit import AuditLog
     from agent.rotation import rotate as change
 
     settings = load(settings_file)
@@ -86,8 +92,9 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     seconds = round(time.monotonic() - begun, 2)
     if settings.keys.source != "credential":
         # Root sees a credential's file, but only the unit is given the credential itself.
-        log = AuditLog(settings.audit_file, open_ring(settings).audit_key())
-        log.append("keys.rotated", people=done.people, events=done.events)
+        audit_log(settings, open_ring(settings)).append(
+            "keys.rotated", actor=operator(), people=done.people, events=done.events
+        )
     if as_json:
         facts = {"people": done.people, "events": done.events, "fingerprint": done.fingerprint}
         print_json({**facts, "seconds": seconds})

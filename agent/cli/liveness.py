@@ -43,9 +43,10 @@ def check(files: tuple[Path, ...], settings_file: Path | None, as_json: bool) ->
     A crop without surroundings works too, if less well: its edges are repeated outwards.
     The exit code is 1 if a file could not be read, 0 whatever was found.
     """
-    from agent.devices import enrolment_frames
+    from agent.devices import enrolment_frames, must_exist
     from agent.parts import liveness_threshold
 
+    must_exist(map(str, files))
     settings = settings_of(settings_file)
     examiner, threshold = open_examiner(settings), liveness_threshold(settings)
     failed = False

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.cli.common import json_option, print_json, settings_option
-from agent.errors import ModelError
+from agent.errors import ModelError, UsageError
 from agent.packs import store
 from agent.packs.install import install
 from agent.packs.manifest import Manifest, Pack, load_manifest
@@ -47,7 +47,7 @@ def list_packs(settings_file: Path | None, as_json: bool) -> None:
 @click.option(
     "--from",
     "given",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     help="Take the files from this folder or .zip, .whl, .tar.gz, .tgz archive.",
 )
 @click.option(
@@ -66,7 +66,7 @@ def install_pack(
 ) -> None:
     """Install the pack NAME. Does nothing when it is installed and right."""
     settings = load(settings_file)
-    pack = load_manifest().pack(name)
+    pack = _named(load_manifest(), name)
     if pack.research_only and "research" not in (accept_licence, settings.models.licence):
         raise ModelError(
             f"model pack {name!r}: its licence is {pack.licence_note}. To accept that, add"
@@ -106,7 +106,7 @@ def verify_packs(name: str | None, settings_file: Path | None, as_json: bool) ->
     """
     settings = load(settings_file)
     manifest = store.known_packs(settings.models_directory)
-    packs = [manifest.pack(name)] if name else list(manifest.packs.values())
+    packs = [_named(manifest, name)] if name else list(manifest.packs.values())
     rows = [_describe(pack, settings.models_directory) for pack in packs]
     if name is None:
         rows = [row for row in rows if row["state"] != "not installed"]
@@ -120,6 +120,14 @@ def verify_packs(name: str | None, settings_file: Path | None, as_json: bool) ->
     wrong = [row["name"] for row in rows if not row["installed"]]
     if wrong:
         raise ModelError(f"not in order: {', '.join(wrong)}")
+
+
+def _named(manifest: Manifest, name: str) -> Pack:
+    """The pack called *name* on the command line. Raises UsageError if there is none."""
+    try:
+        return manifest.pack(name)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
 
 
 def _nothing_installed(manifest: Manifest) -> str:

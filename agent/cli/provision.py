@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.cli.common import (
+    audit_log,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+)
 from agent.errors import UsageError
 
 _WORDS = {
@@ -62,7 +68,6 @@ def command(
     broker, and puts it into use. After any failure what was before still holds, and the same
     command again goes on where it stopped.
     """
-    from agent.audit import AuditLog
     from agent.device.serial import hardware_serial
     from agent.joining import provision
     from agent.settings import load
@@ -72,7 +77,7 @@ def command(
         raise UsageError("give --ca or --ca-fingerprint, not both")
     settings = load(settings_file)
     serial = hardware_serial(settings.device.serial)
-    audit = AuditLog(settings.audit_file, open_ring(settings).audit_key())
+    audit = audit_log(settings, open_ring(settings))
 
     def tell(step: str) -> None:
         if step in _WORDS and not as_json:
@@ -91,7 +96,7 @@ def command(
     identity = found.identity
     audit.append(
         "identity.provisioned",
-        actor=getpass.getuser(),
+        actor=operator(),
         device=identity.device,
         certificate=identity.serial,
     )

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option
+from agent.cli.common import (
+    audit_log,
+    counted,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+)
 from agent.cli.gallery import existing
 from agent.settings import load
 
@@ -23,12 +31,10 @@ def command(settings_file: Path | None, as_json: bool) -> None:
     key are worth nothing against the new ones. All in one transaction: a power cut leaves all
     under the old key or all under the new. A running agent takes it up within seconds.
     """
-    from agent.audit import AuditLog
-
     settings = load(settings_file)
     begun = time.monotonic()
     with existing(settings) as gallery:
-        log = AuditLog(settings.audit_file, open_ring(settings).audit_key())
+        log = audit_log(settings, open_ring(settings))
         with click.progressbar(length=1, label="templates", file=sys.stderr) as bar:
 
             def progress(done: int, of: int) -> None:
@@ -39,6 +45,7 @@ def command(settings_file: Path | None, as_json: bool) -> None:
         protection = gallery.protection
         log.append(
             "gallery.rekeyed",
+            actor=operator(),
             domain=protection.domain,
             version=protection.version,
             templates=changed,
@@ -53,5 +60,6 @@ def command(settings_file: Path | None, as_json: bool) -> None:
         print_json(result)
         return
     click.echo(
-        f"{changed} templates are under template key {protection.name} now ({result['seconds']} s)"
+        f"{counted(changed, 'template')} under template key {protection.name} now"
+        f" ({result['seconds']} s)"
     )

@@ -106,6 +106,7 @@ def _run_once(
         steering=steering,
     )
     try:
+        _try_file(settings)
         with agent:
             agent.run(told.next_run(), until_end=until_end)
     except KaopassError as error:
@@ -120,6 +121,19 @@ def _run_once(
         # Not 0, for systemd starts again what failed, and not 2, which it does not.
         sys.exit(1)
     return True
+
+
+def _try_file(settings: Settings) -> None:
+    """Open a file or folder that stands for a camera, before anybody is told that the door is on.
+
+    A camera may come back; these do not. Raises SettingsError or CameraError.
+    """
+    from agent.devices import open_camera
+
+    if settings.camera.kind in ("file", "folder"):
+        camera = open_camera(settings.camera)
+        camera.open()
+        camera.close()
 
 
 def _displays(settings: Settings, as_json: bool) -> list[Any]:

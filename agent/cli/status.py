@@ -92,5 +92,7 @@ def _print_rejects(title: str, parts: dict[str, int], total: int) -> None:
 
 def _said(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_said(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_said(part)}" for name, part in value.items()) or "-"
+    if value in ("", None, [], ()):
+        return "-"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

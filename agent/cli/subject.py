@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, open_ring, print_json, settings_option, written
+from agent.cli.common import (
+    audit_log,
+    counted,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+    written,
+)
 from agent.errors import UsageError
 from agent.settings import load
 
@@ -35,13 +44,13 @@ def command(
     What the city holds is erased there: kaopass city resident ID --erase.
     """
     from agent import subject
-    from agent.audit import AuditLog
+    from agent.wire.records import canonical_id
 
     if output is None and not erase:
         raise UsageError("say what to do: --export FILE, --erase, or both")
     settings = load(settings_file)
     ring = open_ring(settings)
-    log = AuditLog(settings.audit_file, ring.audit_key())
+    log = audit_log(settings, ring)
     places = subject.Places(
         settings.device.name,
         ring,
@@ -52,16 +61,27 @@ def command(
     now_ms = time.time_ns() // 10**6
     if output is not None:
         held = subject.export(places, person_id, now_ms=now_ms)
-        log.append("subject.exported", subject=person_id, events=len(held["events"]))
+        log.append(
+            "subject.exported",
+            actor=operator(),
+            subject=canonical_id(person_id),
+            events=len(held["events"]),
+        )
         with written(output) as out:
             json.dump(held, out, ensure_ascii=False, indent=1)
             out.write("\n")
         if str(output) != "-":
-            click.echo(f"profile and {len(held['events'])} events written to {output}", err=True)
+            events = counted(len(held["events"]), "event")
+            click.echo(f"profile and {events} written to {output}", err=True)
     if not erase:
         return
     receipt = subject.erase(places, person_id, now_ms=now_ms)
-    log.append("subject.erased", subject=person_id, receipt=receipt["receipt"])
+    log.append(
+        "subject.erased",
+        actor=operator(),
+        subject=canonical_id(person_id),
+        receipt=receipt["receipt"],
+    )
     if as_json:
         print_json(receipt)
         return

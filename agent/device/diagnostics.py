@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "paho-mqtt", "cryptography")
+PACKAGES = ("numpy", "opencv-python", "onnxruntime", "paho-mqtt", "cryptography")
 _KILO = 1024
 
 

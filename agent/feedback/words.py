@@ -43,7 +43,7 @@ _WORDS = {
             "Face pass is on. Please look here",
         ),
         "welcome": ("ご乗車ありがとうございます", "Welcome aboard"),
-        "again": ("ご乗車は受け付け済みです", "You are already on board"),
+        "again": ("ご乗車は受付済みです", "You are already on board"),
         "goodbye": ("ご乗車ありがとうございました", "Thank you for riding"),
         "fallback": ("いつもの方法でご乗車ください", "Please board as usual"),
         "out_of_service": (

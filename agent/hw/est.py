@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from agent.errors import ProvisioningError
+from agent.errors import ProvisioningError, UsageError
 from agent.hw.tls import Tls, connect_trouble, forgive_unset_clock
 from agent.values import BUILT_MS, Pending
 
@@ -56,7 +56,7 @@ class EstClient:
         """*server*: ``https://host[:port][/label]``. *trust*: PEM; None trusts the system's.
 
         *certificate* and *key* are shown to the server where it asks: needed for ``reenroll``.
-        Raises ProvisioningError for an address that is none.
+        Raises UsageError for an address that is none.
         """
         self._host, self._port, self._path = _parsed(server)
         self._trust = trust
@@ -206,11 +206,12 @@ def pinned_authority(server: str, fingerprint: str, *, timeout_seconds: float = 
     """The authority (PEM) of *server* whose SHA-256 is *fingerprint* (RFC 7030, section 4.1.1).
 
     Asked over a connection that nothing vouches for, so nothing secret is sent there, and nothing
-    but the fingerprint makes the answer good. Raises ProvisioningError.
+    but the fingerprint makes the answer good. Raises ProvisioningError, and UsageError for a
+    fingerprint or an address that is none.
     """
     wanted = fingerprint.lower().removeprefix("sha256:").replace(":", "").strip()
     if len(wanted) != _FINGERPRINT_DIGITS or not set(wanted) <= set("0123456789abcdef"):
-        raise ProvisioningError(
+        raise UsageError(
             f"--ca-fingerprint {fingerprint}: must be a SHA-256 of 64 hexadecimal digits"
         )
     for der in _Unverified(server, timeout_seconds=timeout_seconds).authorities():
@@ -239,10 +240,10 @@ def _parsed(server: str) -> tuple[str, int, str]:
         parts = urlsplit(server)
         port = parts.port
     except ValueError as error:
-        raise ProvisioningError(f"--server {server}: not an address: {error}") from error
+        raise UsageError(f"--server {server}: not an address: {error}") from error
     plain = not (parts.query or parts.fragment or parts.username)
     if parts.scheme != "https" or not parts.hostname or not plain:
-        raise ProvisioningError(f"--server {server}: give https://host:port")
+        raise UsageError(f"--server {server}: give https://host:port")
     label = parts.path.strip("/").removeprefix(_PATH.strip("/")).strip("/")
     return parts.hostname, port or _PORT, f"{_PATH}/{label}" if label else _PATH
 
@@ -266,7 +267,7 @@ def _tls_trouble(error: ssl.SSLError) -> str:
     reason = error.reason or ""
     if "ALERT_CERTIFICATE_EXPIRED" in reason:
         return "this device's certificate has expired; provision it again with a new claim"
-    if "ALERT" in reason:
+    if "ALERT" in reason and "REVOKED" not in reason:
         return f"does not accept this device's certificate: {reason}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return (

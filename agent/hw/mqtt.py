@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import LinkError
-from agent.hw.tls import Tls, connect_trouble, tls_context
+from agent.hw.tls import REVOKED, Tls, connect_trouble, says_revoked, tls_context
 from agent.values import LinkDown, LinkEvent, LinkUp, Message
 
 log = logging.getLogger(__name__)
@@ -294,6 +294,8 @@ class MqttLink:
             return
         if flags.is_disconnect_packet_from_server:
             self._reason = f"broker ended the connection: {code}"
+        elif says_revoked(self._heard.text):  # with TLS 1.3 the broker's alert comes this late
+            self._reason = REVOKED
         elif self._up:
             self._reason = f"connection lost: {self._heard.text or code}"
         else:

@@ -13,6 +13,7 @@ from agent.values import BUILT_MS
 
 # X509_V_FLAG_NO_CHECK_TIME, <openssl/x509_vfy.h>; the ssl module has no name for it.
 _NO_CHECK_TIME = 0x200000
+REVOKED = "this device was revoked by the city; ask for a new claim, then: kaopass provision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,25 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
+def says_revoked(reason: str) -> bool:
+    """Whether *reason*, as OpenSSL words it, is that this side's certificate was revoked."""
+    return "CERTIFICATE_REVOKED" in reason
+
+
+def tls_trouble(error: ssl.SSLError) -> str:
+    """Why there is no TLS, after the other side's certificate was found good."""
+    reason = str(error.reason or error)
+    if says_revoked(reason):
+        return REVOKED
+    return f"no TLS: {reason}; check port, TLS setting and certificates"
+
+
 def connect_trouble(error: Exception) -> str:
     """Why connecting failed and what to look at."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}; check the CA file and name"
     if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason or error}; check port, TLS setting and certificates"
+        return tls_trouble(error)
     if isinstance(error, socket.gaierror):
         return f"the name cannot be resolved: {error.strerror}; check name and network"
     if isinstance(error, TimeoutError):

@@ -67,13 +67,19 @@ def test_a_seed_draws_the_same_people_again(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("size", "images", "frames", "said"),
-    [(5, 1, 1, "has 4 people with two or more"), (4, 9, 1, "nobody has 10 pictures")],
+    [(5, 1, 1, "4 of the folder's people have two or more"), (4, 9, 1, "nobody has 10 pictures")],
 )
 def test_what_the_folder_cannot_give_is_said(
     size: int, images: int, frames: int, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
         plan(PEOPLE, gallery_size=size, enroll_images=images, probe_frames=frames)
+
+
+def test_a_folder_of_strangers_only_is_told_what_it_lacks() -> None:
+    alone = [person for person in PEOPLE if len(person.pictures) == 1]
+    with pytest.raises(UsageError, match=r"somebody needs two pictures or more"):
+        plan(alone, gallery_size=None, enroll_images=3, probe_frames=1)
 
 
 def test_a_folder_is_read_one_folder_a_person_in_the_order_of_names(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_more_people_than_there_are_is_refused_before_any_network_opens(
     for name in ("1.jpg", "2.jpg"):
         (tmp_path / "ann" / name).touch()
     assert run(tmp_path, "--gallery-size", 5) == 2
-    assert "has 1 people with two or more pictures" in capsys.readouterr().err
+    assert "1 of the folder's people have two or more pictures" in capsys.readouterr().err
 
 
 def test_a_line_of_groups_that_is_none_is_named(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.cli.common import open_ring
+from agent.audit import entries
+from agent.cli.common import audit_log, open_ring, operator
 from agent.hw.photographs import picture
 from agent.identity.gallery import Gallery
 from agent.settings import load
@@ -51,7 +52,7 @@ def test_a_face_under_a_second_id_is_refused_and_the_first_named(
 ) -> None:
     assert enroll(settings, "resident-1", YAO) == 0
     capsys.readouterr()
-    assert enroll(settings, "resident-2", YAO) == 2
+    assert enroll(settings, "resident-2", YAO) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("kaopass: resident-2: this face is enrolled already as resident-1 (")
@@ -59,6 +60,27 @@ def test_a_face_under_a_second_id_is_refused_and_the_first_named(
     assert "kaopass gallery revoke resident-1" in err
     assert "--allow-duplicate" in err
     assert everybody(settings) == {"resident-1": 1}
+
+
+def test_an_enrolment_is_noted_with_who_did_it_and_a_refusal_is_not(settings: Path) -> None:
+    chosen = load(settings)
+    assert enroll(settings, "resident-1", YAO) == 0
+    assert enroll(settings, "resident-2", YAO) == 1
+    log = audit_log(chosen, open_ring(chosen))
+    (entry,) = entries(chosen.audit_file)
+    assert (entry.action, dict(entry.facts)) == ("gallery.enrolled", {"templates": 1})
+    assert entry.actor == log.reference(operator())
+    assert entry.subject == log.reference("resident-1")
+    assert "resident-1" not in chosen.audit_file.read_text()
+
+
+def test_a_picture_that_shows_several_people_is_a_failure_and_one_that_is_not_there_wrong_usage(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert enroll(settings, "resident-1", picture("t1.jpg")) == 1
+    assert "6 faces are in it" in capsys.readouterr().err
+    assert enroll(settings, "resident-1", YAO, tmp_path / "no.jpg") == 2
+    assert "no.jpg: there is no such file" in capsys.readouterr().err
 
 
 def test_their_own_id_takes_new_pictures_however_it_is_spelt(settings: Path) -> None:
@@ -88,5 +110,5 @@ def test_where_both_are_enrolled_already_enrolling_one_again_names_the_other(
     assert enroll(settings, "resident-1", YAO) == 0
     assert enroll(settings, "resident-2", YAO, "--allow-duplicate") == 0
     capsys.readouterr()
-    assert enroll(settings, "resident-1", YAO) == 2
+    assert enroll(settings, "resident-1", YAO) == 1
     assert "enrolled already as resident-2 (" in capsys.readouterr().err

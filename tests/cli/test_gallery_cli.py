@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.cli.common import open_ring
+from agent.audit import entries
+from agent.cli.common import audit_log, open_ring, operator
 from agent.errors import KeySourceError
 from agent.identity.gallery import Gallery
 from agent.settings import load
@@ -82,12 +83,51 @@ def test_revoke_takes_out_one_person(
 def test_revoking_nobody_is_an_error(
     settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("revoke", "resident-9", "--settings", settings) == 2
+    assert run("revoke", "resident-9", "--settings", settings) == 1
     captured = capsys.readouterr()
     assert captured.err == (
         "kaopass: nobody is enrolled as 'resident-9'; see: kaopass gallery list\n"
     )
     assert captured.out == ""
+
+
+def audited(settings: Path) -> list[tuple[str, str, str]]:
+    """What the device's log says: action, by whom, on whom."""
+    found = entries(load(settings).audit_file)
+    return [(entry.action, entry.actor, entry.subject) for entry in found]
+
+
+def test_a_revocation_is_noted_and_the_attempt_on_nobody_is_not(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("revoke", "resident-9", "--settings", settings) == 1
+    assert audited(settings) == []
+    assert run("revoke", person_id(1), "--settings", settings) == 0
+    log = audit_log(load(settings), open_ring(load(settings)))
+    assert audited(settings) == [
+        ("gallery.revoked", log.reference(operator()), log.reference(person_id(1)))
+    ]
+    assert person_id(1) not in load(settings).audit_file.read_text()
+
+
+def test_nobody_is_revoked_where_that_cannot_be_noted(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(settings).audit_file.mkdir()
+    assert run("revoke", person_id(1), "--settings", settings) == 1
+    assert "nothing is done that cannot be noted" in capsys.readouterr().err
+    assert run("list", "--settings", settings) == 0
+    assert "2 enrolled" in capsys.readouterr().out
+
+
+def test_an_empty_gallery_says_so(
+    settings: Path, enrolled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        assert run("revoke", person_id(number), "--settings", settings) == 0
+    capsys.readouterr()
+    assert run("list", "--settings", settings) == 0
+    assert capsys.readouterr().out == "nobody is enrolled\n"
 
 
 def test_verify_of_a_sound_gallery_succeeds(
@@ -199,4 +239,6 @@ def test_status_tells_whose_gallery_it_is_and_who_waits_for_the_city(
     assert (told["source"], told["version"], told["lease_hours_left"]) == ("city", 0, 0.0)
     assert told["provisional"] == ["guest"]
     assert run("status", "--settings", settings) == 0
-    assert "provisional       guest" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "provisional       guest" in told
+    assert "expires           -\n" in told  # no version yet

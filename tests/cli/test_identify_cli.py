@@ -8,6 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from agent.cli.main import kaopass
+from agent.errors import GalleryError, UsageError
 from agent.hw.photographs import picture
 
 YAO, SIX = picture("yaoming.jpg"), picture("t1.jpg")
@@ -38,6 +39,25 @@ def test_it_says_on_which_frame_somebody_is_named_first_and_how_long_that_took(
     assert summary["people"] == {"y": 3}
     text = identify(source, "--sequence", "--enroll", f"y={YAO}")
     assert "y: first on frame 2, 133 ms after the face was first large enough" in text
+
+
+def test_a_source_or_picture_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    gone = str(tmp_path / "no.jpg")
+    for words in ([gone], [str(YAO), "--enroll", f"y={gone}"]):
+        done = CliRunner().invoke(kaopass, ["identify", *words])
+        assert isinstance(done.exception, UsageError)
+        assert "no.jpg: there is no such file" in str(done.exception)
+    assert CliRunner().invoke(kaopass, ["identify", str(YAO), "--gallery", gone]).exit_code == 2
+
+
+def test_without_a_gallery_it_fails_and_says_what_to_give(tmp_path: Path) -> None:
+    done = CliRunner().invoke(kaopass, ["identify", str(YAO), "--gallery", str(tmp_path)])
+    assert isinstance(done.exception, GalleryError)
+    assert "--enroll ID=FILE" in str(done.exception)
+
+
+def test_one_frame_is_one_frame() -> None:
+    assert identify(YAO, "--enroll", f"y={YAO}").splitlines()[-2].startswith("1 frame, 1 track;")
 
 
 def test_others_are_enrolled_besides_and_could_be_named(tmp_path: Path) -> None:

@@ -143,9 +143,17 @@ def test_a_device_without_a_journal_is_told_so(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_a_list_of_nothing_says_so(settings_file: Path) -> None:
+    assert run(settings_file, "list", "--kind", "enrolment").output == "no such events\n"
+    settings = load(settings_file)
+    (settings.state_directory / "journal.db").unlink()
+    Journal(settings.state_directory / "journal.db", open_ring(settings).journal_key()).close()
+    assert run(settings_file, "list").output == "no events\n"
+
+
 def test_requeue_offers_quarantined_events_again(settings_file: Path) -> None:
     assert run(settings_file, "requeue", "--first", "3").output.startswith("0 events")
-    assert run(settings_file, "requeue").output.startswith("1 events wait")
+    assert run(settings_file, "requeue").output == "1 event offered to the city again\n"
     states = [row["state"] for row in json.loads(run(settings_file, "list", "--json").output)]
     assert states == ["acked", "pending", "pending"]
     with pytest.raises(UsageError, match="this journal has"):

@@ -59,12 +59,20 @@ def test_check_prints_a_line_a_file(tmp_path: Path) -> None:
 
 
 def test_check_goes_on_after_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    done = run(tmp_path, "check", "--json", tmp_path / "no.jpg", picture("yaoming.jpg"))
+    (tmp_path / "empty.jpg").touch()
+    done = run(tmp_path, "check", "--json", tmp_path / "empty.jpg", picture("yaoming.jpg"))
     assert done.exit_code == 1
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert first["faces"] == []
-    assert "there is no such file" in first["error"]
+    assert "empty" in first["error"]
     assert len(second["faces"]) == 1
+
+
+def test_a_path_at_which_nothing_is_is_wrong_usage(tmp_path: Path) -> None:
+    done = run(tmp_path, "check", "--json", picture("yaoming.jpg"), tmp_path / "no.jpg")
+    assert isinstance(done.exception, UsageError)
+    assert "no.jpg: there is no such file" in str(done.exception)
+    assert done.stdout == ""
 
 
 def test_check_for_people_says_it_in_words(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli.models import command
-from agent.errors import KaopassError, ModelError
+from agent.errors import KaopassError, ModelError, UsageError
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
 
@@ -96,7 +96,15 @@ def test_verify_of_a_pack_that_is_not_installed_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("install", "bufalo"), ("verify", "bufalo")])
 def test_a_mistyped_pack_brings_a_suggestion(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert "did you mean 'buffalo_s'" in failure(run(tmp_path, *arguments))
+    done = run(tmp_path, *arguments)
+    assert isinstance(done.exception, UsageError)  # wrong usage, so exit code 2
+    assert "did you mean 'buffalo_s'" in str(done.exception)
+
+
+def test_an_archive_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    done = run(tmp_path, "install", "faceplugin", "--from", str(tmp_path / "no.tgz"))
+    assert done.exit_code == 2
+    assert "does not exist" in done.stderr
 
 
 def test_broken_settings_are_reported_before_anything_is_done(tmp_path: Path) -> None:

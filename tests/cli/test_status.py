@@ -38,6 +38,13 @@ def test_a_healthy_agent_is_a_table_and_exit_code_0(tmp_path: Path) -> None:
     assert result.output.endswith("no alarms\n")
 
 
+def test_what_is_empty_is_a_dash(tmp_path: Path) -> None:
+    bare = Health("ready", (), {}, {"sync": {"refused": "", "dropped": 0}, "reason": "", "x": {}})
+    with agent(tmp_path, bare) as path:
+        lines = CliRunner().invoke(command, ["--socket", str(path)]).output.splitlines()
+    assert lines[1:4] == ["sync    refused -, dropped 0", "reason  -", "x       -"]
+
+
 def test_alarms_come_first_with_exit_code_1(tmp_path: Path) -> None:
     with agent(tmp_path, ILL) as path:
         result = CliRunner().invoke(command, ["--socket", str(path)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
-from agent.device.diagnostics import diagnostics
+from agent.device.diagnostics import PACKAGES, diagnostics
 
 
 def test_memory_and_heat_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
@@ -34,3 +35,8 @@ def test_a_machine_that_tells_little_is_no_failure(tmp_path: Path) -> None:
     assert found["versions"]["kaopass"] == "0.1.0"
     assert found["disk"]["free_bytes"] > 0
     json.dumps(found, allow_nan=False)
+
+
+def test_every_package_it_tells_of_is_one_that_a_device_installs(tmp_path: Path) -> None:
+    needed = {requirement.split(">")[0] for requirement in metadata.requires("kaopass") or ()}
+    assert set(PACKAGES) <= needed

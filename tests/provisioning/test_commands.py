@@ -164,7 +164,7 @@ def _look_and_revoke(ca: str, settings: str, server: str, claim: dict[str, str])
     [
         (("city", "claim", "bus-1", "--serial", "S1"), 1, "kaopass city ca init"),
         (("city", "device", "list"), 1, "kaopass city ca init"),
-        (("provision", "--server", "ftp://x", "--claim", "x"), 1, "give https"),
+        (("provision", "--server", "ftp://x", "--claim", "x"), 2, "give https"),
         (
             ("provision", "--server", "https://x", "--claim", "x", "--ca", "nowhere.pem"),
             2,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import KaopassError, ProvisioningError
+from agent.errors import KaopassError, ProvisioningError, UsageError
 from agent.hw.mqtt import MqttLink
 from agent.joining import broker_tls, provision
 from agent.settings import Settings, load
@@ -315,7 +315,27 @@ def test_a_server_that_is_none_is_named(device: Device, server: str, words: str)
 
 
 def test_a_bad_fingerprint_is_refused_before_anything_is_sent(device: Device) -> None:
-    with pytest.raises(ProvisioningError, match="64 hexadecimal digits"):
+    with pytest.raises(UsageError, match="64 hexadecimal digits"):
         provision(
             device.settings, server="https://127.0.0.1:1", serial="S1", claim="x", fingerprint="ab"
         )
+
+
+@pytest.mark.parametrize("server", ["http://localhost:1", "localhost:1", "https://", "https://a:b"])
+def test_an_address_that_is_none_is_wrong_usage(device: Device, server: str) -> None:
+    with pytest.raises(UsageError, match="--server"):
+        provision(device.settings, server=server, serial="S1", claim="x")
+
+
+def test_a_certificate_revoked_before_its_first_use_is_told_as_that(device: Device) -> None:
+    """And a new claim makes the same machine a device after all."""
+    town, claim = device.town, device.town.claim()
+    town.broker.stop()
+    with pytest.raises(ProvisioningError, match="kept, but not in use"):
+        device.provision(claim)
+    town.broker.start()
+    town.revoke("bus-1")
+    with pytest.raises(ProvisioningError, match="revoked by the city; ask for a new claim"):
+        device.provision(claim)
+    device.provision(town.claim())
+    assert device.connects()
