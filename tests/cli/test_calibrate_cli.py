@@ -11,7 +11,7 @@ from agent.__main__ import main
 from agent.cli.common import open_ring
 from agent.identity.gallery import Gallery
 from agent.packs.manifest import load_manifest
-from agent.rules import calibration_for, pack_calibration
+from agent.rules import LOOKS, calibration_for, pack_calibration
 from agent.settings import load
 from tests.identity.people import NOW_MS, PACK
 from tests.identity.scores import views
@@ -47,7 +47,7 @@ def test_the_threshold_follows_the_residents_until_told_otherwise(
     said = json.loads(capsys.readouterr().out)
     assert (said["people"], said["pairs"], said["doubles"]) == (520, 520 * 519, 0)
     own = calibration_for(settings, pack)
-    assert own.threshold(520, 0.001) == pytest.approx(said["threshold"], abs=1e-4)
+    assert own.threshold(520, 0.001, looks=LOOKS) == pytest.approx(said["threshold"], abs=1e-4)
     assert said["threshold"] > said["pack_threshold"]  # random directions in 64 dimensions
     assert run("--settings", file, "--remove") == 0
     assert calibration_for(settings, pack) == shipped
