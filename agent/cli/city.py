@@ -153,6 +153,8 @@ def events(database: str, device: str | None, since: int, limit: int, as_json: b
         rows = store.events(device, since, limit)
     finally:
         store.close()
+    if not rows and not as_json:
+        click.echo("no such events" if device or since else "no events yet")
     for row in rows:
         if as_json:
             print_json(row)
@@ -175,6 +177,8 @@ def devices(database: str, as_json: bool) -> None:
         rows = store.devices()
     finally:
         store.close()
+    if not rows and not as_json:
+        click.echo("no device has spoken yet")
     for row in rows:
         if as_json:
             print_json(

@@ -43,6 +43,8 @@ def list_enrolments(database: str, state: str | None, as_json: bool) -> None:
             rows = [dict(row._mapping) for row in db.execute(wanted).all()]
     finally:
         engine.dispose()
+    if not rows and not as_json:
+        click.echo("no such enrolments" if state else "no enrolments")
     for row in rows:
         if as_json:
             print_json(row)

@@ -12,7 +12,7 @@ from agent.cli.city_common import ca_option, now_ms
 from agent.cli.city_enrol import add, import_directory
 from agent.cli.city_town import GALLERIES, Town, keys_option, town
 from agent.cli.city_upkeep import database_option, time_text
-from agent.cli.common import json_option, print_json, written
+from agent.cli.common import counted, json_option, print_json, written
 from agent.errors import CityError, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def list_residents(
     with town(ca_directory, keys_directory, database) as opened:
         found = sorted(opened.residents.all(), key=lambda each: each.profile.id)
         opened.office.noting("residents.listed", residents=len(found))()
+    if not found and not as_json:
+        click.echo("nobody is enrolled")
     for each in found:
         standing = _standing(each, now)
         if as_json:
@@ -56,7 +58,7 @@ def list_residents(
             continue
         count = sum(each.templates.values())
         said = ", ".join(standing) or "no consent stands"
-        click.echo(f"{each.profile.id:<20} {count:>3} templates  {said}")
+        click.echo(f"{each.profile.id:<20} {counted(count, 'template'):>12}  {said}")
 
 
 @resident.command("show")
@@ -82,7 +84,7 @@ def show(
         said = f"withdrawn {time_text(ended)}" if ended else f"until {time_text(given['ends_ms'])}"
         click.echo(f"  {given['purpose']:<12} from {time_text(given['accepted_ms'])}  {said}")
     for pack, count in found["templates"].items():
-        click.echo(f"  {count} templates of {pack}")
+        click.echo(f"  {counted(count, 'template')} of {pack}")
     for gallery, devices in found["devices"].items():
         click.echo(f"  gallery {gallery}: on {', '.join(devices) or 'no device yet'}")
 

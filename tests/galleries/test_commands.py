@@ -337,3 +337,18 @@ def test_what_was_never_given_cannot_be_withdrawn(town: Office, pictures: list[P
     assert not [row for row in standing if row.get("withdrawn_ms")]
     town.run("consent", "withdraw", "anna", "--purpose", "bus")
     town.run("consent", "withdraw", "anna", "--purpose", "bus")  # once more does no harm
+
+
+def test_an_empty_town_says_that_it_is_empty(
+    town: Office, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert town.run("resident", "list") == "nobody is enrolled\n"
+    assert town.rows("resident", "list") == []
+    for command, said in (
+        (["enrolments", "list"], "no enrolments\n"),
+        (["events"], "no events yet\n"),
+        (["devices"], "no device has spoken yet\n"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["city", *command, "--database", str(town.database)])
+        assert capsys.readouterr().out == said
