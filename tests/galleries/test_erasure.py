@@ -350,6 +350,11 @@ def test_keys_of_another_time_or_town_change_nothing(tmp_path: Path) -> None:
     city.publish()
     city.close()
     (tmp_path / "keys").rename(tmp_path / "lost")
+    with pytest.raises(CityError, match="is new, but the database holds 60 residents"):
+        city.open()
+    # Another town's, which holds keys of its own residents.
+    city.keys.new_residents([city.keys.ref("somebody")])
+    city.close()
     city.open()
     with pytest.raises(CityError, match="are they the right ones"):
         city.publish()
