@@ -192,8 +192,8 @@ class CityCopy:
                 self._entries[key] = new.ref + item.digest
                 self._waiting.discard(key)
             # Somebody who is gone may be in what lay ready of the versions before.
-            forget_staged(self._store, templates=False)
-            self._littered = True
+            if forget_staged(self._store, templates=False):
+                self._littered = True
             self._conclude(version)
         return removed
 

@@ -125,12 +125,16 @@ def _update_waiting(store: GalleryStore, ref: bytes, city_ms: int) -> None:
         store.db.execute(query, [seal.seal_profile(told), ref])
 
 
-def forget_staged(store: GalleryStore, *, templates: bool = True) -> None:
-    """Throw away what lies ready of a version of the city's, within a transaction of *store*."""
+def forget_staged(store: GalleryStore, *, templates: bool = True) -> bool:
+    """Throw away what lies ready of a version of the city's, within a transaction of *store*.
+
+    Without *templates*, these stay, as nobody's. Whether anybody lay ready.
+    """
     if templates:
         store.db.execute("DELETE FROM template WHERE ref IN (SELECT slot FROM staged)")
-    store.db.execute("DELETE FROM staged")
+    found = store.db.execute("DELETE FROM staged").rowcount
     store.db.execute("DELETE FROM staged_bucket")
+    return bool(found > 0)
 
 
 def drop_damaged(store: GalleryStore) -> int:
