@@ -20,6 +20,8 @@ from agent.values import Candidate, Vector
 
 NOBODY_ELSE = -1.0  # the lowest cosine there is
 NO_ROWS: NDArray[np.intp] = np.zeros(0, np.intp)
+FEW_PROBES = 6
+BLOCK_ROWS = 2_048  # 4 MB of templates
 
 
 class Matcher:
@@ -66,10 +68,28 @@ class Matcher:
                 f"probes have {probes.shape[1]} values, the templates {self._matrix.shape[1]}:"
                 " they come from different models"
             )
-        # Templates times probes takes half the time of probes times templates, for 2 as for 12.
-        similarities = np.ascontiguousarray((self._matrix @ probes.T).T)
+        similarities = self._product(probes)
         similarities[:, without] = NOBODY_ELSE
         return [self._best(row) for row in similarities]
+
+    def _product(self, probes: Vector) -> Vector:
+        """Every probe with every row, float32 (m, rows).
+
+        At a door the templates come from memory, not from a cache, and a matrix product of few
+        columns copies them on the way: 4.0 ms for two probes and 25,324 people where these
+        products, a block that stays in the cache after the other, take 2.0. From eight on the
+        product of all is as quick, the templates first: half the time of the probes first.
+        """
+        if len(probes) > FEW_PROBES:
+            return np.ascontiguousarray((self._matrix @ probes.T).T)
+        found = np.empty((len(probes), len(self._matrix)), np.float32)
+        few = probes.astype(np.float32, copy=False)
+        step = BLOCK_ROWS if len(few) > 1 else len(self._matrix)
+        for start in range(0, len(self._matrix), step):
+            block = self._matrix[start : start + step]
+            for probe, row in zip(few, found, strict=True):
+                np.dot(block, probe, out=row[start : start + step])
+        return found
 
     def _best(self, similarities: Vector) -> Candidate:
         """Overwrites *similarities* in the rows of the best person."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.identity.matcher import Matcher, PatchedMatcher
+from agent.identity.matcher import BLOCK_ROWS, FEW_PROBES, Matcher, PatchedMatcher
 from agent.identity.templates import TemplateSet
 from agent.values import Candidate, Vector
 
@@ -167,3 +167,22 @@ def test_a_patched_search_answers_as_one_of_everybody_would(seed: int) -> None:
         assert found.person == expected.person
         assert found.similarity == pytest.approx(expected.similarity, abs=1e-6)
         assert found.runner_up == pytest.approx(expected.runner_up, abs=1e-6)
+
+
+def test_few_probes_and_many_get_the_same_answers() -> None:
+    """They are multiplied differently, few of them block by block."""
+    rng = np.random.default_rng(5)
+    people = 2 * BLOCK_ROWS + 77
+    rows = rng.standard_normal((people, 64)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    matcher = Matcher(TemplateSet.build([(f"r{n}", rows[n : n + 1]) for n in range(people)]))
+    probes = rows[rng.integers(0, people, 4 * FEW_PROBES)]
+    many = matcher.search(probes)
+    for few in (1, 2, FEW_PROBES):
+        found = [
+            c for at in range(0, len(probes), few) for c in matcher.search(probes[at : at + few])
+        ]
+        assert [c.person for c in found] == [c.person for c in many]
+        for one, other in zip(found, many, strict=True):
+            assert one.similarity == pytest.approx(other.similarity, abs=1e-6)
+            assert one.runner_up == pytest.approx(other.runner_up, abs=1e-6)
