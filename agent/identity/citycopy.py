@@ -152,7 +152,7 @@ class CityCopy:
             forget_staged(self._store, templates=False)
             self._littered = True
             for ref in self._read(withheld=self._withheld):
-                self._delete_rows(ref)
+                self._store.delete_person(ref)
             # Everybody of this version is whole: of others damage may have left a part.
             rest = {key for key, entry in self._entries.items() if len(entry) == _REF_BYTES}
             for key in rest - guests:
@@ -184,7 +184,7 @@ class CityCopy:
                 if key in self._withheld:
                     self._withheld[key] = item.digest
                     continue
-                self._delete_rows(new.ref)
+                self._store.delete_person(new.ref)
                 self._store.db.execute(
                     "INSERT INTO person VALUES (?, ?, ?)", [new.ref, new.wrapped_key, new.profile]
                 )
@@ -356,14 +356,7 @@ class CityCopy:
         self._waiting.discard(key)
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._delete_rows(entry[:_REF_BYTES])
-
-    def _delete_rows(self, ref: bytes) -> None:
-        seal = self._store.seal_of(ref)
-        profile = opened_profile(seal, self._store.row_of(ref)[1]) if seal else None
-        query = "DELETE FROM template WHERE ref IN (?, ?)"
-        self._store.db.execute(query, [ref, slot_of(ref, profile or {})])
-        self._store.db.execute("DELETE FROM person WHERE ref = ?", [ref])
+            self._store.delete_person(entry[:_REF_BYTES])
 
     def _insert(self, new: Prepared) -> None:
         self._store.db.conn.executemany(

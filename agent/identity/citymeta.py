@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import MessageError
-from agent.identity.gallery_rows import opened_people, opened_profile, seals_by_slot, slot_of
+from agent.identity.gallery_rows import opened_people, seals_by_slot
 from agent.identity.gallery_store import GalleryStore
 from agent.wire.gallery import GalleryKeys, Position
 from agent.wire.records import key_of
@@ -107,18 +107,14 @@ def lapse_provisional(store: GalleryStore, city_ms: int) -> int:
             for ref in begin:
                 _update_waiting(store, ref, city_ms)
             for ref, heard_ms in over:
-                seal = store.seal_of(ref)
-                profile = opened_profile(seal, store.row_of(ref)[1]) if seal else None
+                profile = store.profile_of(ref)
                 if profile is not None and profile.get("heard_ms") == heard_ms:
-                    query = "DELETE FROM template WHERE ref IN (?, ?)"
-                    store.db.execute(query, [ref, slot_of(ref, profile)])
-                    store.db.execute("DELETE FROM person WHERE ref = ?", [ref])
+                    store.delete_person(ref)
     return len(over)
 
 
 def _update_waiting(store: GalleryStore, ref: bytes, city_ms: int) -> None:
-    seal = store.seal_of(ref)
-    profile = opened_profile(seal, store.row_of(ref)[1]) if seal else None
+    seal, profile = store.seal_of(ref), store.profile_of(ref)
     if seal is not None and profile is not None and profile.get("provisional"):
         told = json.dumps({**profile, "heard_ms": city_ms}, ensure_ascii=False).encode()
         query = "UPDATE person SET profile = ? WHERE ref = ?"

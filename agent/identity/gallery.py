@@ -277,8 +277,7 @@ class Gallery:
         """Who is enrolled as *person_id*, None if nobody is, or their profile does not open."""
         ref = self.store.sealer.ref(person_id)
         with self.store.reading():
-            seal = self.store.seal_of(ref)
-            profile = opened_profile(seal, self.store.row_of(ref)[1]) if seal else None
+            profile = self.store.profile_of(ref)
             query = "SELECT pack, COUNT(*) FROM template WHERE ref = ? GROUP BY pack"
             slot = slot_of(ref, profile or {})
             counts = dict(self.store.db.execute(query, [slot]).fetchall())

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 from agent.errors import GalleryError
 from agent.identity import rekeying
 from agent.identity.gallery_file import BUSY_SECONDS, Salvage, advice, new_version, open_database
-from agent.identity.gallery_rows import opened_people
+from agent.identity.gallery_rows import opened_people, opened_profile, slot_of
 from agent.identity.keys import KeyRing
 from agent.identity.protection import Protection
 from agent.identity.sealing import PersonSeal, Sealer
@@ -105,6 +105,20 @@ class GalleryStore:
 
     def seal_of(self, ref: bytes) -> PersonSeal | None:
         return self.sealer.person(ref, self.row_of(ref)[0])
+
+    def profile_of(self, ref: bytes) -> dict[str, Any] | None:
+        """The profile of the person at *ref*; None where nobody is, or it does not open."""
+        wrapped, sealed = self.row_of(ref)
+        seal = self.sealer.person(ref, wrapped)
+        return None if seal is None else opened_profile(seal, sealed)
+
+    def delete_person(self, ref: bytes) -> int:
+        """Delete the rows of the person at *ref*, templates too, within a transaction; how many."""
+        query = "DELETE FROM template WHERE ref IN (?, ?)"
+        slot = slot_of(ref, self.profile_of(ref) or {})
+        templates = self.db.execute(query, [ref, slot]).rowcount
+        person = self.db.execute("DELETE FROM person WHERE ref = ?", [ref]).rowcount
+        return int(templates + person)
 
     def overwrite_old_pages(self) -> None:
         """Bring the log into the file and empty it: deleted pages are zeros in both then.

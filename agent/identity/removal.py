@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.identity.citymeta import forget_staged, is_citys, withhold
-from agent.identity.gallery_rows import opened_people, opened_profile, slot_of
+from agent.identity.gallery_rows import opened_people
 from agent.identity.gallery_store import GalleryStore
 from agent.wire.records import key_of
 
@@ -15,14 +15,10 @@ def take_out(store: GalleryStore, person_id: str) -> bool:
     """
     forget_staged(store)
     ref = store.sealer.ref(person_id)
-    seal = store.seal_of(ref)
-    profile = opened_profile(seal, store.row_of(ref)[1]) if seal else None
+    profile = store.profile_of(ref)
     if profile is not None and "digest" in profile:
         withhold(store, key_of(person_id), bytes.fromhex(profile["digest"]))
-    query = "DELETE FROM template WHERE ref IN (?, ?)"
-    rows = store.db.execute(query, [ref, slot_of(ref, profile or {})]).rowcount
-    rows += store.db.execute("DELETE FROM person WHERE ref = ?", [ref]).rowcount
-    return bool(rows > 0)
+    return store.delete_person(ref) > 0
 
 
 def take_out_key(store: GalleryStore, key: bytes) -> list[str]:
