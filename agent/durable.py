@@ -19,8 +19,9 @@ def write_file(path: Path, content: bytes) -> None:
     an agent or a broker that runs under a user of its own has to read it. Raises OSError; *path*
     is as it was then.
     """
-    _clear_leftovers(path)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
+    prefix = f".{path.name}.part-"
+    clear_leftovers(path.parent, prefix)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=prefix)
     try:
         with os.fdopen(handle, "wb") as file:
             if os.geteuid() == 0:
@@ -61,13 +62,9 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _prefix(path: Path) -> str:
-    return f".{path.name}.part-"
-
-
-def _clear_leftovers(path: Path) -> None:
-    """Remove what a cut left; a draft that somebody is writing now is younger than this."""
-    for draft in path.parent.glob(f"{_prefix(path)}*"):
+def clear_leftovers(directory: Path, prefix: str) -> None:
+    """Remove the drafts that a cut left in *directory*; what is being written now is younger."""
+    for draft in directory.glob(f"{prefix}*"):
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > LEFTOVER_SECONDS:
                 draft.unlink()

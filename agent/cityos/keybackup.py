@@ -14,6 +14,7 @@ from pathlib import Path
 from agent.cityos.keyfile import FILE, MASTER, SCHEMA
 from agent.cityos.sqlitefile import in_transaction
 from agent.cityos.townkeys import TownKeys
+from agent.durable import create_file
 from agent.errors import CityError, UsageError
 
 _TABLES = (
@@ -69,7 +70,7 @@ def restore(copy: Path, directory: Path) -> None:
     draft = target.with_name(f".{FILE}.part")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        create_file(draft)
         source, made = sqlite3.connect(f"file:{copy}?mode=ro", uri=True), sqlite3.connect(draft)
         try:
             source.backup(made)

@@ -265,7 +265,7 @@ def wipe_set_aside(path: Path, ref: bytes) -> int:
     A person's record holds the reference and, right behind it, their wrapped key.
     """
     wiped = 0
-    for aside in sorted(path.parent.glob(f"{path.name}.damaged-*")):
+    for aside in _set_aside(path):
         content = aside.read_bytes()
         places = [found.start() for found in re.finditer(re.escape(ref), content)]
         if not places:
@@ -282,7 +282,7 @@ def wipe_set_aside(path: Path, ref: bytes) -> int:
 
 def has_set_aside(path: Path) -> bool:
     """Whether salvage of the gallery at *path* left files."""
-    return next(path.parent.glob(f"{path.name}.damaged-*"), None) is not None
+    return bool(_set_aside(path))
 
 
 def remove_set_aside(path: Path) -> int:
@@ -290,7 +290,7 @@ def remove_set_aside(path: Path) -> int:
 
     Cut short, the rest is still there under its name. Raises OSError.
     """
-    asides = sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    asides = _set_aside(path)
     for aside in asides:
         size = aside.stat().st_size
         with aside.open("r+b") as file:
@@ -305,6 +305,11 @@ def remove_set_aside(path: Path) -> int:
 
 def _fresh(path: Path) -> Path:
     return path.with_name(f"{path.name}.salvage")
+
+
+def _set_aside(path: Path) -> list[Path]:
+    """The files that salvage of the gallery at *path* left, their logs too."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
 
 
 def _aside(path: Path, number: int) -> Path:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.durable import sync_directory
+from agent.durable import clear_leftovers, sync_directory
 from agent.errors import ModelError
 from agent.packs.archives import Holding, choose, open_holding
 from agent.packs.manifest import ModelFile, Pack
@@ -19,7 +18,6 @@ from agent.packs.sources import Clients, Progress, fetch
 from agent.packs.store import check_file
 
 TEMPORARY = ".part-"
-LEFTOVER_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def install(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"{folder}: cannot be made: {error.strerror}") from error
-    _clear_leftovers(folder)
+    clear_leftovers(folder, TEMPORARY)
     if given is not None:
         _take(pack, wanted, open_holding(given), {}, folder, report)
         return Installed(folder, tuple(file.name for file in wanted), str(given))
@@ -155,11 +153,3 @@ def _stage(
             temporary.unlink()
         raise
     return temporary
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what an installation that was killed left; a running one is younger than this."""
-    for path in folder.glob(f"{TEMPORARY}*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                path.unlink()
