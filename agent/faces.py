@@ -94,7 +94,8 @@ class Faces:
         self._begun = threading.Event()
         self._lock = threading.Lock()
         self._ready: Reading | None = None
-        self._unwiped = False
+        self._wiping = threading.Lock()
+        self._unwiped = False  # whether old pages may hold somebody revoked here
         self._census: Census
         self._base: Reading
         self._current: Reading | None = None
@@ -157,7 +158,8 @@ class Faces:
         self._admission.revoke([key])
         found = self._gallery.revoke_key(key)
         self._admission.written([key])
-        self._unwiped = True
+        with self._wiping:  # one that is under way may have missed them
+            self._unwiped = True
         self._wake.set()
         self._wipe()
         return found
@@ -290,6 +292,7 @@ class Faces:
 
     def _wipe(self) -> None:
         """Overwrite what old pages hold of people revoked here. Raises GalleryError."""
-        if self._unwiped:
-            self._gallery.overwrite()
-            self._unwiped = False
+        with self._wiping:
+            if self._unwiped:
+                self._gallery.overwrite()
+                self._unwiped = False
