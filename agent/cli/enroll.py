@@ -161,7 +161,9 @@ def _refuse_double(settings: Settings, gallery: Gallery, person_id: str, templat
     known = gallery.load()
     pack = known_packs(settings.models_directory).pack(settings.models.pack)
     # A template is compared here with templates: both are means of several views.
-    rule = rule_for(settings.decision, calibration_for(settings, pack), known, views=ENROLLED_VIEWS)
+    rule = rule_for(
+        settings.decision, calibration_for(settings, pack), known, views=ENROLLED_VIEWS, looks=1
+    )
     matcher = Matcher(known)
     units = (templates / np.linalg.norm(templates, axis=1, keepdims=True)).astype(np.float32)
     own = [name for name in known.ids if canonical_id(name) == canonical_id(person_id)]
