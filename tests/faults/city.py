@@ -13,11 +13,11 @@ import threading
 import time
 from typing import Any
 
-from agent.cityos.app import build_city, parse_broker
-from agent.cityos.store import Arrival, Key, Store
-from agent.cli import city as command
+from agent.base.values import Ack
+from agent.cityos.events.store import Arrival, Key, Store
+from agent.cityos.service.app import build_city, parse_broker
+from agent.cli.city.group import group as command
 from agent.journal.ranges import to_ranges
-from agent.values import Ack
 
 POINTS = ("city_before_commit", "city_before_ack")
 LATE_SECONDS = 0.2
