@@ -1,6 +1,6 @@
 """A device's gallery from empty over several versions, its writes traced, for cuts at each.
 
-``python -m tests.link.galleries.life CA_FOLDER STATE TRACE EPOCH KILL_AFTER``, ``disk.c`` preloaded.
+``python -m tests.link.galleries.life CA_FOLDER STATE TRACE EPOCH KILL_AFTER``, under ``disk.c``.
 Marks are JSON: before a version is fetched ["may", version, root, keys], after it ["is", version].
 """
 
