@@ -16,7 +16,7 @@ from typing import Any
 from agent.base.values import Ack
 from agent.cityos.events.store import Arrival, Key, Store
 from agent.cityos.service.app import build_city, parse_broker
-from agent.cli.city.group import group as command
+from agent.cli.city.group import command
 from agent.journal.ranges import to_ranges
 
 POINTS = ("city_before_commit", "city_before_ack")
