@@ -66,7 +66,7 @@ def run(*, database: str, port: int, point: str = "", at: int = 0, weak: bool = 
     address = f"mqtt://127.0.0.1:{port}"
     if not point and not weak:
         arguments: list[Any] = ["serve", "--broker", address, "--database", database]
-        command.command.main(arguments, standalone_mode=False)
+        command.main(arguments, standalone_mode=False)
         return
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     store = (WeakStore if weak else MortalStore)(database, point, at)
