@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from agent.base.errors import KaopassError
 from agent.cli.main import kaopass
-from agent.errors import KaopassError
 
 
 def main(arguments: list[str] | None = None) -> None:

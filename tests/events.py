@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from agent.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
 
 EPOCH = "0123456789abcdef0123456789abcdef"
 OTHER_EPOCH = "fedcba9876543210fedcba9876543210"

@@ -13,8 +13,8 @@ import pytest
 
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
-from agent.parts import Networks, door_networks
-from agent.settings import Settings, load
+from agent.settings.model import Settings, load
+from agent.wiring.parts import Networks, door_networks
 
 PACK = "faceplugin"
 MODELS = Path(sys.prefix) / "share" / "kaopass" / "models"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from agent.parts import Networks, open_networks
-from agent.settings import Settings, load
+from agent.settings.model import Settings, load
+from agent.wiring.parts import Networks, open_networks
 from tests.liveness_pack import PACK, models_directory
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from agent.accuracy.protocol import Person
 from agent.accuracy.reading import View
-from agent.identity.fusion import fuse, template
-from agent.identity.tail import Measured, measure
-from agent.values import Vector
+from agent.base.values import Vector
+from agent.recognition.fusion import fuse, template
+from agent.recognition.tail import Measured, measure
 
 AVERAGED = 3  # views in the group that shows what averaging does
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from agent.accuracy.rates import NEVER
 from agent.accuracy.report import Report, percent
-from agent.errors import UsageError
+from agent.base.errors import UsageError
 
 DOTS_PER_INCH = 130
 BINS = 70

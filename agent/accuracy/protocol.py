@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import UsageError
+from agent.base.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 

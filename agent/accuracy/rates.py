@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
-from agent.values import Candidate
+from agent.base.values import Candidate
 
 NEVER = -2.0  # the score of a probe that was never compared: below every cosine
 CONFIDENCE = 0.95

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.errors import CameraError
-from agent.ports import FaceDetector, FaceEmbedder
-from agent.values import Face, Image, Quality, Vector
+from agent.base.errors import CameraError
+from agent.base.ports import FaceDetector, FaceEmbedder
+from agent.base.values import Face, Image, Quality, Vector
 
 NO_PICTURE = "unreadable"
 NO_FACE = "no_face"

@@ -1,6 +1,6 @@
 """One run of the protocol on views in memory: enrol, let everybody come, count the answers.
 
-Templates, fusion and search are the door's own (agent.identity); this only plays its visitors.
+Templates, fusion and search are the door's own (agent.recognition); this only plays its visitors.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from agent.accuracy.protocol import Probe, Trial
 from agent.accuracy.rates import NEVER, Outcomes, Rate
 from agent.accuracy.reading import View
-from agent.errors import UsageError
-from agent.identity.fusion import fuse, template
-from agent.identity.matcher import Matcher
-from agent.identity.templates import TemplateSet
-from agent.values import Candidate, Vector
+from agent.base.errors import UsageError
+from agent.base.values import Candidate, Vector
+from agent.recognition.fusion import fuse, template
+from agent.recognition.matcher import Matcher
+from agent.recognition.templates import TemplateSet
 
 NOT_COMPARED = Candidate(None, NEVER, NEVER)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from agent.hw.photographs import passengers
-from agent.hw.scene import SceneCamera
+from agent.base.ports import FaceDetector
+from agent.base.values import Frame
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
-from agent.ports import FaceDetector
-from agent.settings import Settings, load
-from agent.values import Frame
+from agent.settings.model import Settings, load
+from agent.sim.photographs import passengers
+from agent.sim.scene import SceneCamera
 
 PEOPLE = 25_324  # Izumi Park Town, January 2022
 PACK = "buffalo_s"

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, replace
 import click
 import numpy as np
 
-from agent.app import Agent
+from agent.base.errors import UsageError
+from agent.base.values import Frame, Notice, StoredEvent
 from agent.bench.board import (
     PACK,
     PEOPLE,
@@ -34,14 +35,13 @@ from agent.bench.start import gallery_of
 from agent.bench.vision import load_warning
 from agent.cli.common import json_option, print_json
 from agent.device.notify import from_environment
-from agent.errors import UsageError
-from agent.hw.keysource import FileKeySource
-from agent.hw.photographs import CAST_PICTURES, read_picture
-from agent.identity.gallery import Gallery
-from agent.identity.keys import open_keyring
-from agent.parts import open_networks, quality_gate
-from agent.recognise import Step
-from agent.values import Frame, Notice, StoredEvent
+from agent.door.recogniser import Step
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import FileKeySource
+from agent.keys.ring import open_keyring
+from agent.sim.photographs import CAST_PICTURES, read_picture
+from agent.wiring.agent import Agent
+from agent.wiring.parts import open_networks, quality_gate
 
 FRAMES_PER_SECOND = 15.0
 PROMISED_MS = 500

@@ -20,8 +20,8 @@ from agent.bench.board import (
 )
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
-from agent.identity.matcher import Matcher
-from agent.identity.templates import TemplateSet
+from agent.recognition.matcher import Matcher
+from agent.recognition.templates import TemplateSet
 
 MILLION = 1_000_000
 BLOCK_ROWS = 4096

@@ -21,15 +21,15 @@ from pathlib import Path
 
 import click
 
+from agent.base.errors import UsageError
 from agent.bench.board import PACK, PEOPLE, Board, door_sections, liveness_note, this_board
 from agent.bench.process import cpu_seconds, memory_mb
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
-from agent.errors import UsageError
-from agent.hw.keysource import FileKeySource
-from agent.hw.photographs import picture
-from agent.identity.gallery import Gallery
-from agent.identity.keys import open_keyring
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import FileKeySource
+from agent.keys.ring import open_keyring
+from agent.sim.photographs import picture
 
 MAX_START_SECONDS = 120.0
 RUN_SECONDS = 4.0  # with faces before the camera, so that every part has been used

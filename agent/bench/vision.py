@@ -15,6 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
+from agent.base.values import Frame, Vector
 from agent.bench.board import (
     PEOPLE,
     SCENE_SECONDS,
@@ -26,12 +27,11 @@ from agent.bench.board import (
     this_board,
 )
 from agent.cli.common import json_option, print_json, settings_option
-from agent.hw.onnx import open_session
-from agent.identity.matcher import Matcher
-from agent.identity.templates import TemplateSet
-from agent.parts import open_networks, recogniser
-from agent.settings import Settings
-from agent.values import Frame, Vector
+from agent.hw.models.onnx import open_session
+from agent.recognition.matcher import Matcher
+from agent.recognition.templates import TemplateSet
+from agent.settings.model import Settings
+from agent.wiring.parts import open_networks, recogniser
 
 WARM_UP_FRAMES = 15
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from agent.errors import UsageError
+from agent.base.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.audit import AuditLog
-    from agent.identity.keys import KeyRing
-    from agent.settings import Settings
+    from agent.base.audit import AuditLog
+    from agent.keys.ring import KeyRing
+    from agent.settings.model import Settings
 
 settings_option = click.option(
     "--settings",
@@ -53,8 +53,8 @@ def open_ring(settings: Settings) -> KeyRing:
     Raises KeySourceError.
     """
     # Only the commands that need keys pay for these imports.
-    from agent.hw.keysource import key_source
-    from agent.rotation import open_ring as open_from
+    from agent.hw.keystores.keysource import key_source
+    from agent.usecases.rotation import open_ring as open_from
 
     state = settings.state_directory
     has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
@@ -64,7 +64,7 @@ def open_ring(settings: Settings) -> KeyRing:
 
 def audit_log(settings: Settings, ring: KeyRing) -> AuditLog:
     """This device's log of who did what."""
-    from agent.audit import AuditLog
+    from agent.base.audit import AuditLog
 
     return AuditLog(settings.audit_file, ring.audit_key())
 

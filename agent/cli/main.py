@@ -8,22 +8,22 @@ from agent.cli.lazy import LazyGroup
 
 # name -> module that holds a click command called ``command``
 COMMANDS = {
-    "run": "agent.cli.run",
-    "demo": "agent.cli.demo",
-    "identify": "agent.cli.identify",
-    "gallery": "agent.cli.gallery",
-    "accuracy": "agent.cli.accuracy",
-    "keys": "agent.cli.keys",
-    "journal": "agent.cli.journal",
-    "liveness": "agent.cli.liveness",
-    "bench": "agent.cli.bench",
-    "models": "agent.cli.models",
-    "settings": "agent.cli.settings",
-    "status": "agent.cli.status",
-    "provision": "agent.cli.provision",
-    "audit": "agent.cli.audit",
-    "city": "agent.cli.city",
-    "version": "agent.cli.version",
+    "run": "agent.cli.door.run",
+    "demo": "agent.cli.measure.demo",
+    "identify": "agent.cli.measure.identify",
+    "gallery": "agent.cli.gallery.group",
+    "accuracy": "agent.cli.measure.accuracy",
+    "keys": "agent.cli.door.keys",
+    "journal": "agent.cli.door.journal",
+    "liveness": "agent.cli.measure.liveness",
+    "bench": "agent.cli.measure.bench",
+    "models": "agent.cli.door.models",
+    "settings": "agent.cli.door.settings",
+    "status": "agent.cli.door.status",
+    "provision": "agent.cli.door.provision",
+    "audit": "agent.cli.door.audit",
+    "city": "agent.cli.city.group",
+    "version": "agent.cli.door.version",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from agent.values import Box, Image
+from agent.base.values import Box, Image
 
 Kind = Literal["match", "unknown", "rejected", "waiting"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from agent.errors import LinkError
-from agent.hw.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
+from agent.base.errors import LinkError
+from agent.hw.net.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from agent.base.errors import UsageError
 from agent.demo.state import DemoState
-from agent.errors import UsageError
 
 log = logging.getLogger(__name__)
 

@@ -18,31 +18,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agent.app import Agent
-from agent.cityos.app import Broker as CityBroker
-from agent.cityos.app import build_city
-from agent.cityos.store import Store
+from agent.base.errors import LinkError
+from agent.base.ports import Display
+from agent.base.values import Notice, StoredEvent, Vector
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker as CityBroker
+from agent.cityos.service.app import build_city
 from agent.demo.broker import Broker
 from agent.demo.page import Page
 from agent.demo.state import DemoState
 from agent.demo.watch import Feeder, Witness
 from agent.device.notify import Notifier, Watchdog
-from agent.devices import camera_overrides, enrolment_frames
-from agent.errors import LinkError
-from agent.hw.keysource import key_source
-from agent.hw.photographs import passengers, picture
-from agent.hw.scene import SceneCamera
-from agent.hw.scenery import Passenger
-from agent.hw.walks import overlap
-from agent.identity.gallery import Gallery
-from agent.identity.keys import KeyRing, open_keyring
-from agent.identity.protection import Protection
-from agent.journey.pseudonym import Pseudonyms
-from agent.parts import Networks, door_networks, enroller
-from agent.ports import Display
-from agent.settings import Settings, load
-from agent.sync.supervisor import SyncStatus
-from agent.values import Notice, StoredEvent, Vector
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import key_source
+from agent.keys.pseudonym import Pseudonyms
+from agent.keys.ring import KeyRing, open_keyring
+from agent.link.uplink.supervisor import SyncStatus
+from agent.recognition.protection import Protection
+from agent.settings.model import Settings, load
+from agent.sim.photographs import passengers, picture
+from agent.sim.scene import SceneCamera
+from agent.sim.scenery import Passenger
+from agent.sim.walks import overlap
+from agent.wiring.agent import Agent
+from agent.wiring.devices import camera_overrides, enrolment_frames
+from agent.wiring.parts import Networks, door_networks, enroller
 
 DEFAULT_PERSON = "yaoming"
 DEVICE = "demo-bus-1"

@@ -10,10 +10,10 @@ from typing import Any
 
 import cv2
 
+from agent.base.errors import ImageError
+from agent.base.values import Box, Image, Notice, StoredEvent
 from agent.demo.annotate import Mark, annotate, hide
-from agent.errors import ImageError
 from agent.feedback.words import phrase
-from agent.values import Box, Image, Notice, StoredEvent
 
 _STEADY = frozenset({"ready", "out_of_service"})
 _JPEG_QUALITY = 82

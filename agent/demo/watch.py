@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from agent.cityos.store import Store
+from agent.base.values import Decision, Outcome, Place, TrackedFace
+from agent.cityos.events.store import Store
 from agent.demo.annotate import Mark
 from agent.demo.state import DemoState, Figures, Row
 from agent.device.health import HealthBoard
-from agent.hw.scene import SceneCamera
-from agent.recognise import Step
-from agent.sync.supervisor import SyncStatus
-from agent.values import Decision, Outcome, Place, TrackedFace
+from agent.door.recogniser import Step
+from agent.link.uplink.supervisor import SyncStatus
+from agent.sim.scene import SceneCamera
 
 STOP_NAMES = ("公民館前", "中央公園", "団地入口", "駅前")
 _FEED_SECONDS = 0.25

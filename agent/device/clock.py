@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.values import BUILT_MS, Moment
+from agent.base.values import BUILT_MS, Moment
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd touches this at every synchronisation (systemd-timesyncd(8)).
@@ -62,7 +62,7 @@ def kernel_clock() -> KernelClock | None:
 
 
 class SystemClock:
-    """The clocks of this machine, as ``agent.ports.Clock``.
+    """The clocks of this machine, as ``agent.base.ports.Clock``.
 
     ``Moment.clock`` is "ntp" while the kernel calls its clock synchronised, "unset" while the
     time is before this software was written, "saved" otherwise (carried over a reboot or adrift

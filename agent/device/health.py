@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agent.values import Health
+from agent.base.values import Health
 
 log = logging.getLogger(__name__)
 

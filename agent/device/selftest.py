@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.errors import ModelError
-from agent.ports import FaceDetector, FaceEmbedder, LivenessModel
-from agent.values import Face, Image, Vector
+from agent.base.errors import ModelError
+from agent.base.ports import FaceDetector, FaceEmbedder, LivenessModel
+from agent.base.values import Face, Image, Vector
 
 # A landmark this share of the eye distance from its golden place is another one. Measured with
 # detector inputs of 320 to 960 pixels: at most 0.13.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.errors import ProvisioningError
+from agent.base.errors import ProvisioningError
 
 # Both a Raspberry Pi and a Jetson put it here; it ends with a zero byte.
 DEVICE_TREE = Path("/sys/firmware/devicetree/base/serial-number")

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agent.errors import StatusError
-from agent.values import Health
+from agent.base.errors import StatusError
+from agent.base.values import Health
 
 log = logging.getLogger(__name__)
 

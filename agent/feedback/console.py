@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TextIO
 
-from agent.errors import FeedbackError
+from agent.base.errors import FeedbackError
+from agent.base.values import Notice, StoredEvent
 from agent.feedback.words import phrase
-from agent.values import Notice, StoredEvent
 
 _COLOUR_CODES = {"green": "\x1b[1;32m", "amber": "\x1b[1;33m", "red": "\x1b[1;31m"}
 _PLAIN = "\x1b[0m"

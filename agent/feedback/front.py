@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from agent.errors import FeedbackError
-from agent.ports import Display, Lamps
-from agent.values import Notice, StoredEvent
+from agent.base.errors import FeedbackError
+from agent.base.ports import Display, Lamps
+from agent.base.values import Notice, StoredEvent
 
 log = logging.getLogger(__name__)
 

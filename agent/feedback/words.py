@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.errors import UsageError
-from agent.values import Notice
+from agent.base.errors import UsageError
+from agent.base.values import Notice
 
 COLOURS = ("green", "amber", "red", "none")
 

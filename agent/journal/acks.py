@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agent.errors import MessageError
+from agent.base.errors import MessageError
+from agent.base.values import Ack
 from agent.journal.rows import MAX_SEQ
-from agent.values import Ack
 
 MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 

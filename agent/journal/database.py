@@ -13,8 +13,8 @@ from typing import Any
 from sqlite_utils import Database as Utilities
 from sqlite_utils.migrations import Migrations
 
-from agent.durable import create_file
-from agent.errors import JournalError
+from agent.base.errors import JournalError
+from agent.base.wholefile import create_file
 
 PAGE_BYTES = 4096
 BUSY_SECONDS = 5.0

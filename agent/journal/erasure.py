@@ -14,15 +14,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import JournalError
+from agent.base.errors import JournalError
+from agent.base.values import Moment
 from agent.journal.database import Database, sidecars
-from agent.journal.pages import every_row
+from agent.journal.rescue.pages import every_row
+from agent.journal.rescue.salvage import EPOCH_BYTES, EVENT_ROW, is_row
 from agent.journal.resealing import clear_log
 from agent.journal.retention import record_gap
 from agent.journal.rows import Rows
-from agent.journal.salvage import EPOCH_BYTES, EVENT_ROW, is_row
 from agent.journal.sealing import Sealer
-from agent.values import Moment
 
 ROWS_AT_ONCE = 2000
 ERASED = "erased"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 
+from agent.base.values import Moment
 from agent.journal.database import Database
 from agent.journal.ranges import missing, to_ranges
 from agent.journal.rows import MAX_SEQ
-from agent.values import Moment
 
 MOST_OFFSETS = 32
 _OFFSETS = "offsets"

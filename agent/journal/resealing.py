@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from agent.errors import JournalError
+from agent.base.errors import JournalError
+from agent.base.values import Moment
 from agent.journal.database import Database
 from agent.journal.sealing import Sealer
-from agent.values import Moment
 
 ROWS_AT_ONCE = 2000
 SELECT = (

@@ -7,9 +7,9 @@ be called inside ``Database.write()``.
 
 from __future__ import annotations
 
+from agent.base.values import Moment
 from agent.journal.database import Database
 from agent.journal.ranges import to_ranges
-from agent.values import Moment
 
 EVICT_ROWS = 256
 LOW_DISK_BYTES = 16 * 1024 * 1024

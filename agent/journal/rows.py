@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from agent.base.values import Moment, StoredEvent
 from agent.journal.database import Database
 from agent.journal.entries import Entry
 from agent.journal.sealing import Sealer
-from agent.values import Moment, StoredEvent
 
 MAX_SEQ = 2**63 - 1
 ROWS_AT_ONCE = 500

@@ -18,8 +18,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from agent.errors import JournalError
-from agent.values import Event, EventKind, Moment, Place
+from agent.base.errors import JournalError
+from agent.base.values import Event, EventKind, Moment, Place
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from agent.journey.pseudonym import Pseudonyms
-from agent.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.keys.pseudonym import Pseudonyms
 
 KINDS = {
     ("bus", "in"): EventKind.BOARDING,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import UsageError
-from agent.wire.consent import CONSENT_PURPOSES, Consent
+from agent.base.errors import UsageError
+from agent.protocol.consent import CONSENT_PURPOSES, Consent
 
 if sys.version_info >= (3, 11):
     import tomllib

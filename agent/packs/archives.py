@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 
 MAX_MEMBERS = 20_000
 CHUNK_BYTES = 1 << 20

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.durable import clear_leftovers, sync_directory
-from agent.errors import ModelError
+from agent.base.errors import ModelError
+from agent.base.wholefile import clear_leftovers, sync_directory
 from agent.packs.archives import Holding, choose, open_holding
 from agent.packs.manifest import ModelFile, Pack
 from agent.packs.sources import Clients, Progress, fetch

@@ -13,8 +13,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent.errors import ModelError
-from agent.packaged import data_path
+from agent.base.errors import ModelError
+from agent.base.resources import data_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,7 +103,7 @@ Source = Annotated[PackageSource | ArchiveSource, Field(discriminator="kind")]
 class ImpostorTail:
     """How rare still higher scores of different people are, beyond the last of ``impostor_fmr``.
 
-    A generalised Pareto law (agent.identity.tail) over the cosine ``start``, which the share
+    A generalised Pareto law (agent.recognition.tail) over the cosine ``start``, which the share
     ``rate`` exceeds. ``errors`` holds (rate, standard error of the cosine); ``averaging`` how far
     cosines grow when many views are averaged. ``source``, ``people`` and ``pairs`` say on whom it
     was measured.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 from agent.packs.archives import Folder, Holding, open_holding
 from agent.packs.manifest import ArchiveSource, PackageSource
 from agent.packs.store import installed_distribution

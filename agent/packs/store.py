@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 from agent.packs.manifest import Manifest, ModelFile, Pack, PackageSource, load_manifest, with_local
 
 CHUNK_BYTES = 1 << 20

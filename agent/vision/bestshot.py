@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.values import Quality
+from agent.base.values import Quality
 
 BETTER = 1.10  # a view this much better than the best so far is always worth it
 CHECK_MS = 700  # a settled track is looked at again after this long

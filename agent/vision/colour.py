@@ -12,7 +12,7 @@ from collections import deque
 
 import numpy as np
 
-from agent.values import Face, Image
+from agent.base.values import Face, Image
 
 BLUE = -0.08  # the median of many faces below this: swapped
 VIEWS = 45  # the last ones count

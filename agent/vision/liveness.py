@@ -26,9 +26,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.errors import ModelError
-from agent.ports import LivenessModel, LivenessSensor
-from agent.values import Frame, LivenessVerdict, TrackedFace
+from agent.base.errors import ModelError
+from agent.base.ports import LivenessModel, LivenessSensor
+from agent.base.values import Frame, LivenessVerdict, TrackedFace
 
 LIVE = "live"
 NOT_LIVE = "not_live"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from agent.values import Face, Image, Quality
+from agent.base.values import Face, Image, Quality
 
 CROP_PIXELS = 64  # sharpness and brightness are measured at this size, so they compare across sizes
 FULL_SIZE_PIXELS = 112.0  # the embedder's input: a wider face brings nothing more

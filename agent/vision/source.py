@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agent.errors import CameraError, CameraStuckError
-from agent.ports import Camera
-from agent.values import Frame
+from agent.base.errors import CameraError, CameraStuckError
+from agent.base.ports import Camera
+from agent.base.values import Frame
 
 log = logging.getLogger(__name__)
 

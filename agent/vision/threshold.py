@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.durable import write_file
-from agent.errors import ModelError, UsageError
+from agent.base.errors import ModelError, UsageError
+from agent.base.wholefile import write_file
 
 LEAST_LIVE = 5  # fewer live faces say nothing about a camera
 # Of the 80 photographs held up in NUAA 23% pass as sequences from here on, 34% from 0.2, 75% from

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.values import Box, Face, Vector
+from agent.base.values import Box, Face, Vector
 from agent.vision.assignment import least_cost_pairs
 
 # What leaving a track and a face apart costs: hardly more than the dearest pair (1.45). Much more,

@@ -9,7 +9,7 @@ import pytest
 
 from agent.accuracy.presentation import apcer, bpcer
 from agent.accuracy.rates import Outcomes, Rate
-from agent.values import Candidate
+from agent.base.values import Candidate
 
 
 def coverage(

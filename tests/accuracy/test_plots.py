@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from agent.accuracy.report import assess
-from agent.errors import UsageError
+from agent.base.errors import UsageError
 from tests.accuracy.test_trial import played
 
 plots = pytest.importorskip("agent.accuracy.plots", reason="needs matplotlib: kaopass[bench]")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.accuracy.protocol import Person, plan, read_folder
-from agent.errors import UsageError
+from agent.base.errors import UsageError
 
 
 def person(name: str, pictures: int) -> Person:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from agent.accuracy.rates import NEVER, Outcomes, Rate
-from agent.values import Candidate
+from agent.base.values import Candidate
 
 SCORES = st.lists(st.integers(-20, 20).map(lambda n: n / 20), min_size=1, max_size=40)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agent.accuracy.reading import Eyes, main_face, read_views
-from agent.errors import CameraError, ModelError
-from agent.values import Face, Image, Quality, Vector
+from agent.base.errors import CameraError, ModelError
+from agent.base.values import Face, Image, Quality, Vector
 
 POINTS = np.zeros((5, 2), np.float32)
 IMAGE: Image = np.zeros((250, 250, 3), np.uint8)

@@ -12,9 +12,9 @@ from agent.accuracy.protocol import Person, Trial, plan
 from agent.accuracy.reading import View
 from agent.accuracy.report import as_json, as_lines, assess
 from agent.accuracy.trial import Run, play
-from agent.errors import UsageError
-from agent.values import Quality
-from tests.identity.scores import views
+from agent.base.errors import UsageError
+from agent.base.values import Quality
+from tests.recognition.scores import views
 
 RESIDENTS, EACH, STRANGERS = 60, 6, 300
 

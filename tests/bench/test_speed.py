@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
+from agent.base.values import Decision, Face, Frame, Notice, Outcome, Quality, TrackedFace, Tracks
 from agent.bench.board import Board, bench_settings, gallery_room, percentile, scene_frames
 from agent.bench.door import Recorded, Stopwatch
 from agent.bench.match import half_product, time_half, time_search
 from agent.bench.start import gallery_of, start_once
 from agent.bench.vision import command, measure, strangers
-from agent.recognise import Step
-from agent.values import Decision, Face, Frame, Notice, Outcome, Quality, TrackedFace, Tracks
+from agent.door.recogniser import Step
 from tests.events import stored
 from tests.line.door import networks
 

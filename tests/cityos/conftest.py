@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cityos.store import Store
+from agent.cityos.events.store import Store
 from tests.postgres import Postgres, postgres
 
 __all__ = ["postgres"]  # a fixture

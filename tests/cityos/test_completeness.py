@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect
 
-from agent.cityos.asks import AGAIN_MS, GRACE_MS, MOST_NUMBERS, MOST_RANGES
-from agent.cityos.database import open_engine
-from agent.cityos.schema import METADATA
-from agent.cityos.store import Arrival, Store
-from agent.errors import CityError, UsageError
-from agent.sync.commands import Replay, read_replay, replay_arguments
-from agent.sync.items import Lost
-from agent.sync.messages import Birth, Bounds, Gone, Offset
-from agent.values import Ack, Moment, Nack, StoredEvent
-from agent.wire.control import Outcome
+from agent.base.errors import CityError, UsageError
+from agent.base.values import Ack, Moment, Nack, StoredEvent
+from agent.cityos.db.database import open_engine
+from agent.cityos.db.schema import METADATA
+from agent.cityos.events.asks import AGAIN_MS, GRACE_MS, MOST_NUMBERS, MOST_RANGES
+from agent.cityos.events.store import Arrival, Store
+from agent.protocol.commands import Replay, read_replay, replay_arguments
+from agent.protocol.control import Outcome
+from agent.protocol.items import Lost
+from agent.protocol.messages import Birth, Bounds, Gone, Offset
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 DEVICE = "bus-1"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.cityos import enrolments
-from agent.cityos.store import Arrival, Store
-from agent.errors import CityError
+from agent.base.errors import CityError
+from agent.cityos.events import enrolments
+from agent.cityos.events.store import Arrival, Store
 from tests.cityos.test_line import Broker, Device, city, until
 from tests.events import EPOCH, enrolment, stored
 from tests.mosquitto import Mosquitto, mosquitto

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.cityos.app import Broker, build_city
-from agent.cityos.service import subscriptions
-from agent.cityos.store import Store
-from agent.hw.mqtt import MqttLink
-from agent.values import LinkUp, Message
+from agent.base.values import LinkUp, Message
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker, build_city
+from agent.cityos.service.loop import subscriptions
+from agent.hw.net.mqtt import MqttLink
 from tests.mosquitto import Mosquitto, mosquitto, until
 
 __all__ = ["mosquitto"]  # a fixture

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cityos.intake import Intake
-from agent.cityos.store import Store
-from agent.errors import CityError
-from agent.sync.items import encode_event
-from agent.sync.messages import Birth, Bounds, decode_ack, encode_birth, encode_gone, pack
-from agent.values import Message, Nack
+from agent.base.errors import CityError
+from agent.base.values import Message, Nack
+from agent.cityos.events.intake import Intake
+from agent.cityos.events.store import Store
+from agent.protocol.items import encode_event
+from agent.protocol.messages import Birth, Bounds, decode_ack, encode_birth, encode_gone, pack
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 

@@ -10,19 +10,19 @@ from typing import Literal
 
 import pytest
 
-from agent.cityos.app import Broker, build_city
-from agent.cityos.service import CityService
-from agent.cityos.store import Store
-from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls
+from agent.base.ports import Link
+from agent.base.retry import Backoff
+from agent.base.values import LinkEvent, Message
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker, build_city
+from agent.cityos.service.loop import CityService
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls
 from agent.journal import Journal
-from agent.ports import Link
-from agent.sync.backoff import Backoff
-from agent.sync.commands import down_topics
-from agent.sync.state import SyncState
-from agent.sync.supervisor import Supervisor
-from agent.sync.uplink import UplinkLimits
-from agent.values import LinkEvent, Message
+from agent.link.uplink.state import SyncState
+from agent.link.uplink.supervisor import Supervisor
+from agent.link.uplink.uplink import UplinkLimits
+from agent.protocol.commands import down_topics
 from tests.certificates import Authority
 from tests.events import make_event
 from tests.mosquitto import Mosquitto, mosquitto, until

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.cityos import asks
-from agent.cityos.app import Broker
-from agent.cityos.store import Store
-from agent.hw.mqtt import MqttLink
-from agent.sync.messages import ack_topic, events_topic, state_topic
-from agent.values import LinkUp, Moment
-from agent.wire.control import command_topic
+from agent.base.values import LinkUp, Moment
+from agent.cityos.events import asks
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker
+from agent.hw.net.mqtt import MqttLink
+from agent.protocol.control import command_topic
+from agent.protocol.messages import ack_topic, events_topic, state_topic
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
 from tests.mosquitto import Mosquitto, mosquitto, until

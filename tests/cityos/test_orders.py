@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from agent.cityos import configs, orders
-from agent.cityos.configs import Version
-from agent.cityos.store import Store
-from agent.errors import CityError, UsageError
-from agent.sync.messages import Birth, Bounds, Gone
-from agent.wire.control import Outcome, Report
+from agent.base.errors import CityError, UsageError
+from agent.cityos.control import configs, orders
+from agent.cityos.control.configs import Version
+from agent.cityos.events.store import Store
+from agent.protocol.control import Outcome, Report
+from agent.protocol.messages import Birth, Bounds, Gone
 from tests.events import EPOCH
 
 DEVICE = "bus-1"

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from agent.cityos.database import address
-from agent.cityos.store import Arrival, Store, spans
-from agent.errors import CityError, UsageError
-from agent.sync.messages import Birth, Bounds, Gone
-from agent.values import Ack, Nack
+from agent.base.errors import CityError, UsageError
+from agent.base.values import Ack, Nack
+from agent.cityos.db.database import address
+from agent.cityos.events.store import Arrival, Store, spans
+from agent.protocol.messages import Birth, Bounds, Gone
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 KEY = ("bus-1", EPOCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.bench.broker import Broker
+from agent.lab.broker import Broker
 from tests.fleet.workers import killed_in_turns
 from tests.postgres import Postgres
 

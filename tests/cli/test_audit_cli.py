@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.audit import AuditLog
+from agent.base.audit import AuditLog
 from agent.cli.common import audit_log, open_ring
-from agent.settings import load
+from agent.settings.model import load
 
 
 @pytest.fixture

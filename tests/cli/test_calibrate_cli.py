@@ -9,12 +9,12 @@ import pytest
 
 from agent.__main__ import main
 from agent.cli.common import open_ring
-from agent.identity.gallery import Gallery
+from agent.gallery.gallery import Gallery
 from agent.packs.manifest import load_manifest
-from agent.rules import LOOKS, calibration_for, pack_calibration
-from agent.settings import load
-from tests.identity.people import NOW_MS, PACK
-from tests.identity.scores import views
+from agent.recognition.rules import LOOKS, calibration_for, pack_calibration
+from agent.settings.model import load
+from tests.recognition.people import NOW_MS, PACK
+from tests.recognition.scores import views
 
 
 def run(*arguments: object) -> int:

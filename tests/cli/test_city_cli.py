@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.cityos.app import parse_broker
-from agent.cityos.store import Arrival, Store
-from agent.errors import UsageError
-from agent.hw.mosquitto import free_port
-from agent.hw.mqtt import MqttLink
-from agent.sync.items import encode_event
-from agent.sync.messages import Birth, Bounds, decode_ack, pack
-from agent.values import LinkEvent, LinkUp, Message
+from agent.base.errors import UsageError
+from agent.base.values import LinkEvent, LinkUp, Message
+from agent.cityos.events.store import Arrival, Store
+from agent.cityos.service.app import parse_broker
+from agent.hw.net.mosquitto import free_port
+from agent.hw.net.mqtt import MqttLink
+from agent.protocol.items import encode_event
+from agent.protocol.messages import Birth, Bounds, decode_ack, pack
 from tests.events import EPOCH, stored
 from tests.mosquitto import Mosquitto, mosquitto, until
 

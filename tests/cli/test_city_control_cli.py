@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from agent.cityos.ca import Authority
-from agent.cityos.store import Store
-from agent.cli.city import command
-from agent.errors import CityError, SettingsError, UsageError
-from agent.sync.messages import Birth, Bounds
-from agent.wire.control import Outcome, Report
+from agent.base.errors import CityError, SettingsError, UsageError
+from agent.cityos.events.store import Store
+from agent.cityos.pki.ca import Authority
+from agent.cli.city.group import command
+from agent.protocol.control import Outcome, Report
+from agent.protocol.messages import Birth, Bounds
 from tests.events import EPOCH
 from tests.mosquitto import until
 

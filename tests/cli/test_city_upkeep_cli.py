@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from agent.cityos.intake import IntakeStatus
-from agent.cityos.metrics import CityCollector, serve_metrics
-from agent.cityos.store import Arrival, Store
-from agent.cli.city import command
-from agent.errors import CityError, KaopassError, UsageError
-from agent.hw.mosquitto import free_port
-from agent.sync.commands import read_replay
-from agent.sync.messages import Birth, Bounds
+from agent.base.errors import CityError, KaopassError, UsageError
+from agent.cityos.events.intake import IntakeStatus
+from agent.cityos.events.store import Arrival, Store
+from agent.cityos.service.metrics import CityCollector, serve_metrics
+from agent.cli.city.group import command
+from agent.hw.net.mosquitto import free_port
+from agent.protocol.commands import read_replay
+from agent.protocol.messages import Birth, Bounds
 from tests.events import EPOCH, stored
 
 KEY = ("bus-1", EPOCH)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.audit import entries
+from agent.base.audit import entries
 from agent.cli.common import audit_log, open_ring, operator
-from agent.hw.photographs import picture
-from agent.identity.gallery import Gallery
-from agent.settings import load
-from tests.identity.people import PACK
-from tests.identity.people import enroll as enroll_others
+from agent.gallery.gallery import Gallery
+from agent.settings.model import load
+from agent.sim.photographs import picture
+from tests.recognition.people import PACK
+from tests.recognition.people import enroll as enroll_others
 
 YAO = picture("yaoming.jpg")
 

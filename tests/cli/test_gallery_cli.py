@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.audit import entries
+from agent.base.audit import entries
+from agent.base.errors import KeySourceError
 from agent.cli.common import audit_log, open_ring, operator
-from agent.errors import KeySourceError
-from agent.identity.gallery import Gallery
-from agent.settings import load
-from tests.identity.people import NOW_MS, PACK, enroll, nickname, person_id, templates
+from agent.gallery.gallery import Gallery
+from agent.settings.model import load
+from tests.recognition.people import NOW_MS, PACK, enroll, nickname, person_id, templates
 
 
 @pytest.fixture

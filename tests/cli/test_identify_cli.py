@@ -7,9 +7,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from agent.base.errors import GalleryError, UsageError
 from agent.cli.main import kaopass
-from agent.errors import GalleryError, UsageError
-from agent.hw.photographs import picture
+from agent.sim.photographs import picture
 
 YAO, SIX = picture("yaoming.jpg"), picture("t1.jpg")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.base.errors import JournalError, UsageError
+from agent.base.values import Nack
 from agent.cli.common import open_ring
-from agent.cli.journal import command
-from agent.errors import JournalError, UsageError
+from agent.cli.door.journal import command
 from agent.journal import Journal
 from agent.journal.export import COLUMNS
-from agent.settings import load
-from agent.values import Nack
+from agent.settings.model import load
 from tests.journal.events import ack, event, moment
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.audit import entries
+from agent.base.audit import entries
 from agent.cli.common import open_ring
-from agent.identity.gallery import Gallery
-from agent.settings import load
-from agent.subject import is_receipt
-from tests.identity.people import NOW_MS, PACK, person_id, templates
+from agent.gallery.gallery import Gallery
+from agent.settings.model import load
+from agent.usecases.subject import is_receipt
+from tests.recognition.people import NOW_MS, PACK, person_id, templates
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.base.errors import KaopassError, ModelError, UsageError
 from agent.cli.main import kaopass
-from agent.errors import KaopassError, ModelError, UsageError
-from agent.hw.attacks import KINDS
-from agent.hw.photographs import picture
+from agent.sim.attacks import KINDS
+from agent.sim.photographs import picture
 from tests.liveness_pack import models_directory
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from agent.cli.models import command
-from agent.errors import KaopassError, ModelError, UsageError
+from agent.base.errors import KaopassError, ModelError, UsageError
+from agent.cli.door.models import command
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
 

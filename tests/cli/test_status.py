@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agent.cli.status import command
+from agent.base.errors import StatusError
+from agent.base.values import Health
+from agent.cli.door.status import command
 from agent.device.statussocket import StatusSocket
-from agent.errors import StatusError
-from agent.values import Health
 
 WELL = Health("ready", (), {"frames": 3}, {"journal": {"pending": 2, "last_seq": 7}})
 ILL = Health("ready", ("lamps: no GPIO chip",), {"frames": 3}, {})

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.cityos.app import Broker as CityBroker
-from agent.cityos.app import build_city
-from agent.cityos.service import CityService
-from agent.cityos.store import Store
-from agent.wire.records import key_of
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker as CityBroker
+from agent.cityos.service.app import build_city
+from agent.cityos.service.loop import CityService
+from agent.protocol.galleries.records import key_of
 from tests.line.door import Door, people_of
 from tests.mosquitto import until
 from tests.provisioning.town import Town, kaopass, now_ms, town

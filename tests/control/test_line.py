@@ -11,26 +11,26 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from agent.cityos.app import Broker as CityBroker
-from agent.cityos.app import build_city
-from agent.cityos.orders import Ordered
-from agent.cityos.schema import DEVICE
-from agent.cityos.service import CityService
-from agent.cityos.store import Store
-from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls
+from agent.base.retry import Backoff
+from agent.base.values import LinkDown, LinkUp, Message, Standing
+from agent.cityos.control.orders import Ordered
+from agent.cityos.db.schema import DEVICE
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker as CityBroker
+from agent.cityos.service.app import build_city
+from agent.cityos.service.loop import CityService
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls
 from agent.journal import Journal
-from agent.steering import Steering
-from agent.sync.backoff import Backoff
-from agent.sync.commanded import Commands, Ending
-from agent.sync.commands import Replay, down_topics, encode_unsigned
-from agent.sync.configuration import Configuration
-from agent.sync.state import SyncState
-from agent.sync.supervisor import Supervisor
-from agent.sync.trustedtime import TrustedTime
-from agent.sync.uplink import UplinkLimits
-from agent.values import LinkDown, LinkUp, Message, Standing
-from agent.wire.control import (
+from agent.link.control.commanded import Commands, Ending
+from agent.link.control.configuration import Configuration
+from agent.link.control.steering import Steering
+from agent.link.control.trustedtime import TrustedTime
+from agent.link.uplink.state import SyncState
+from agent.link.uplink.supervisor import Supervisor
+from agent.link.uplink.uplink import UplinkLimits
+from agent.protocol.commands import Replay, down_topics, encode_unsigned
+from agent.protocol.control import (
     Command,
     Config,
     command_topic,
@@ -38,7 +38,7 @@ from agent.wire.control import (
     sign_command,
     sign_config,
 )
-from agent.wire.signed import Trust
+from agent.protocol.signed import Trust
 from tests.events import make_event
 from tests.journal.events import KEY
 from tests.mosquitto import until

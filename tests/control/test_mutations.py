@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from agent.errors import MessageError
-from agent.steering import Steering
-from agent.sync.commanded import Commands
-from agent.sync.commands import Replay, replay_arguments
-from agent.sync.configuration import Configuration
-from agent.sync.state import SyncState
-from agent.sync.trustedtime import TrustedTime
-from agent.wire.control import Command, Config, sign_command, sign_config
+from agent.base.errors import MessageError
+from agent.link.control.commanded import Commands
+from agent.link.control.configuration import Configuration
+from agent.link.control.steering import Steering
+from agent.link.control.trustedtime import TrustedTime
+from agent.link.uplink.state import SyncState
+from agent.protocol.commands import Replay, replay_arguments
+from agent.protocol.control import Command, Config, sign_command, sign_config
 from tests.events import EPOCH
+from tests.protocol.town import Town, make_town
 from tests.provisioning.town import now_ms
-from tests.wire.town import Town, make_town
 
 COUNT = int(os.environ.get("KAOPASS_MUTATIONS", "20000"))
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."

@@ -6,8 +6,8 @@ from itertools import combinations
 
 import numpy as np
 
+from agent.base.values import Image
 from agent.demo.annotate import Kind, Mark, annotate, hide
-from agent.values import Image
 
 BOX = (60.0, 50.0, 110.0, 115.0)
 KINDS: tuple[Kind, ...] = ("match", "unknown", "rejected", "waiting")

@@ -10,7 +10,7 @@ import pytest
 from paho.mqtt import client as mqtt
 
 from agent.demo.broker import Broker
-from agent.hw.mosquitto import find_mosquitto
+from agent.hw.net.mosquitto import find_mosquitto
 
 KINDS = [
     pytest.param(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.base.values import Notice
 from agent.demo.page import Page
 from agent.demo.state import DemoState, Row
-from agent.values import Notice
 
 FLAGS = (
     "--headless",

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
+from agent.base.errors import UsageError
+from agent.base.values import Notice
 from agent.demo.page import Page
 from agent.demo.state import DemoState
-from agent.errors import UsageError
-from agent.values import Notice
 
 
 class Watched(DemoState):

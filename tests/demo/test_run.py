@@ -14,8 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from agent.base.errors import ModelError
 from agent.demo.run import DEFAULT_PERSON, Options, run
-from agent.errors import ModelError
 
 
 def test_only_the_enrolled_person_is_recognised_and_every_event_reaches_the_city() -> None:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from agent.base.values import Image, Notice
 from agent.demo.annotate import Mark
 from agent.demo.state import DemoState, Figures, Row
-from agent.values import Image, Notice
 
 PERSON = "0123456789abcdef" * 4
 

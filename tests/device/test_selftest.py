@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.app import Agent
+from agent.base.values import Notice, StoredEvent, Vector
 from agent.device.notify import from_environment
-from agent.devices import camera_overrides
-from agent.hw.keysource import FileKeySource
-from agent.hw.onnx import open_session
-from agent.hw.photographs import picture
-from agent.identity.keys import open_keyring
-from agent.parts import door_networks, open_networks, self_tested
-from agent.settings import Settings, load
-from agent.values import Notice, StoredEvent, Vector
+from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.models.onnx import open_session
+from agent.keys.ring import open_keyring
+from agent.settings.model import Settings, load
+from agent.sim.photographs import picture
+from agent.wiring.agent import Agent
+from agent.wiring.devices import camera_overrides
+from agent.wiring.parts import door_networks, open_networks, self_tested
 from tests import liveness_pack
 
 RESEARCH = load(None, {"models": {"licence": "research"}})

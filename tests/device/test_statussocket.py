@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.base.errors import StatusError
+from agent.base.values import Health
 from agent.device.statussocket import StatusSocket, ask
-from agent.errors import StatusError
-from agent.values import Health
 
 HEALTH = Health("ready", ("lamps: no GPIO chip",), {"frames": 3}, {"place": "泉パークタウン"})
 
@@ -63,7 +63,7 @@ def test_a_second_agent_in_this_process_or_another_is_refused(tmp_path: Path) ->
     second = (
         "import sys; from pathlib import Path\n"
         "from agent.device.statussocket import StatusSocket\n"
-        "from agent.errors import StatusError\n"
+        "from agent.base.errors import StatusError\n"
         "try:\n    StatusSocket(Path(sys.argv[1]), lambda: None).open()\n"
         "except StatusError as error:\n    print(error)\n"
     )

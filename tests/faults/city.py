@@ -13,11 +13,11 @@ import threading
 import time
 from typing import Any
 
-from agent.cityos.app import build_city, parse_broker
-from agent.cityos.store import Arrival, Key, Store
-from agent.cli import city as command
+from agent.base.values import Ack
+from agent.cityos.events.store import Arrival, Key, Store
+from agent.cityos.service.app import build_city, parse_broker
+from agent.cli.city.group import command
 from agent.journal.ranges import to_ranges
-from agent.values import Ack
 
 POINTS = ("city_before_commit", "city_before_ack")
 LATE_SECONDS = 0.2
@@ -66,7 +66,7 @@ def run(*, database: str, port: int, point: str = "", at: int = 0, weak: bool = 
     address = f"mqtt://127.0.0.1:{port}"
     if not point and not weak:
         arguments: list[Any] = ["serve", "--broker", address, "--database", database]
-        command.command.main(arguments, standalone_mode=False)
+        command.main(arguments, standalone_mode=False)
         return
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     store = (WeakStore if weak else MortalStore)(database, point, at)

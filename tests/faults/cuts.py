@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from agent.errors import KaopassError
+from agent.base.errors import KaopassError
 from agent.journal import Journal
 from tests.faults.device import KEY
 from tests.faults.disk import HOW, Disk, Record, read_trace, write_image

@@ -14,17 +14,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from agent.base.errors import JournalError
+from agent.base.ports import Link
+from agent.base.retry import Backoff
+from agent.base.values import Event, EventKind, Message, Place
 from agent.device.clock import KernelClock, SystemClock
-from agent.errors import JournalError
-from agent.hw.mqtt import MqttLink
+from agent.hw.net.mqtt import MqttLink
 from agent.journal import Journal
-from agent.ports import Link
-from agent.sync.backoff import Backoff
-from agent.sync.commands import down_topics
-from agent.sync.state import SyncState
-from agent.sync.supervisor import Supervisor
-from agent.sync.uplink import UplinkLimits
-from agent.values import Event, EventKind, Message, Place
+from agent.link.uplink.state import SyncState
+from agent.link.uplink.supervisor import Supervisor
+from agent.link.uplink.uplink import UplinkLimits
+from agent.protocol.commands import down_topics
 from tests.faults.disk import Tracer
 from tests.faults.ledger import LedgerWriter
 

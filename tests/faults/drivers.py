@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from agent.cityos.store import Store
+from agent.cityos.events.store import Store
 from tests.faults.broker import QUOTA, FaultyBroker
 from tests.faults.city import POINTS
 from tests.faults.device import CLOCKS

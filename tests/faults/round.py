@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from agent.cityos import asks
+from agent.cityos.events import asks
 from tests.faults.broker import FaultyBroker
 from tests.faults.drivers import (
     FOREVER_DAYS,

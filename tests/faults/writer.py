@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from agent.base.values import Ack, Event, EventKind, Moment, Nack, Place
 from agent.journal import Journal
-from agent.values import Ack, Event, EventKind, Moment, Nack, Place
 from tests.faults.device import KEY, WeakJournal
 from tests.faults.disk import Tracer
 

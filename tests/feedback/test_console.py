@@ -8,9 +8,9 @@ import os
 
 import pytest
 
-from agent.errors import FeedbackError
+from agent.base.errors import FeedbackError
+from agent.base.values import Event, EventKind, Moment, Notice, Place, StoredEvent
 from agent.feedback.console import Console
-from agent.values import Event, EventKind, Moment, Notice, Place, StoredEvent
 
 PSEUDONYM = "5e" * 32
 STORED = StoredEvent(

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from agent.errors import FeedbackError
+from agent.base.errors import FeedbackError
+from agent.base.values import Notice, StoredEvent
 from agent.feedback.front import Feedback
-from agent.values import Notice, StoredEvent
 
 
 class Clock:

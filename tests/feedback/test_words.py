@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.errors import UsageError
+from agent.base.errors import UsageError
+from agent.base.values import Notice
 from agent.feedback.words import COLOURS, SIGNALS, phrase
-from agent.values import Notice
 
 PLACES = ("bus", "hall")
 DIRECTIONS = ("in", "out")

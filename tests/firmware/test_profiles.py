@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import settings
-from agent.errors import SettingsError
+from agent.base.errors import SettingsError
+from agent.base.values import Notice
 from agent.feedback.words import phrase
-from agent.values import Notice
+from agent.settings import model as settings
 
 FIRMWARE = Path(__file__).parents[2] / "firmware_config"
 PROFILES = sorted((FIRMWARE / "profiles").glob("*.toml"))

@@ -9,11 +9,13 @@ import ssl
 import time
 from collections import Counter
 
-from agent.bench.sync import boarding
-from agent.errors import MessageError
-from agent.sync.commands import decode_unsigned, down_topics
-from agent.sync.items import encode_event
-from agent.sync.messages import (
+from agent.base.errors import MessageError
+from agent.base.values import StoredEvent
+from agent.lab.sync import boarding
+from agent.protocol.commands import decode_unsigned, down_topics
+from agent.protocol.control import Outcome, encode_outcome, result_topic
+from agent.protocol.items import encode_event
+from agent.protocol.messages import (
     Birth,
     Bounds,
     decode_ack,
@@ -23,8 +25,6 @@ from agent.sync.messages import (
     pack,
     state_topic,
 )
-from agent.values import StoredEvent
-from agent.wire.control import Outcome, encode_outcome, result_topic
 from tests.fleet.mqtt import Connection
 
 RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 1.0, 300.0

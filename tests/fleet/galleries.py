@@ -23,8 +23,8 @@ from typing import Any
 import click
 import numpy as np
 
-from agent.cityos.residents import Newcomer
-from agent.values import Vector
+from agent.base.values import Vector
+from agent.cityos.residents.residents import Newcomer
 from tests.galleries.conftest import City, consents, noting, now_ms
 from tests.galleries.measure import serve
 from tests.provisioning.town import Town

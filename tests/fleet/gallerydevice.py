@@ -18,21 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from agent.audit import AuditLog
+from agent.base.audit import AuditLog
+from agent.base.values import Candidate
 from agent.device.clock import SystemClock
-from agent.faces import NOBODY, Faces
-from agent.gallerylink import downlink_for
-from agent.hw.keysource import FileKeySource
-from agent.identity.decision import Rule
-from agent.identity.gallery import Gallery
-from agent.identity.keys import open_keyring
-from agent.identity.matcher import Matcher
+from agent.door.faces import NOBODY, Faces
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import FileKeySource
 from agent.journal import Journal
-from agent.online import open_sync, revoking
-from agent.rules import Side
-from agent.settings import load
-from agent.sync.trustedtime import TrustedTime
-from agent.values import Candidate
+from agent.keys.ring import open_keyring
+from agent.link.control.trustedtime import TrustedTime
+from agent.recognition.decision import Rule
+from agent.recognition.matcher import Matcher
+from agent.recognition.rules import Side
+from agent.settings.model import load
+from agent.wiring.galleries import downlink_for
+from agent.wiring.link import open_sync, revoking
 
 LOOK_SECONDS = 0.02
 RULE = Rule(threshold=0.5, min_margin=0.0, min_frames=1, max_frames=1)

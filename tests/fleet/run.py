@@ -23,12 +23,12 @@ from pathlib import Path
 
 import click
 
-from agent.bench.broker import Broker
 from agent.bench.process import cpu_seconds, memory_mb
-from agent.bench.sync import boarding, city, syncing
-from agent.cityos.store import Store
+from agent.cityos.events.store import Store
 from agent.journal import Journal
-from agent.sync.supervisor import Supervisor
+from agent.lab.broker import Broker
+from agent.lab.sync import boarding, city, syncing
+from agent.link.uplink.supervisor import Supervisor
 from tests.fleet.devices import SimulatedDevice
 from tests.fleet.verdict import compare
 

@@ -10,10 +10,10 @@ from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from agent.bench.broker import Address
-from agent.bench.sync import boarding, syncing
 from agent.journal import Journal
-from agent.sync.uplink import UplinkLimits
+from agent.lab.broker import Address
+from agent.lab.sync import boarding, syncing
+from agent.link.uplink.uplink import UplinkLimits
 
 KEY = bytes(range(32))
 SENDERS = 2  # processes the devices are divided among

@@ -28,13 +28,13 @@ from pathlib import Path
 
 import click
 
-from agent.bench.broker import Address, Broker
 from agent.bench.process import memory_mb, status
-from agent.bench.sync import boarding, city, syncing
-from agent.cityos.store import Store
+from agent.cityos.events.store import Store
 from agent.device.clock import SystemClock
 from agent.journal import Journal
-from agent.sync.commands import Replay, replay_arguments
+from agent.lab.broker import Address, Broker
+from agent.lab.sync import boarding, city, syncing
+from agent.protocol.commands import Replay, replay_arguments
 from tests.faults.network import Proxy
 from tests.fleet.verdict import compare
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import select
 
-from agent.cityos.database import open_engine
-from agent.cityos.schema import EVENT
+from agent.cityos.db.database import open_engine
+from agent.cityos.db.schema import EVENT
 
 
 def compare(database: str, appended: Mapping[str, Counter[str]]) -> tuple[int, int]:

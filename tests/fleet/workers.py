@@ -25,11 +25,11 @@ from pathlib import Path
 
 import click
 
-from agent.bench.broker import Address, Broker
-from agent.bench.disk import quick_folder
 from agent.bench.process import cpu_seconds, tree_cpu_seconds
-from agent.bench.sync import boarding, fill
 from agent.journal import Journal
+from agent.lab.broker import Address, Broker
+from agent.lab.disk import quick_folder
+from agent.lab.sync import boarding, fill
 from tests.fleet.senders import KEY, Senders
 from tests.fleet.verdict import compare
 from tests.postgres import Postgres

@@ -12,14 +12,20 @@ import random
 from collections import deque
 from pathlib import Path
 
-from agent.wire.gallery import body_topic, head_topic, key_topic, now_topic, sign_head
-from agent.wire.records import key_of
-from agent.wire.sealing import public_key_of
-from tests.downlink.city import ScriptedCity, rows
-from tests.downlink.device import NAME, Device
+from agent.protocol.galleries.messages import (
+    body_topic,
+    head_topic,
+    key_topic,
+    now_topic,
+    sign_head,
+)
+from agent.protocol.galleries.records import key_of
+from agent.protocol.hpke import public_key_of
 from tests.fuzz.mutate import spoil_bytes
 from tests.fuzz.target import REFUSED, TAKEN, Target
-from tests.wire.town import Town
+from tests.link.galleries.city import ScriptedCity, rows
+from tests.link.galleries.device import NAME, Device
+from tests.protocol.town import Town
 
 TOPICS = [topic(NAME) for topic in (head_topic, now_topic, key_topic, body_topic)]
 PEOPLE = 12

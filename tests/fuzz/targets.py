@@ -14,28 +14,31 @@ import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from agent.cityos.claims import Registry
-from agent.cityos.desk import PATH, Desk, Request
-from agent.cityos.intake import Intake
-from agent.cityos.notes import audit_log
-from agent.cityos.store import Store
-from agent.errors import GalleryError, MessageError, SettingsError
-from agent.identity.gallery import Gallery
-from agent.identity.keys import KeyRing
-from agent.settings import Settings, load
-from agent.sync.certificates import new_key, signing_request
-from agent.sync.items import encode_event
-from agent.sync.messages import Birth, Bounds, encode_ack, encode_birth, pack
-from agent.sync.uplink import Totals, Uplink, UplinkLimits
-from agent.values import Ack, Message, Nack, Vector
-from agent.wire import bodies, consent, control, gallery, records, sealing
-from agent.wire.signed import Signer
+from agent.base.errors import GalleryError, MessageError, SettingsError
+from agent.base.values import Ack, Message, Nack, Vector
+from agent.cityos.events.intake import Intake
+from agent.cityos.events.store import Store
+from agent.cityos.keys.audit import audit_log
+from agent.cityos.pki.claims import Registry
+from agent.cityos.pki.desk import PATH, Desk, Request
+from agent.gallery.gallery import Gallery
+from agent.keys.certificates import new_key, signing_request
+from agent.keys.ring import KeyRing
+from agent.link.uplink.uplink import Totals, Uplink, UplinkLimits
+from agent.protocol import consent, control
+from agent.protocol import hpke as sealing
+from agent.protocol.galleries import bodies, records
+from agent.protocol.galleries import messages as gallery
+from agent.protocol.items import encode_event
+from agent.protocol.messages import Birth, Bounds, encode_ack, encode_birth, pack
+from agent.protocol.signed import Signer
+from agent.settings.model import Settings, load
 from tests.events import EPOCH, stored
 from tests.fuzz.downlink import DeviceGallery
 from tests.fuzz.mutate import dumps, spoil_bytes, spoil_value
 from tests.fuzz.target import REFUSED, TAKEN, Target
-from tests.sync.outbox import MemoryOutbox
-from tests.wire.town import Town, make_town
+from tests.link.uplink.outbox import MemoryOutbox
+from tests.protocol.town import Town, make_town
 
 NOW_MS = time.time_ns() // 1_000_000
 

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from agent.cityos.ca import Authority
-from agent.cityos.chores import AutoPublish, Tidy
-from agent.cityos.claims import Issued, Registry
-from agent.cityos.database import open_engine
-from agent.cityos.erasing import Eraser
-from agent.cityos.library import Library
-from agent.cityos.profiles import Given
-from agent.cityos.publishing import Published, Publisher
-from agent.cityos.residents import Newcomer, Residents
-from agent.cityos.serving import GalleryHandler
-from agent.cityos.townkeys import TownKeys
-from agent.hw.keysource import FileKeySource
+from agent.base.values import PURPOSES, Message, Vector
+from agent.cityos.db.database import open_engine
+from agent.cityos.galleries.library import Library
+from agent.cityos.galleries.publishing import Published, Publisher
+from agent.cityos.galleries.serving import GalleryHandler
+from agent.cityos.keys.townkeys import TownKeys
+from agent.cityos.pki.ca import Authority
+from agent.cityos.pki.claims import Issued, Registry
+from agent.cityos.residents.erasing import Eraser
+from agent.cityos.residents.profiles import Given
+from agent.cityos.residents.residents import Newcomer, Residents
+from agent.cityos.service.chores import AutoPublish, Tidy
+from agent.hw.keystores.keysource import FileKeySource
+from agent.keys.certificates import new_key
 from agent.notices.texts import load_notices
-from agent.sync.certificates import new_key
-from agent.values import PURPOSES, Message, Vector
-from agent.wire.gallery import Head, sign_head
-from agent.wire.signed import Signer, Trust
+from agent.protocol.galleries.messages import Head, sign_head
+from agent.protocol.signed import Signer, Trust
 from tests.galleries.device import Device
 from tests.postgres import Postgres, postgres
 

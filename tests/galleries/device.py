@@ -5,10 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-from agent.errors import MessageError
-from agent.values import Message
-from agent.wire.bodies import KEY_ID_BYTES, Label, decode_changes, decode_index, read_part, unseal
-from agent.wire.gallery import (
+from agent.base.errors import MessageError
+from agent.base.values import Message
+from agent.protocol.galleries.bodies import (
+    KEY_ID_BYTES,
+    Label,
+    decode_changes,
+    decode_index,
+    read_part,
+    unseal,
+)
+from agent.protocol.galleries.messages import (
     GalleryKeys,
     Head,
     Hello,
@@ -21,15 +28,15 @@ from agent.wire.gallery import (
     sign_hello,
     sign_want,
 )
-from agent.wire.records import (
+from agent.protocol.galleries.records import (
     bucket_digests,
     decode_record,
     key_of,
     record_digest,
     root_of,
 )
-from agent.wire.sealing import public_key_of, unwrap_keys
-from agent.wire.signed import Signer, Trust
+from agent.protocol.hpke import public_key_of, unwrap_keys
+from agent.protocol.signed import Signer, Trust
 
 NOTHING = bytes(KEY_ID_BYTES)
 

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.cityos.residents import Newcomer
-from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls
-from agent.values import LinkUp, Message
-from agent.wire.bodies import read_part
-from agent.wire.gallery import Want, ask_topic, sign_want
-from agent.wire.signed import Signer
+from agent.base.values import LinkUp, Message
+from agent.cityos.residents.residents import Newcomer
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls
+from agent.protocol.galleries.bodies import read_part
+from agent.protocol.galleries.messages import Want, ask_topic, sign_want
+from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, consents, noting, now_ms
 from tests.galleries.device import Device
 from tests.mosquitto import until

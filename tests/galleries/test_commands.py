@@ -12,15 +12,15 @@ import cv2
 import pytest
 
 from agent.__main__ import main
-from agent.audit import verify
-from agent.cityos.ca import Authority
-from agent.cityos.townkeys import TownKeys
-from agent.hw.keysource import FileKeySource
-from agent.hw.mqtt import MqttLink
-from agent.hw.photographs import passengers
-from agent.values import LinkUp, Message
+from agent.base.audit import verify
+from agent.base.values import LinkUp, Message
+from agent.cityos.keys.townkeys import TownKeys
+from agent.cityos.pki.ca import Authority
+from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.net.mqtt import MqttLink
+from agent.sim.photographs import passengers
 from tests.galleries.conftest import City
-from tests.hw.networks import networks
+from tests.hw.models.networks import networks
 from tests.mosquitto import Mosquitto, mosquitto, until
 
 __all__ = ["mosquitto"]  # a fixture

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text, update
 
-from agent.cityos import receipts
-from agent.cityos.chores import Tidy
-from agent.cityos.database import insert_for
-from agent.cityos.enrolling import Enrolling
-from agent.cityos.enrolments import note
-from agent.cityos.faces import Threshold
-from agent.cityos.profiles import DAY_MS
-from agent.cityos.residents import Newcomer
-from agent.cityos.schema import ENROLMENT, MEMBER, RESIDENT
-from agent.cityos.store import Store
-from agent.cityos.townkeys import ENROLMENT_KEY_DAYS
-from agent.cli.city_town import thresholds
-from agent.errors import CityError, ModelError
-from agent.identity.protection import Protection
-from agent.values import Event, EventKind, Moment, Place, StoredEvent
-from agent.wire.consent import Consent, Enrolment, seal_enrolment
-from agent.wire.records import Record, decode_record, key_of
+from agent.base.errors import CityError, ModelError
+from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.cityos.db.database import insert_for
+from agent.cityos.db.schema import ENROLMENT, MEMBER, RESIDENT
+from agent.cityos.events.enrolments import note
+from agent.cityos.events.store import Store
+from agent.cityos.galleries import receipts
+from agent.cityos.keys.townkeys import ENROLMENT_KEY_DAYS
+from agent.cityos.residents.faces import Threshold
+from agent.cityos.residents.from_devices import Enrolling
+from agent.cityos.residents.profiles import DAY_MS
+from agent.cityos.residents.residents import Newcomer
+from agent.cityos.service.chores import Tidy
+from agent.cli.city.town import thresholds
+from agent.protocol.consent import Consent, Enrolment, seal_enrolment
+from agent.protocol.galleries.records import Record, decode_record, key_of
+from agent.recognition.protection import Protection
 from tests.galleries.conftest import (
     NOTICES,
     PACK,

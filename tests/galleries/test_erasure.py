@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, select, text
 
-from agent.cityos import receipts
-from agent.cityos.database import address
-from agent.cityos.erasing import Eraser
-from agent.cityos.keybackup import backup, restore
-from agent.cityos.profiles import Seal
-from agent.cityos.residents import Residents
-from agent.cityos.schema import EVENT, MEMBER, RESIDENT, TEMPLATE
-from agent.cityos.store import Arrival, Store
-from agent.cityos.townkeys import TownKeys
-from agent.errors import CityError, UsageError
-from agent.hw.keysource import FileKeySource
-from agent.values import Event, EventKind, Moment, Place, StoredEvent
-from agent.wire.records import decode_record, key_of
+from agent.base.errors import CityError, UsageError
+from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.cityos.db.database import address
+from agent.cityos.db.schema import EVENT, MEMBER, RESIDENT, TEMPLATE
+from agent.cityos.events.store import Arrival, Store
+from agent.cityos.galleries import receipts
+from agent.cityos.keys.keybackup import backup, restore
+from agent.cityos.keys.townkeys import TownKeys
+from agent.cityos.residents.erasing import Eraser
+from agent.cityos.residents.profiles import Seal
+from agent.cityos.residents.residents import Residents
+from agent.hw.keystores.keysource import FileKeySource
+from agent.protocol.galleries.records import decode_record, key_of
 from tests.galleries.conftest import PACK, City, faces, now_ms, seed_of
 
 ANNA, NICKNAME = "resident-anna-5521", "nickname-of-anna"

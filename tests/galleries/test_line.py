@@ -12,15 +12,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.audit import entries
-from agent.cityos.app import Broker, build_city, build_galleries
-from agent.cityos.store import Store
-from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls, tls_context
-from agent.values import LinkUp, Message
-from agent.wire.gallery import Want, ask_topic, sign_want
-from agent.wire.records import key_of
-from agent.wire.signed import Signer
+from agent.base.audit import entries
+from agent.base.values import LinkUp, Message
+from agent.cityos.events.store import Store
+from agent.cityos.service.app import Broker, build_city, build_galleries
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls, tls_context
+from agent.protocol.galleries.messages import Want, ask_topic, sign_want
+from agent.protocol.galleries.records import key_of
+from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, faces, noting, now_ms, seed_of
 from tests.galleries.device import Device
 from tests.mosquitto import until

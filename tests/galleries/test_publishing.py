@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from agent.cityos import receipts
-from agent.cityos.profiles import CONSENT_DAYS, DAY_MS
-from agent.cityos.receipts import Applied
-from agent.cityos.residents import Newcomer
-from agent.cityos.schema import HELD, RELEASE
-from agent.cityos.signing import HeadSigner
-from agent.cityos.store import Store
-from agent.errors import CityError, UsageError
-from agent.identity.protection import Protection
-from agent.wire.gallery import Head, sign_head
-from agent.wire.records import decode_record, key_of
+from agent.base.errors import CityError, UsageError
+from agent.cityos.db.schema import HELD, RELEASE
+from agent.cityos.events.store import Store
+from agent.cityos.galleries import receipts
+from agent.cityos.galleries.receipts import Applied
+from agent.cityos.galleries.signing import HeadSigner
+from agent.cityos.residents.profiles import CONSENT_DAYS, DAY_MS
+from agent.cityos.residents.residents import Newcomer
+from agent.protocol.galleries.messages import Head, sign_head
+from agent.protocol.galleries.records import decode_record, key_of
+from agent.recognition.protection import Protection
 from tests.galleries.conftest import PACK, City, consents, faces, now_ms, seed_of
 from tests.galleries.device import Device
 

@@ -7,14 +7,14 @@ import random
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from agent.cityos import receipts
-from agent.errors import MessageError
-from agent.sync.certificates import new_key
-from agent.values import Message
-from agent.wire.bodies import read_part, unseal
-from agent.wire.gallery import Want, ask_topic, body_topic, sign_want
-from agent.wire.records import key_of
-from agent.wire.signed import Signer
+from agent.base.errors import MessageError
+from agent.base.values import Message
+from agent.cityos.galleries import receipts
+from agent.keys.certificates import new_key
+from agent.protocol.galleries.bodies import read_part, unseal
+from agent.protocol.galleries.messages import Want, ask_topic, body_topic, sign_want
+from agent.protocol.galleries.records import key_of
+from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, noting, now_ms
 from tests.galleries.device import Device
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.values import Ack, Event, EventKind, Moment, Nack, Place
+from agent.base.values import Ack, Event, EventKind, Moment, Nack, Place
 
 KEY = bytes(range(32))
 DAY_MS = 86_400_000

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.errors import JournalError, MessageError
+from agent.base.errors import JournalError, MessageError
+from agent.base.values import Ack, Nack
 from agent.journal import Journal
-from agent.values import Ack, Nack
 from tests.journal.events import KEY, ack, event
 
 

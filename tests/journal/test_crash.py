@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import JournalError
+from agent.base.errors import JournalError
 from agent.journal import Journal
 from tests.journal.events import KEY, ack, event, moment
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database as Utilities
 
-from agent.errors import JournalError
+from agent.base.errors import JournalError
+from agent.base.values import StoredEvent
 from agent.journal import Journal
 from agent.journal.database import KNOWN_MIGRATIONS, migrations
 from agent.journal.export import write_csv, write_json_lines
-from agent.values import StoredEvent
 from tests.events import enrolment
 from tests.journal.events import KEY, ack, event, moment
 

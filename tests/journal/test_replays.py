@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import MessageError
+from agent.base.errors import MessageError
+from agent.base.values import Ack, Moment, Nack
 from agent.journal import Journal
 from agent.journal.database import Database
-from agent.values import Ack, Moment, Nack
 from tests.events import OTHER_EPOCH, make_event
 
 KEY = bytes(range(32))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.base.values import Nack
 from agent.journal import Journal
 from agent.journal.ranges import missing, to_ranges
-from agent.values import Nack
 from tests.journal.events import DAY_MS, KEY, ack, event, moment
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import JournalError
+from agent.base.errors import JournalError
+from agent.base.values import Nack
 from agent.journal import BootReport, Journal
 from agent.journal.database import PAGE_BYTES, sidecars
-from agent.journal.pages import lost_commits
-from agent.values import Nack
+from agent.journal.rescue.pages import lost_commits
 from tests.events import enrolment
 from tests.journal.events import KEY, ack, event, moment
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
 from agent.journey.boarding import BoardingRules
-from agent.journey.pseudonym import Pseudonyms
-from agent.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.keys.pseudonym import Pseudonyms
 
 START = Moment("boot-a", 1_000_000, 1_790_000_000_000, "ntp", 5)
 FRONT = Place("bus", "bus-7", "front", "stop-1")

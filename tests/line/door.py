@@ -26,14 +26,14 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.hw.keysource import FileKeySource
-from agent.hw.photographs import picture, read_picture
-from agent.identity.gallery import Gallery
-from agent.identity.keys import KeyRing, open_keyring
+from agent.base.values import Vector
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import FileKeySource
 from agent.journal import Journal
-from agent.parts import Networks, open_networks, quality_gate
-from agent.settings import load
-from agent.values import Vector
+from agent.keys.ring import KeyRing, open_keyring
+from agent.settings.model import load
+from agent.sim.photographs import picture, read_picture
+from agent.wiring.parts import Networks, open_networks, quality_gate
 from tests.mosquitto import Mosquitto, until
 
 DEVICE = "door-1"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.hw.photographs import picture
+from agent.sim.photographs import picture
 from tests.line.door import Door, people_of
 from tests.mosquitto import Mosquitto, until
 

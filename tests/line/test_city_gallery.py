@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from agent.base.errors import StatusError
 from agent.device.statussocket import ask
-from agent.errors import StatusError
-from agent.journey.pseudonym import Pseudonyms
-from agent.sync.certificates import new_key
-from agent.sync.credentials import AUTHORITIES, CERTIFICATE, IdentityFolder, Plan
-from tests.downlink.city import ScriptedCity
-from tests.downlink.live import LiveCity
+from agent.keys.certificates import new_key
+from agent.keys.pseudonym import Pseudonyms
+from agent.link.provisioning.credentials import AUTHORITIES, CERTIFICATE, IdentityFolder, Plan
 from tests.line.door import DEVICE, Door, in_journal, people_of
+from tests.link.galleries.city import ScriptedCity
+from tests.link.galleries.live import LiveCity
 from tests.mosquitto import Mosquitto, until
-from tests.wire.conftest import town
-from tests.wire.town import Town
+from tests.protocol.conftest import town
+from tests.protocol.town import Town
 
 __all__ = ["town"]
 PICTURE = "players.jpg"

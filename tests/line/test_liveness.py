@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.hw.attacks import KINDS, Subject, attack_clip, subjects
-from agent.hw.photographs import passengers
-from agent.hw.scene import SceneCamera
-from agent.identity.decision import Decider, Rule
-from agent.identity.matcher import Matcher
-from agent.identity.templates import TemplateSet
-from agent.parts import quality_gate, recogniser
-from agent.recognise import Recogniser
-from agent.values import Decision, Face, Frame, Image, Outcome, Vector
+from agent.base.values import Decision, Face, Frame, Image, Outcome, Vector
+from agent.door.recogniser import Recogniser
+from agent.recognition.decision import Decider, Rule
+from agent.recognition.matcher import Matcher
+from agent.recognition.templates import TemplateSet
+from agent.sim.attacks import KINDS, Subject, attack_clip, subjects
+from agent.sim.photographs import passengers
+from agent.sim.scene import SceneCamera
 from agent.vision.liveness import Liveness
+from agent.wiring.parts import quality_gate, recogniser
 from tests.liveness_pack import networks, settings
 
 NOWHERE = Path("/nonexistent/state")

@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from agent.app import Agent
+from agent.base.errors import ModelError, SettingsError
+from agent.base.ports import FaceEmbedder
+from agent.base.values import Decision, Face, Frame, Image, Vector
 from agent.bench.door import Recorded
-from agent.cli.gallery import command as gallery_command
+from agent.cli.gallery.group import command as gallery_command
 from agent.device.notify import from_environment
-from agent.errors import ModelError, SettingsError
-from agent.hw.keysource import FileKeySource
-from agent.hw.photographs import read_picture
-from agent.identity.gallery import Gallery
-from agent.identity.keys import open_keyring
-from agent.identity.templates import TemplateSet
-from agent.parts import Networks, open_networks, quality_gate, recogniser, self_tested
-from agent.ports import FaceEmbedder
-from agent.recognise import Recogniser
-from agent.rules import LOOKS, both_sides, pack_change
-from agent.settings import Settings, load
-from agent.values import Decision, Face, Frame, Image, Vector
+from agent.door.recogniser import Recogniser
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import FileKeySource
+from agent.keys.ring import open_keyring
+from agent.recognition.rules import LOOKS, both_sides, pack_change
+from agent.recognition.templates import TemplateSet
+from agent.settings.model import Settings, load
+from agent.sim.photographs import read_picture
+from agent.wiring.agent import Agent
+from agent.wiring.parts import Networks, open_networks, quality_gate, recogniser, self_tested
 from tests.liveness_pack import models_directory
 from tests.second_pack import PACK
 

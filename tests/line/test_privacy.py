@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from agent.identity.gallery import Gallery
+from agent.base.values import Event, EventKind, Moment, Place, Vector
+from agent.gallery.gallery import Gallery
 from agent.journal import Journal
-from agent.values import Event, EventKind, Moment, Place, Vector
 from tests.line.door import Door, at_city, city, in_journal, networks, people_of
 from tests.mosquitto import Mosquitto, until
 

@@ -6,8 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from agent.faces import LOOK_SECONDS
-from agent.identity.gallery import Gallery
+from agent.door.faces import LOOK_SECONDS
+from agent.gallery.gallery import Gallery
 from tests.line.door import KAOPASS, Door, networks, people_of
 from tests.mosquitto import until
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.app import Agent
+from agent.base.values import Outcome
 from agent.bench.board import bench_settings, scene_frames
 from agent.bench.door import Recorded
 from agent.device.notify import from_environment
-from agent.hw.keysource import FileKeySource
-from agent.identity.gallery import Gallery
-from agent.identity.keys import open_keyring
-from agent.recognise import Step
-from agent.values import Outcome
+from agent.door.recogniser import Step
+from agent.gallery.gallery import Gallery
+from agent.hw.keystores.keysource import FileKeySource
+from agent.keys.ring import open_keyring
+from agent.wiring.agent import Agent
 from tests.line.door import networks, people_of
 
 

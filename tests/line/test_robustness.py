@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.errors import CameraError
-from agent.hw.frames import LiveNumbers, as_bgr
-from agent.hw.photographs import read_picture
-from agent.identity.templates import TemplateSet
-from agent.parts import Networks, recogniser
-from agent.recognise import Recogniser
-from agent.settings import load
-from agent.values import Face, Frame, Image
+from agent.base.errors import CameraError
+from agent.base.values import Face, Frame, Image
+from agent.door.recogniser import Recogniser
+from agent.hw.cameras.frames import LiveNumbers, as_bgr
+from agent.recognition.templates import TemplateSet
+from agent.settings.model import load
+from agent.sim.photographs import read_picture
 from agent.vision.colour import ColourWatch, redness
+from agent.wiring.parts import Networks, recogniser
 from tests import second_pack
 from tests.line.door import networks, people_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.hw.photographs import picture
+from agent.sim.photographs import picture
 from tests.liveness_pack import models_directory
 from tests.mosquitto import until
 

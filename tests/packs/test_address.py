@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 from agent.packs.install import install
 from agent.packs.manifest import ArchiveSource
 from tests.packs.packs import PATHS, is_untouched, is_whole, made_up_pack, members, write_zip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 from agent.packs.install import install
 from agent.packs.manifest import PackageSource
 from agent.packs.sources import Clients

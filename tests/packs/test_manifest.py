@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 from agent.packs.manifest import load_manifest
 
 SHIPPED = (Path(__file__).parents[2] / "models" / "manifest.toml").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ModelError
+from agent.base.errors import ModelError
 from agent.packs.manifest import Manifest, Pack, load_manifest
 from agent.packs.store import InstalledPack, find, locate
 from tests.packs.packs import BODIES, made_up_pack, members, write_folder, write_site

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.cityos.claims import Registry
-from agent.hw.est import EstClient
-from agent.joining import provision
-from agent.settings import load
-from agent.sync.credentials import Generation, IdentityFolder
-from agent.sync.provisioning import Provisioning
+from agent.cityos.pki.claims import Registry
+from agent.hw.net.est import EstClient
+from agent.link.provisioning.credentials import Generation, IdentityFolder
+from agent.link.provisioning.provisioning import Provisioning
+from agent.settings.model import load
+from agent.wiring.provisioning import provision
 from tests.provisioning.town import noting, now_ms
 
 CHANGES = {

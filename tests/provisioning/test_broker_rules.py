@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls, tls_context
-from agent.values import LinkDown, Message
+from agent.base.values import LinkDown, Message
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls, tls_context
 from tests.mosquitto import until
 from tests.provisioning.town import Town, outcome, town
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from agent.cityos.ca import Authority
-from agent.cityos.claims import Issued, Refused, Registry
-from agent.errors import CityError, UsageError
-from agent.values import Pending
+from agent.base.errors import CityError, UsageError
+from agent.base.values import Pending
+from agent.cityos.pki.ca import Authority
+from agent.cityos.pki.claims import Issued, Refused, Registry
 from tests.provisioning.town import HOUR_MS, noting
 
 NOW = 1_800_000_000_000

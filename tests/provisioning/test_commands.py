@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.base.retry import Backoff
 from agent.cli.common import open_ring
-from agent.hw.mosquitto import free_port
+from agent.hw.net.mosquitto import free_port
 from agent.journal import Journal
-from agent.online import mqtt_link
-from agent.settings import load
-from agent.sync.backoff import Backoff
-from agent.sync.commands import down_topics
-from agent.sync.state import SyncState
-from agent.sync.supervisor import Supervisor
+from agent.link.uplink.state import SyncState
+from agent.link.uplink.supervisor import Supervisor
+from agent.protocol.commands import down_topics
+from agent.settings.model import load
+from agent.wiring.link import mqtt_link
 from tests.events import make_event
 from tests.mosquitto import until
 from tests.provisioning.town import Broker, kaopass

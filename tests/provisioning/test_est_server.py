@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.sync.certificates import new_key, signing_request
+from agent.keys.certificates import new_key, signing_request
 from tests.mosquitto import until
 from tests.provisioning.town import Est, Town, now_ms, town
 
@@ -161,7 +161,7 @@ def test_every_mutation_of_a_request_is_answered_and_changes_nothing(town: Town)
     """Fuzzing through the desk: no exception, no certificate without a claim."""
     import random
 
-    from agent.cityos.desk import Request
+    from agent.cityos.pki.desk import Request
 
     draw = random.Random(4)
     good = signing_request(new_key(), "bus-1", "S1")

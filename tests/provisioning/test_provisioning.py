@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import KaopassError, ProvisioningError, UsageError
-from agent.hw.mqtt import MqttLink
-from agent.joining import broker_tls, provision
-from agent.settings import Settings, load
-from agent.sync.credentials import IdentityFolder
-from agent.sync.provisioning import STEPS, Provisioned
-from agent.values import LinkUp
+from agent.base.errors import KaopassError, ProvisioningError, UsageError
+from agent.base.values import LinkUp
+from agent.hw.net.mqtt import MqttLink
+from agent.link.provisioning.credentials import IdentityFolder
+from agent.link.provisioning.provisioning import STEPS, Provisioned
+from agent.settings.model import Settings, load
+from agent.wiring.provisioning import broker_tls, provision
 from tests.provisioning.town import Town, noting, now_ms, outcome, settings_file, town
 
 __all__ = ["town"]  # a fixture
@@ -278,9 +278,9 @@ def test_it_goes_on_by_itself_once_approved(device: Device) -> None:
         if step == "waiting":
             assert town.registry.approve("bus-1", noting)
 
-    from agent.hw.est import EstClient
-    from agent.joining import prove
-    from agent.sync.provisioning import Provisioning
+    from agent.hw.net.est import EstClient
+    from agent.link.provisioning.provisioning import Provisioning
+    from agent.wiring.provisioning import prove
 
     provisioning = Provisioning(
         IdentityFolder(device.settings.identity_directory),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.audit import AuditLog, entries
-from agent.errors import ProvisioningError
-from agent.joining import provision, renew
-from agent.settings import load
-from agent.sync.certificates import Identity, read_identity
-from agent.sync.credentials import CERTIFICATE, IdentityFolder, Plan
-from agent.sync.renewal import Renewal
+from agent.base.audit import AuditLog, entries
+from agent.base.errors import ProvisioningError
+from agent.keys.certificates import Identity, read_identity
+from agent.link.provisioning.credentials import CERTIFICATE, IdentityFolder, Plan
+from agent.link.provisioning.renewal import Renewal
+from agent.settings.model import load
+from agent.wiring.provisioning import provision, renew
 from tests.provisioning.town import Town, now_ms, settings_file, town
 
 __all__ = ["town"]  # a fixture

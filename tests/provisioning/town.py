@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from agent.audit import AuditLog
-from agent.cityos.broker import publish, write_config
-from agent.cityos.ca import Authority
-from agent.cityos.claims import Issued, Registry
-from agent.cityos.desk import Desk
-from agent.cityos.est import EstServer, server_context
-from agent.cityos.notes import audit_log
-from agent.hw.mosquitto import Mosquitto, free_port
-from agent.hw.mqtt import MqttLink
-from agent.hw.tls import Tls
-from agent.sync.certificates import new_key, signing_request
-from agent.values import LinkDown, LinkUp
+from agent.base.audit import AuditLog
+from agent.base.values import LinkDown, LinkUp
+from agent.cityos.keys.audit import audit_log
+from agent.cityos.pki.broker import publish, write_config
+from agent.cityos.pki.ca import Authority
+from agent.cityos.pki.claims import Issued, Registry
+from agent.cityos.pki.desk import Desk
+from agent.cityos.pki.est import EstServer, server_context
+from agent.hw.net.mosquitto import Mosquitto, free_port
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls
+from agent.keys.certificates import new_key, signing_request
 
 HOUR_MS = 3_600_000
 

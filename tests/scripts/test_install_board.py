@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import settings
+from agent.settings import model as settings
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "scripts" / "install-board"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from agent.errors import ModelError
-from agent.hw.liveness import FakeInfrared
-from agent.ports import LivenessSensor
-from agent.values import Face, Frame, Image, Quality, TrackedFace, Vector
+from agent.base.errors import ModelError
+from agent.base.ports import LivenessSensor
+from agent.base.values import Face, Frame, Image, Quality, TrackedFace, Vector
+from agent.hw.models.liveness import FakeInfrared
 from agent.vision.liveness import MAX_VIEWS, Liveness
 
 NOTHING = np.zeros((8, 8, 3), np.uint8)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.values import Face, Image
+from agent.base.values import Face, Image
 from agent.vision.quality import QualityGate, cut_share, yaw_ratio
 
 GATE = QualityGate(

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from agent.errors import CameraError, CameraStuckError
-from agent.values import Frame
+from agent.base.errors import CameraError, CameraStuckError
+from agent.base.values import Frame
 from agent.vision.source import NewestFrame, Pace
 
 

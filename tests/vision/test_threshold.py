@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ModelError, UsageError
+from agent.base.errors import ModelError, UsageError
 from agent.vision.threshold import CameraThreshold, choose, load, save
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.values import Face
+from agent.base.values import Face
 from agent.vision.tracking import Tracker
 
 

@@ -1,0 +1,1 @@
+"""Settings and commands for devices, kept until they have answered."""

@@ -1,0 +1,1 @@
+"""Events at the city: taken once, acknowledged truly, complete or known not to be."""

@@ -1,0 +1,1 @@
+"""Galleries at the city: drafted, published, signed, served."""

@@ -1,0 +1,1 @@
+"""The town's keys, outside the database, and the log of who used them."""

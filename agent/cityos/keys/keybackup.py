@@ -1,0 +1,101 @@
+"""A copy of the town's keys for the day the disk dies, from which the erased can be erased, too.
+
+The copy is brought up to date in place, never made beside an older one: a key that was destroyed
+here is overwritten there. It is wrapped by the town's master key, which it does not hold; content
+keys are not in it, because new ones can be made.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from agent.base.errors import CityError, UsageError
+from agent.base.wholefile import create_file
+from agent.cityos.db.sqlitefile import in_transaction
+from agent.cityos.keys.keyfile import FILE, MASTER, SCHEMA
+from agent.cityos.keys.townkeys import TownKeys
+
+_TABLES = (
+    *("resident", "withdrawal", "gone", "erased", "position", "drafted", "enrolment"),
+    "proof",
+)
+
+
+def backup(keys: TownKeys, target: Path, now_ms: int) -> int:
+    """Make or bring up to date the copy at *target*; how many destroyed keys went from it.
+
+    Raises UsageError if *target* is something else, or the copy of another town.
+    """
+    target = target.absolute()
+    there = target.exists()
+    try:
+        if there and not keys.proves(target):
+            raise UsageError(
+                f"{target} is no copy of these keys: give another name, or move it away"
+            )
+        if not there:
+            os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(target, isolation_level=None)
+        try:
+            db.execute("PRAGMA secure_delete = ON")
+            db.execute("PRAGMA synchronous = EXTRA")
+            db.executescript(SCHEMA)
+            db.execute("ATTACH DATABASE ? AS own", (str(keys.path),))
+        except sqlite3.Error:
+            db.close()
+            raise
+        try:
+            return _bring_up_to_date(db)
+        finally:
+            db.close()
+    except (OSError, sqlite3.Error) as error:
+        raise CityError(f"{target}: the keys cannot be copied: {error}") from error
+    finally:
+        if target.exists():
+            keys.note_copy(target, now_ms)
+
+
+def restore(copy: Path, directory: Path) -> None:
+    """Put the keys of *copy* where there are none; the master key is to be there already.
+
+    Raises UsageError if there are keys, CityError if it cannot be done.
+    """
+    target = directory / FILE
+    if target.exists():
+        raise UsageError(f"{target} exists: keys are never put over others; move it away first")
+    if not (directory / MASTER).exists() and "CREDENTIALS_DIRECTORY" not in os.environ:
+        raise UsageError(f"put the town's master key, {MASTER!r}, into {directory} first")
+    draft = target.with_name(f".{FILE}.part")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_file(draft)
+        source, made = sqlite3.connect(f"file:{copy}?mode=ro", uri=True), sqlite3.connect(draft)
+        try:
+            source.backup(made)
+        finally:
+            made.close()
+            source.close()
+        draft.rename(target)
+    except (OSError, sqlite3.Error) as error:
+        raise CityError(f"{copy}: the keys cannot be restored: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _bring_up_to_date(db: sqlite3.Connection) -> int:
+    gone = 0
+    with in_transaction(db):
+        for table in _TABLES:
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            names = ", ".join(columns)
+            pick = f"SELECT {names} FROM"
+            before = db.execute(f"{pick} main.{table} EXCEPT {pick} own.{table}")
+            for row in before.fetchall():
+                where = " AND ".join(f"{column} IS ?" for column in columns)
+                db.execute(f"DELETE FROM main.{table} WHERE {where}", row)  # noqa: S608 - own words
+                gone += table == "resident"
+            news = f"{pick} own.{table} EXCEPT {pick} main.{table}"
+            db.execute(f"INSERT INTO main.{table} ({names}) {news}")
+    return gone

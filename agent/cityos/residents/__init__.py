@@ -1,0 +1,1 @@
+"""Residents at the city: enrolled, changed, handed out, erased."""

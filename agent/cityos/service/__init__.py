@@ -1,0 +1,1 @@
+"""The city's running process: one loop, its chores and its figures."""

@@ -1,0 +1,146 @@
+"""The city side's only builder: database, intake and link put together from plain values."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy import Engine
+
+from agent.base.audit import AuditLog
+from agent.base.errors import UsageError
+from agent.base.retry import Backoff, FailuresInMemory
+from agent.cityos.events.intake import Intake
+from agent.cityos.events.store import Store
+from agent.cityos.galleries.library import Library
+from agent.cityos.galleries.publishing import Publisher
+from agent.cityos.galleries.serving import GalleryHandler
+from agent.cityos.pki.ca import Authority
+from agent.cityos.pki.claims import Registry
+from agent.cityos.residents.erasing import Eraser
+from agent.cityos.residents.faces import Threshold
+from agent.cityos.residents.from_devices import Enrolling
+from agent.cityos.residents.residents import Residents
+from agent.cityos.service.chores import AutoPublish, Tidy
+from agent.cityos.service.loop import CityService, Handler, subscriptions
+from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.tls import Tls, tls_context
+from agent.protocol.galleries.messages import Head
+from agent.protocol.signed import Signer, Trust
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_MOST_QUEUED_ACKS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the city's broker is and who we are to it."""
+
+    host: str
+    port: int
+    tls: Tls | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+    protocol: Literal["5", "3.1.1"] = "5"
+
+
+def parse_broker(
+    address: str,
+    *,
+    protocol: Literal["5", "3.1.1"] = "5",
+    ca: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> Broker:
+    """``mqtt://[user:password@]host[:port]`` or ``mqtts://...``. Raises UsageError."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"broker: not an address: {error}") from error
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
+        raise UsageError("broker: give mqtt://host:port, or mqtts://host:port for TLS")
+    secure = parts.scheme == "mqtts"
+    if not secure and (ca or certificate or key):
+        raise UsageError("broker: certificates need an mqtts:// address")
+    return Broker(
+        host=parts.hostname,
+        port=port or _PORTS[parts.scheme],
+        tls=Tls(ca, certificate, key) if secure else None,
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        protocol=protocol,
+    )
+
+
+def build_galleries(
+    engine: Engine,
+    authority: Authority,
+    registry: Registry,
+    residents: Residents,
+    eraser: Eraser,
+    publisher: Publisher,
+    sign: Callable[[Head], bytes] | None,
+    threshold: Threshold,
+    audit: AuditLog | None = None,
+) -> GalleryHandler:
+    """What answers devices about galleries, takes enrolments, and publishes by itself.
+
+    Without *sign* (the gallery key is elsewhere) it publishes nothing. Everything given here is its
+    thread's once it is started.
+    """
+    keys = residents.keys
+    chores = (
+        Enrolling(engine, residents, eraser, registry, threshold, audit),
+        Tidy(engine, eraser, publisher, registry),
+        AutoPublish(publisher, sign, audit),  # last: it may have to wait for a person
+    )
+    return GalleryHandler(
+        engine,
+        Library(engine, keys),
+        keys,
+        registry,
+        Trust(authority.certificates_pem()),
+        authority.signer("command"),
+        chores=chores,
+    )
+
+
+def build_city(
+    broker: Broker,
+    store: Store,
+    *,
+    share: str = "",
+    handlers: Sequence[Handler] = (),
+    signer: Signer | None = None,
+) -> CityService:
+    """A city worker on *broker* and *store*; workers with one *share* name divide the work.
+
+    *handlers* answer what devices say beside events. *signer* signs commands and settings, for
+    devices that were provisioned; without one the worker can only ask others for replays.
+
+    Raises LinkError at once for certificate files that cannot be used.
+    """
+    if broker.tls is not None:
+        tls_context(broker.tls)
+    name = f"kaopass-city-{secrets.token_hex(6)}"
+
+    def link() -> MqttLink:
+        return MqttLink(
+            broker.host,
+            broker.port,
+            client_id=name,
+            protocol=broker.protocol,
+            tls=broker.tls,
+            username=broker.username,
+            password=broker.password,
+            subscriptions=subscriptions(share, handlers),
+            max_queued_messages=_MOST_QUEUED_ACKS,
+        )
+
+    backoff = Backoff(FailuresInMemory(), min_seconds=0.5, max_seconds=30.0)
+    return CityService(link, Intake(store, signer=signer), backoff, handlers)

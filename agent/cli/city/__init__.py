@@ -1,0 +1,1 @@
+"""``kaopass city``: one group a file."""

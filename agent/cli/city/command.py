@@ -1,0 +1,153 @@
+"""``kaopass city command``: tell a device to do something, and see what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.base.errors import CityError, UsageError
+from agent.cli.city.common import ca_option, note, now_ms
+from agent.cli.city.upkeep import database_option, open_store, time_text
+from agent.cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from agent.cityos.control.orders import Ordered
+    from agent.cityos.events.store import Store
+
+_POLL_SECONDS = 0.2
+_KEY_CHARACTERS = 64
+NOTED = ("revoke-now", "reload", "restart")  # what changes something, in the audit log
+
+_wait_option = click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long for the answer and print it; exit code 1 unless it is 'done'.",
+)
+_ttl_option = click.option(
+    "--ttl",
+    "ttl_seconds",
+    type=click.IntRange(min=1, max=30 * 86_400),
+    default=86_400,
+    show_default=True,
+    metavar="SECONDS",
+    help="The device no longer does it after that.",
+)
+
+
+class _Order(click.Group):
+    """``list``, else a device and what it is told."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, ["send", *args])
+
+
+@click.group("command", cls=_Order)
+def command() -> None:
+    """Command devices: 'kaopass city command DEVICE WHAT', or 'list'.
+
+    WHAT is ping, status, diagnostics, reload, restart, or revoke-now with --key. (For replay there
+    is 'kaopass city replay'.) A running 'kaopass city serve' with the signing key sends it, again
+    and again until the device answers; the device does it once.
+    """
+
+
+@command.command("send")
+@database_option
+@ca_option
+@click.argument("device", metavar="DEVICE")
+@click.argument(
+    "what",
+    metavar="WHAT",
+    type=click.Choice(["ping", "status", "diagnostics", "reload", "restart", "revoke-now"]),
+)
+@click.option(
+    "--key",
+    metavar="HEX",
+    help="revoke-now: the resident's key in galleries, which says nothing of who it is.",
+)
+@_ttl_option
+@_wait_option
+@json_option
+def send(
+    database: str,
+    ca_directory: Path,
+    device: str,
+    what: str,
+    key: str | None,
+    ttl_seconds: int,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Have DEVICE do WHAT: ping, status, diagnostics, reload, restart or revoke-now."""
+    arguments = _arguments(what, key)
+    with closing(open_store(database, create=False)) as store:
+        name = store.order(device, what, arguments, now_ms(), ttl_seconds=ttl_seconds)
+        if what in NOTED:
+            note(ca_directory, "command.ordered", device, f"{what} {name}")
+        found = _settled(store, name, wait_seconds)
+    _show(found, as_json)
+    if wait_seconds and found.state != "done":
+        raise CityError(f"{device}: {what} is {found.state} after {wait_seconds:g} s")
+
+
+@command.command("list")
+@database_option
+@click.option("--device", help="Only those to this device.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="The newest.")
+@json_option
+def list_commands(database: str, device: str | None, limit: int, as_json: bool) -> None:
+    """List commands and what came of them, the newest last."""
+    with closing(open_store(database, create=False)) as store:
+        rows = store.commands(device, limit)
+    for row in rows:
+        _show(row, as_json)
+    if not rows and not as_json:
+        click.echo("no commands")
+
+
+def _arguments(what: str, key: str | None) -> dict[str, Any]:
+    if what != "revoke-now":
+        if key is not None:
+            raise UsageError(f"--key is for revoke-now, not for {what}")
+        return {}
+    if key is None or len(key) != _KEY_CHARACTERS or set(key) - set("0123456789abcdef"):
+        raise UsageError(f"revoke-now needs --key: {_KEY_CHARACTERS} hexadecimal digits")
+    return {"key": key}
+
+
+def _settled(store: Store, name: str, seconds: float) -> Ordered:
+    """The command *name* once it is settled, or as it is after *seconds*."""
+    until = time.monotonic() + seconds
+    while True:
+        found = store.command(name)
+        if found is None:
+            raise CityError(f"the command {name} is gone from the database")
+        if found.answered_ms is not None or time.monotonic() >= until:
+            return found
+        time.sleep(_POLL_SECONDS)
+
+
+def _show(row: Ordered, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(row))
+        return
+    why = f"  {row.reason}" if row.reason else ""
+    click.echo(
+        f"{row.id}  {row.device:<20} {row.command:<11} {row.state:<8} sent {row.sends}x  "
+        f"{time_text(row.made_ms)}{why}"
+    )
+    if row.detail:
+        click.echo(json.dumps(row.detail, ensure_ascii=False, indent=2))

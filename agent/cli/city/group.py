@@ -1,0 +1,234 @@
+"""``kaopass city``: run the reference city side, and look at what it holds."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from agent.base.errors import CityError
+from agent.cli.city.common import ca_option
+from agent.cli.city.lazy import CityGroup
+from agent.cli.city.town import keys_option, thresholds, town
+from agent.cli.city.upkeep import (
+    backup,
+    database_option,
+    need_sqlalchemy,
+    open_store,
+    prune,
+    quarantine,
+    replay,
+    time_text,
+)
+from agent.cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from agent.cityos.events.store import Store
+    from agent.cityos.service.loop import CityService, Handler
+    from agent.protocol.signed import Signer
+
+_POLL_SECONDS = 0.2
+
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group("city", cls=CityGroup)
+def command() -> None:
+    """The reference city side: commits each event once and acknowledges it."""
+
+
+@command.command("serve")
+@click.option(
+    "--broker",
+    required=True,
+    envvar="KAOPASS_CITY_BROKER",
+    metavar="ADDRESS",
+    help="mqtt://[user:password@]host:port, or mqtts:// for TLS.",
+)
+@database_option
+@click.option("--share", default="", help="Divide the work with the workers of this name.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["5", "3.1.1"]),
+    default="5",
+    show_default=True,
+    help="MQTT version.",
+)
+@click.option("--ca", type=_file, help="Authority of the broker; default: the system's.")
+@click.option("--certificate", type=_file, help="This side's certificate.")
+@click.option("--key", type=_file, help="Its private key.")
+@ca_option
+@keys_option
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Answer Prometheus on 127.0.0.1 at this port.",
+)
+def serve(
+    broker: str,
+    database: str,
+    share: str,
+    protocol: Literal["5", "3.1.1"],
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    ca_directory: Path,
+    keys_directory: Path | None,
+    metrics_port: int | None,
+) -> None:
+    """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C.
+
+    With the authority's command key (command.key and command.pem in --ca-directory) it also signs
+    commands and settings for devices, with the whole authority there it serves galleries and takes
+    enrolments. Without either it only asks devices that were never provisioned for what is missing.
+    Workers that serve galleries must share that directory, so they run on one machine.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    need_sqlalchemy()
+    from agent.cityos.service.app import build_city, parse_broker
+
+    found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
+    with ExitStack() as stack:
+        store = open_store(database, create=True)
+        stack.callback(store.close)
+        signer = _command_signer(ca_directory)
+        handlers = _galleries(stack, ca_directory, keys_directory, database)
+        service = build_city(found, store, share=share, handlers=handlers, signer=signer)
+        stop_metrics = _serve_metrics(service, store, metrics_port)
+        service.start()
+        announced = False
+        while not stop.wait(_POLL_SECONDS):
+            if service.ready and not announced:
+                announced = True
+                signs = ", signs commands" if signer is not None else ""
+                click.echo(f"city side ready: broker {found.host}:{found.port}{signs}")
+        service.stop()
+        stop_metrics()
+
+
+def _galleries(
+    stack: ExitStack, ca_directory: Path, keys_directory: Path | None, database: str
+) -> list[Handler]:
+    """What serves galleries, running, if there is an authority; *stack* ends it."""
+    if not (ca_directory / "issuing.key").exists():
+        return []
+    from agent.cityos.service.app import build_galleries
+
+    opened = stack.enter_context(town(ca_directory, keys_directory, database))
+    handler = build_galleries(
+        opened.engine,
+        opened.office.authority,
+        opened.office.registry,
+        opened.residents,
+        opened.eraser,
+        opened.publisher,
+        opened.signer,
+        thresholds(),
+        opened.office.audit,
+    )
+    handler.start()
+    stack.callback(handler.stop)
+    return [handler]
+
+
+@command.command("events")
+@database_option
+@click.option("--device", help="Only those of this device.")
+@click.option("--since", default=0, metavar="SEQ", help="Only those with a greater number.")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@json_option
+def events(database: str, device: str | None, since: int, limit: int, as_json: bool) -> None:
+    """List committed events in the order they came; JSON is one object a line."""
+    store = open_store(database, create=False)
+    try:
+        rows = store.events(device, since, limit)
+    finally:
+        store.close()
+    if not rows and not as_json:
+        click.echo("no such events" if device or since else "no events yet")
+    for row in rows:
+        if as_json:
+            print_json(row)
+            continue
+        wall_ms = row["wall_ms"] if row["corrected_ms"] is None else row["corrected_ms"]
+        where = "/".join(part for part in (row["place"], row["door"], row["stop"]) if part)
+        click.echo(
+            f"{row['device']} {row['epoch'][:8]} {row['seq']:>7}  {time_text(wall_ms)} "
+            f"{row['clock']:<5}  {row['kind']:<9}  {row['person'][:12]}  {where}"
+        )
+
+
+@command.command("devices")
+@database_option
+@json_option
+def devices(database: str, as_json: bool) -> None:
+    """Every device that ever spoke: whether it is online, and how complete its events are."""
+    store = open_store(database, create=False)
+    try:
+        rows = store.devices()
+    finally:
+        store.close()
+    if not rows and not as_json:
+        click.echo("no device has spoken yet")
+    for row in rows:
+        if as_json:
+            print_json(
+                {
+                    "device": row.name,
+                    "online": row.online,
+                    "last_seen_ms": row.last_seen_ms,
+                    "software": row.software,
+                    "connection": row.connection,
+                    "events": row.events,
+                    "rejected": row.rejected,
+                    "gaps": row.gaps,
+                    "epochs": row.epochs,
+                    "lag": row.lag,
+                    "alarms": list(row.alarms),
+                }
+            )
+            continue
+        upto = ", ".join(f"{epoch[:8]} to {end}" for epoch, end in row.epochs.items())
+        click.echo(
+            f"{row.name:<20} {'online' if row.online else 'offline':<7}  "
+            f"seen {time_text(row.last_seen_ms)}  {row.events} events, {row.lag} behind, "
+            f"{row.rejected} rejected, {row.gaps} gaps  complete: {upto or 'nothing yet'}"
+        )
+        for alarm in row.alarms:
+            click.echo(f"{'':<20} ALARM {alarm}")
+
+
+def _command_signer(directory: Path) -> Signer | None:
+    """What signs commands; None where there is no such key."""
+    if not (directory / "command.key").exists():
+        return None
+    from agent.cityos.pki.ca import signer
+
+    return signer(directory, "command")
+
+
+def _serve_metrics(service: CityService, store: Store, port: int | None) -> Callable[[], None]:
+    """Returns what ends it."""
+    if port is None:
+        return lambda: None
+    try:
+        from agent.cityos.service.metrics import CityCollector, serve_metrics
+    except ImportError as error:
+        raise CityError(
+            "metrics need prometheus-client, which is not installed; "
+            "install it with: pip install 'kaopass[city]'"
+        ) from error
+    return serve_metrics(CityCollector(lambda: service.status, store.pulses), port)
+
+
+for upkeep in (quarantine, replay, prune, backup):
+    command.add_command(upkeep)

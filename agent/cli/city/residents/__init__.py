@@ -1,0 +1,1 @@
+"""``kaopass city`` on residents, their consent and their galleries."""

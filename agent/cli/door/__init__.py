@@ -1,0 +1,1 @@
+"""Commands of a device: run, look, provision, export."""

@@ -1,0 +1,218 @@
+"""``kaopass journal``: what this device has recorded, for the eye and for export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.base.errors import JournalError, UsageError
+from agent.base.values import EventKind
+from agent.cli.common import (
+    counted,
+    json_option,
+    open_ring,
+    print_json,
+    settings_option,
+    written,
+)
+from agent.settings.model import load
+
+if TYPE_CHECKING:
+    from agent.journal import Journal
+
+DATABASE_NAME = "journal.db"
+
+state_option = click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(["pending", "acked", "quarantined"]),
+    help="Only events in this state; may be given several times.",
+)
+kind_option = click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in EventKind]),
+    help="Only events of this kind; may be given several times.",
+)
+persons_option = click.option(
+    "--show-persons", is_flag=True, help="Show pseudonyms, which are masked otherwise."
+)
+
+
+@click.group("journal")
+def command() -> None:
+    """Look at the events this device has recorded.
+
+    Works beside a running agent without disturbing it; all but ``requeue`` change nothing.
+    """
+
+
+@command.command("list")
+@settings_option
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Newest events."
+)
+@state_option
+@kind_option
+@persons_option
+@json_option
+def list_events(
+    settings_file: Path | None,
+    limit: int,
+    states: tuple[str, ...],
+    kinds: tuple[str, ...],
+    show_persons: bool,
+    as_json: bool,
+) -> None:
+    """Print the newest events, the newest last."""
+    from agent.journal.export import as_record
+
+    with _opened(settings_file) as journal:
+        entries = journal.entries(states=states, kinds=kinds, newest_first=True)
+        newest = list(islice(entries, limit))
+    records = [as_record(entry, show_persons=show_persons) for entry in reversed(newest)]
+    if as_json:
+        print_json(records)
+        return
+    if not records:
+        click.echo("no such events" if states or kinds else "no events")
+    for record in records:
+        click.echo(_line(record))
+
+
+@command.command()
+@settings_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl"]),
+    default="csv",
+    show_default=True,
+    help="CSV with a header, or one JSON object a line.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    default="-",
+    show_default=True,
+    help="File to write (mode 0600, replaced whole), or - for standard output.",
+)
+@click.option("--first", type=click.IntRange(min=1), default=1, help="From this number on.")
+@click.option("--last", type=click.IntRange(min=1), help="Up to this number.")
+@state_option
+@kind_option
+@persons_option
+def export(
+    settings_file: Path | None,
+    form: str,
+    output: Path,
+    first: int,
+    last: int | None,
+    states: tuple[str, ...],
+    kinds: tuple[str, ...],
+    show_persons: bool,
+) -> None:
+    """Write events as CSV or JSON lines.
+
+    Place and stop are written in the clear: treat the file as personal data.
+    """
+    from agent.journal.export import write_csv, write_json_lines
+
+    if last is not None and last < first:
+        raise UsageError(f"--last {last} is before --first {first}")
+    write: Callable[..., int] = write_csv if form == "csv" else write_json_lines
+    with _opened(settings_file) as journal, written(output) as out:
+        entries = journal.entries(first=first, last=last, states=states, kinds=kinds)
+        count = write(entries, out, show_persons=show_persons)
+    if str(output) != "-":
+        click.echo(f"{counted(count, 'event')} written to {output}", err=True)
+
+
+@command.command()
+@settings_option
+@json_option
+def stats(settings_file: Path | None, as_json: bool) -> None:
+    """Count events by state, and say what was ever lost."""
+    with _opened(settings_file) as journal:
+        found = journal.stats()
+        gaps = journal.gaps()
+    if as_json:
+        print_json({**asdict(found), "gap_records": [asdict(gap) for gap in gaps]})
+        return
+    kept = f"{found.first} to {found.last}" if found.first <= found.last else "none"
+    click.echo(f"epoch        {found.epoch}")
+    click.echo(f"kept         {kept} (last number {found.last})")
+    click.echo(f"pending      {found.pending}")
+    click.echo(f"acked        {found.acked}")
+    click.echo(f"quarantined  {found.quarantined}")
+    click.echo(f"lost         {found.lost} in {counted(found.gaps, 'gap')}")
+    click.echo(f"on disk      {found.disk_bytes / 1e6:.1f} MB")
+    for gap in gaps:
+        click.echo(f"gap          {gap.epoch} {gap.first} to {gap.last}: {gap.reason}")
+
+
+@command.command()
+@settings_option
+@click.option("--epoch", help="The journal's epoch meant; default: the present one.")
+@click.option("--first", type=click.IntRange(min=1), default=1, help="From this number on.")
+@click.option("--last", type=click.IntRange(min=1), help="Up to this number; default: the newest.")
+def requeue(settings_file: Path | None, epoch: str | None, first: int, last: int | None) -> None:
+    """Offer quarantined events to the city once more.
+
+    A running agent sends them within a second. What the city still refuses comes back into
+    quarantine; damaged events stay there.
+    """
+    with _opened(settings_file, read_only=False) as journal:
+        name = epoch or journal.epoch
+        if name not in journal.held():
+            raise UsageError(f"--epoch {name}: this journal has {', '.join(journal.held())}")
+        end = journal.bounds(name)[1] if last is None else last
+        count = journal.requeue(name, first, end)
+    click.echo(f"{counted(count, 'event')} offered to the city again")
+
+
+@contextmanager
+def _opened(settings_file: Path | None, *, read_only: bool = True) -> Iterator[Journal]:
+    from agent.journal import Journal
+
+    settings = load(settings_file)
+    path = settings.state_directory / DATABASE_NAME
+    if not path.exists():
+        # Said before the keys are opened: without a journal there need not be any.
+        raise JournalError(f"there is no journal at {path} yet: 'kaopass run' makes it")
+    with Journal(path, open_ring(settings).journal_key(), read_only=read_only) as journal:
+        yield journal
+
+
+def _line(record: dict[str, Any]) -> str:
+    reckoned = record["corrected_ms"]
+    wall_ms = record["wall_ms"] if reckoned is None else reckoned
+    known = reckoned is not None or record["clock"] in ("gnss", "ntp")
+    where = " ".join(str(record[name]) for name in ("place", "door", "stop") if record[name])
+    parts = (
+        f"{record['seq']:>8}",
+        f"{record['state']:<11}",
+        _time(wall_ms) + (" " if known else "?"),
+        f"{record['kind'] or 'damaged':<9}",
+        where,
+        record["person"] or "",
+        record["code"],
+    )
+    return "  ".join(part for part in parts if part).rstrip()
+
+
+def _time(wall_ms: int) -> str:
+    """Local time to the second; a clock can be too wrong for a calendar."""
+    try:
+        return f"{datetime.fromtimestamp(wall_ms / 1000, timezone.utc).astimezone():%F %T}"
+    except (ValueError, OverflowError, OSError):
+        return f"{wall_ms} ms"

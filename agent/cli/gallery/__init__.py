@@ -1,0 +1,1 @@
+"""``kaopass gallery``: one command a file."""

@@ -1,0 +1,230 @@
+"""``kaopass gallery``: who is enrolled on this device, and taking them out again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.base.errors import GalleryError, PersonError
+from agent.cli.common import (
+    audit_log,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+)
+from agent.gallery.gallery import Gallery
+from agent.settings.model import Settings, load
+
+if TYPE_CHECKING:
+    from agent.keys.ring import KeyRing
+
+# From files of their own, imported only when called: enrolment needs the vision stages.
+LAZY = {
+    "enroll": "agent.cli.gallery.enroll",
+    "rekey": "agent.cli.gallery.rekey",
+    "subject": "agent.cli.gallery.subject",
+    "calibrate": "agent.cli.gallery.calibrate",
+}
+
+
+class GalleryGroup(click.Group):
+    """The commands of this file, and those of ``LAZY``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *LAZY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LAZY:
+            found = import_module(LAZY[cmd_name]).command
+            assert isinstance(found, click.Command)  # noqa: S101 - a broken table is a defect
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group("gallery", cls=GalleryGroup)
+def command() -> None:
+    """Who is known on this device: list, status, enroll, revoke, verify, rekey, subject, calibrate.
+
+    The gallery is gallery.db in the state directory; it opens only with this device's key.
+    """
+
+
+@command.command("list")
+@settings_option
+@json_option
+def list_people(settings_file: Path | None, as_json: bool) -> None:
+    """List everybody enrolled, with their templates by model pack."""
+    settings = load(settings_file)
+    with existing(settings) as gallery:
+        people, left = gallery.people(), gallery.to_enrol_again()
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": person.id,
+                    "nickname": person.nickname,
+                    "purposes": person.purposes,
+                    "created_ms": person.created_ms,
+                    "templates": person.templates,
+                    "source": person.source,
+                    "linked": person.linked,
+                    "expires_ms": person.expires_ms,
+                }
+                for person in people
+            ]
+        )
+        return
+    for person in people:
+        day = "-"
+        if person.created_ms:
+            day = str(datetime.fromtimestamp(person.created_ms / 1000, timezone.utc).date())
+        templates = ", ".join(f"{count} of {pack}" for pack, count in person.templates.items())
+        purposes = "+".join(person.purposes)
+        source = "" if person.source == "device" else f"  {person.source}"
+        click.echo(f"{person.id}  {person.nickname or '-'}  {purposes}  {day}  {templates}{source}")
+    click.echo(f"{len(people)} enrolled" if people else "nobody is enrolled")
+    if left:
+        by_pack = ", ".join(f"{count} with {pack}" for pack, count in left.items())
+        click.echo(f"to be enrolled again under {settings.models.pack}: {by_pack}")
+
+
+@command.command("status")
+@settings_option
+@json_option
+def status(settings_file: Path | None, as_json: bool) -> None:
+    """Tell whose gallery this is, which version is in force, and how long it may be used.
+
+    The lease is that of a running agent's last word with the city: `kaopass status` has its alarms.
+    """
+    from agent.device.clock import SystemClock
+    from agent.gallery.city.lease import LeaseFile
+    from agent.wiring.galleries import LEASE_FILE, boottime_ms
+
+    settings = load(settings_file)
+    ring = open_ring(settings)
+    with existing(settings, ring) as gallery:
+        people = gallery.people()
+        version = gallery.city_version()
+        keys = gallery.city_keys()
+    facts: dict[str, Any] = {
+        "source": settings.gallery.source,
+        "people": len(people),
+        "provisional": [person.id for person in people if person.source == "provisional"],
+    }
+    if settings.gallery.source == "city":
+        file = LeaseFile(settings.state_directory / LEASE_FILE, ring.lease_key())
+        used_ms = file.read(SystemClock().now().boot, boottime_ms())
+        left = settings.gallery.lease_hours - used_ms / 3_600_000
+        facts |= {
+            "epoch": version.epoch if version else 0,
+            "version": version.version if version else 0,
+            "root": version.root if version else "",
+            "count": version.count if version else 0,
+            "expires_ms": version.expires_ms if version else 0,
+            "content_key": keys.key.hex() if keys else "",
+            "lease_hours_left": round(max(0.0, left), 1),
+        }
+    if as_json:
+        print_json(facts)
+        return
+    if "expires_ms" in facts:
+        facts["expires"] = _time(facts.pop("expires_ms"))
+    for name, value in facts.items():
+        told = ", ".join(value) or "nobody" if isinstance(value, list) else value
+        click.echo(f"{name.replace('_', ' '):<17} {'-' if told == '' else told}")
+
+
+def _time(wall_ms: int) -> str:
+    """*wall_ms* (Unix time) for people; 0 is none."""
+    if not wall_ms:
+        return "-"
+    return f"{datetime.fromtimestamp(wall_ms / 1000, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+@command.command("revoke")
+@click.argument("person_id", metavar="ID")
+@settings_option
+@json_option
+def revoke(person_id: str, settings_file: Path | None, as_json: bool) -> None:
+    """Take ID out of the gallery: their key and all their rows are overwritten.
+
+    A running agent stops recognising them at its next look at the gallery. A resident of the
+    city's gallery does not come back here before the city itself has let them go; everywhere else
+    they are recognised until it does. The exit code is 1 when nobody of that id is enrolled.
+    """
+    from agent.protocol.galleries.records import canonical_id
+
+    settings = load(settings_file)
+    with existing(settings) as gallery:
+        if gallery.person(person_id) is not None:
+            # First: nothing is done that cannot be noted.
+            audit_log(settings, open_ring(settings)).append(
+                "gallery.revoked", actor=operator(), subject=canonical_id(person_id)
+            )
+        # Called even for nobody: a copy that was set aside may still have them.
+        revoked = gallery.revoke(person_id)
+    if not revoked:
+        raise PersonError(f"nobody is enrolled as {person_id!r}; see: kaopass gallery list")
+    if as_json:
+        print_json({"revoked": person_id})
+        return
+    click.echo(f"{person_id} is revoked: key, profile and templates are overwritten")
+
+
+@command.command("verify")
+@settings_option
+@json_option
+def verify(settings_file: Path | None, as_json: bool) -> None:
+    """Open every row, and say how many do not open and what to do about it.
+
+    A file that is broken as a whole is set aside, never deleted, and what can be read is kept.
+    The exit code is 1 when anything was damaged.
+    """
+    with existing(load(settings_file)) as gallery:
+        found = gallery.verify()
+        salvaged = gallery.salvaged
+        sent_again = 0 if found.sound else gallery.drop_damaged()
+    if as_json:
+        print_json(
+            {
+                "people": found.people,
+                "damaged_people": found.damaged_people,
+                "templates": found.templates,
+                "damaged_templates": found.damaged_templates,
+                "salvaged_from": str(salvaged.aside) if salvaged else None,
+            }
+        )
+    else:
+        click.echo(f"people     {found.people}, {found.damaged_people} of them damaged")
+        click.echo(f"templates  {found.templates}, {found.damaged_templates} of them damaged")
+        if salvaged:
+            click.echo(
+                f"the file was broken ({salvaged.reason}); it is kept as {salvaged.aside}\n"
+                "compare this list with your records and enrol again who is missing"
+            )
+        if sent_again:
+            click.echo("what was damaged of the city's residents is sent again to a running agent")
+        elif not found.sound:
+            click.echo(
+                "enrol again whoever is missing from: kaopass gallery list, or has too few"
+                " templates in it"
+            )
+    if salvaged or not found.sound:
+        raise click.exceptions.Exit(1)
+
+
+def existing(settings: Settings, ring: KeyRing | None = None) -> Gallery:
+    """The gallery of the device that *settings* describe. Raises GalleryError if there is none."""
+    path = settings.state_directory / "gallery.db"
+    if not path.exists():
+        raise GalleryError(
+            f"there is no gallery at {path}; enrol somebody with kaopass gallery enroll, or name"
+            " this device's settings with --settings"
+        )
+    return Gallery(path, ring or open_ring(settings), settings.models.pack)

@@ -1,0 +1,92 @@
+"""``kaopass gallery subject``: hand out, or erase, everything this device holds on a resident."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from agent.base.errors import UsageError
+from agent.cli.common import (
+    audit_log,
+    counted,
+    json_option,
+    open_ring,
+    operator,
+    print_json,
+    settings_option,
+    written,
+)
+from agent.settings.model import load
+
+
+@click.command("subject")
+@click.argument("person_id", metavar="ID")
+@click.option(
+    "--export",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write all of it as JSON to FILE (mode 0600), or to standard output for -.",
+)
+@click.option("--erase", is_flag=True, help="Erase all of it and print a receipt.")
+@settings_option
+@json_option
+def command(
+    person_id: str, output: Path | None, erase: bool, settings_file: Path | None, as_json: bool
+) -> None:
+    """Export or erase everything this device holds on resident ID.
+
+    That is their profile, templates and key in the gallery, and their events in the journal. With
+    both options the export comes first. A running agent stops recognising them within seconds.
+    What the city holds is erased there: kaopass city resident ID --erase.
+    """
+    from agent.protocol.galleries.records import canonical_id
+    from agent.usecases import subject
+
+    if output is None and not erase:
+        raise UsageError("say what to do: --export FILE, --erase, or both")
+    settings = load(settings_file)
+    ring = open_ring(settings)
+    log = audit_log(settings, ring)
+    places = subject.Places(
+        settings.device.name,
+        ring,
+        settings.state_directory / "gallery.db",
+        settings.state_directory / "journal.db",
+        settings.models.pack,
+    )
+    now_ms = time.time_ns() // 10**6
+    if output is not None:
+        held = subject.export(places, person_id, now_ms=now_ms)
+        log.append(
+            "subject.exported",
+            actor=operator(),
+            subject=canonical_id(person_id),
+            events=len(held["events"]),
+        )
+        with written(output) as out:
+            json.dump(held, out, ensure_ascii=False, indent=1)
+            out.write("\n")
+        if str(output) != "-":
+            events = counted(len(held["events"]), "event")
+            click.echo(f"profile and {events} written to {output}", err=True)
+    if not erase:
+        return
+    receipt = subject.erase(places, person_id, now_ms=now_ms)
+    log.append(
+        "subject.erased",
+        actor=operator(),
+        subject=canonical_id(person_id),
+        receipt=receipt["receipt"],
+    )
+    if as_json:
+        print_json(receipt)
+        return
+    click.echo(f"{person_id} is erased from {settings.device.name}, receipt {receipt['receipt']}:")
+    for item in receipt["erased"]:
+        count = item.get("templates", item.get("events"))
+        click.echo(f"  {item['file']}: {', '.join(item['what'])} ({count})")
+    click.echo(f"  signed {receipt['mac']}")

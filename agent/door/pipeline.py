@@ -1,0 +1,299 @@
+"""The loop at the door: newest frame, decision, event, journal, then the lamp - in that order."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from agent.base.errors import JournalError, ModelError
+from agent.base.ports import Clock, EventLog
+from agent.base.values import (
+    Decision,
+    Event,
+    Frame,
+    Moment,
+    Notice,
+    Outcome,
+    StoredEvent,
+    TrackedFace,
+)
+from agent.door.recogniser import Recogniser, Step
+from agent.journey.boarding import BoardingRules
+from agent.vision.colour import ColourWatch
+from agent.vision.quality import TOO_SMALL
+
+TURN_SECONDS = 0.25  # longest wait for a frame, so that the loop shows signs of life without one
+
+
+class FrameSource(Protocol):
+    """Where frames come from; ``agent.vision.source`` in a running agent."""
+
+    @property
+    def state(self) -> str:
+        """ "lost" while a live camera is gone, "ended" once a file is over."""
+
+    def get(self, timeout_seconds: float) -> Frame | None:
+        """The newest frame not yet taken, or None when there is none in time.
+
+        Raises CameraError when a file cannot be opened or is damaged.
+        """
+
+
+class Teller(Protocol):
+    """Tells the person at the door."""
+
+    def show(self, notice: Notice, stored: StoredEvent | None) -> None: ...
+
+
+class Counters(Protocol):
+    """Where the loop keeps its figures and alarms."""
+
+    def count(self, name: str, by: int = 1) -> None: ...
+
+    def alarm(self, key: str, text: str) -> None: ...
+
+    def clear(self, key: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One track at the door."""
+
+    since_ms: int
+    outcome: Outcome | None = None
+    recorded: str | None = None  # the person whose event is in the journal
+    told: str = ""
+
+
+class Pipeline:
+    """Orders the stages and nothing else. Runs in one thread."""
+
+    def __init__(
+        self,
+        source: FrameSource,
+        recogniser: Recogniser,
+        rules: BoardingRules,
+        journal: EventLog,
+        teller: Teller,
+        clock: Clock,
+        health: Counters,
+        *,
+        nickname: Callable[[str], str],
+        timeout_ms: int,
+        show_ms: int,
+        on_journal_failure: Literal["refuse", "admit"],
+        goodbye: bool,
+        admits: Callable[[str], bool] = lambda _person: True,
+        faces_on: Callable[[], bool] = lambda: True,
+        between: Callable[[], None] = lambda: None,
+        watch: Callable[[Step], None] = lambda _step: None,
+    ) -> None:
+        """*timeout_ms*: a face in the presentation zone this long without a match is offered the
+        usual way, when its turn has come. *show_ms*: how long an answer is shown. *goodbye*: this
+        door is the way out. *admits* says whether a match counts at this moment, *faces_on* whether
+        there can be any: if not, the usual way is offered at once. *between* runs between frames in
+        this thread; *watch* sees every step after it was acted on."""
+        self._source = source
+        self._recogniser = recogniser
+        self._rules = rules
+        self._journal = journal
+        self._teller = teller
+        self._clock = clock
+        self._health = health
+        self._nickname = nickname
+        self._timeout_ms = timeout_ms
+        self._show_ms = show_ms
+        self._on_journal_failure = on_journal_failure
+        self._success = "goodbye" if goodbye else "welcome"
+        self._admits = admits
+        self._faces_on = faces_on
+        self._between = between
+        self._watch = watch
+        self._visits: dict[int, _Visit] = {}
+        self._welcomed_ms = -math.inf  # when somebody was last let through
+        self._camera_lost = False
+        self._model_lost = False
+        self._journal_lost = False
+        self._colours = ColourWatch()
+
+    def run(self, stop: threading.Event, *, until_end: bool = True) -> None:
+        """Work until *stop* is set or, with *until_end*, until a file source is over."""
+        while not stop.is_set():
+            self._between()
+            # Asked before the frame: once it has ended, nothing can come after the last one.
+            state = self._source.state
+            self._note_camera(lost=state == "lost")
+            frame = self._source.get(TURN_SECONDS)
+            if frame is not None:
+                self.take(frame)
+            elif state == "ended":
+                self._finish()
+                if until_end:
+                    return
+                stop.wait(TURN_SECONDS)
+        self._finish()
+
+    def _note_camera(self, *, lost: bool) -> None:
+        """Say once that nobody can be seen, and once that they can again."""
+        if lost != self._camera_lost:
+            self._camera_lost = lost
+            self._teller.show(Notice("out_of_service" if lost else "ready"), None)
+
+    def _note_model(self, error: ModelError | None) -> None:
+        """A network that stops giving answers is an alarm and a lamp, never "nobody there"."""
+        if error is not None:
+            self._health.count("model_failures")
+            self._health.alarm("model", str(error))
+            self._finish()
+        if (error is not None) != self._model_lost:
+            self._model_lost = error is not None
+            self._teller.show(Notice("out_of_service" if self._model_lost else "ready"), None)
+            if error is None:
+                self._health.clear("model")
+
+    def _note_colours(self) -> None:
+        if self._colours.swapped:
+            self._health.alarm(
+                "colours",
+                "faces look blue: the camera seems to give red and blue the wrong way round; "
+                "check the pixel format of its driver or pipeline",
+            )
+        else:
+            self._health.clear("colours")
+
+    def _finish(self) -> None:
+        """No more frames: everybody at the door has left."""
+        for decision in self._recogniser.finish():
+            self._act(decision)
+        for track in list(self._visits):
+            self._leave(track)
+
+    def take(self, frame: Frame) -> None:
+        """Run one frame through the line and act on what it brought."""
+        self._health.count("frames")
+        try:
+            step = self._recogniser.process(frame)
+        except ModelError as error:
+            self._note_model(error)
+            return
+        self._note_model(None)
+        for seen in step.tracks.seen:
+            self._health.count("faces")
+            if seen.quality.reason:
+                self._health.count(f"faces_{seen.quality.reason}")
+            else:
+                self._colours.saw(seen.track, frame.image, seen.face)
+            # A bystander far off is not waiting for an answer.
+            if seen.track not in self._visits and seen.quality.reason != TOO_SMALL:
+                self._visits[seen.track] = _Visit(since_ms=frame.t_ms)
+        self._note_colours()
+        for decision in step.decisions:
+            self._act(decision)
+        self._offer_fallback(step.tracks.seen, frame)
+        for track in step.tracks.ended:
+            self._leave(track)
+        self._watch(step)
+
+    def _act(self, decision: Decision) -> None:
+        visit = self._visits.setdefault(decision.track, _Visit(since_ms=decision.t_ms))
+        if decision.person is not None and not self._admits(decision.person):
+            # Revoked after the search, or since this track was decided on: no event, no name.
+            self._health.count("matches_not_admitted")
+            decision = replace(decision, outcome=Outcome.UNKNOWN, person=None)
+        if visit.recorded is not None and decision.person != visit.recorded:
+            # The event stands, as a paper ticket would; the figure shows how often this happens.
+            self._health.count("contradicted_after_event")
+            visit.recorded = None
+            # Who is only not shown to be alive has still the same face.
+            if decision.outcome is not Outcome.REJECTED:
+                # Whoever stands there now has been told nothing, and has waited since now.
+                visit.told, visit.since_ms = "", decision.t_ms
+        visit.outcome = decision.outcome
+        if decision.outcome is Outcome.REJECTED:
+            self._health.count(f"rejected_{decision.reason}")
+        if decision.person is not None and visit.recorded is None:
+            self._record(visit, decision.person, decision)
+
+    def _record(self, visit: _Visit, person: str, decision: Decision) -> None:
+        event = self._rules.event_for(person, self._moment(decision.mono_ms))
+        if event is None:
+            visit.recorded = person
+            self._welcomed_ms = decision.t_ms
+            self._tell(visit, Notice("again", self._nickname(person)), None)
+            return
+        try:
+            stored = self._journal.append(event)
+        except JournalError as error:
+            self._journal_failed(visit, person, error)
+            return
+        self._welcomed_ms = decision.t_ms
+        self._committed(visit, person, event, stored)
+
+    def _committed(self, visit: _Visit, person: str, event: Event, stored: StoredEvent) -> None:
+        self._health.clear("journal")
+        self._health.count("events")
+        self._rules.committed(event)
+        visit.recorded = person
+        if self._journal_lost:
+            # Else the lamp would be red again after the welcome.
+            self._journal_lost = False
+            self._teller.show(Notice("ready"), None)
+        self._tell(visit, Notice(self._success, self._nickname(person)), stored)
+
+    def _journal_failed(self, visit: _Visit, person: str, error: JournalError) -> None:
+        # The visit stays unrecorded: the next look at this track tries the journal again.
+        self._health.count("journal_failures")
+        self._health.alarm("journal", str(error))
+        if self._on_journal_failure == "admit":
+            self._tell(visit, Notice(self._success, self._nickname(person)), None)
+        else:
+            self._journal_lost = True
+            self._tell(visit, Notice("out_of_service"), None)
+
+    def _offer_fallback(self, seen: Sequence[TrackedFace], frame: Frame) -> None:
+        """Offer the usual way to those who have waited in vain, in the order of the queue.
+
+        There is one lamp for all. The turn of those behind begins with the welcome of the one in
+        front, which is shown in full first; and while the nearest face is still being looked at,
+        nobody behind it is sent away - for as long again, should the nearest lose its track.
+        """
+        waiting = [(item, self._visits[item.track]) for item in seen if self._unanswered(item)]
+        if not waiting:
+            return
+        if not frame.still and self._faces_on():
+            turn_ms = frame.t_ms - self._welcomed_ms
+            waited = [min(frame.t_ms - visit.since_ms, turn_ms) for _, visit in waiting]
+            nearest = max(range(len(waiting)), key=lambda i: waiting[i][0].face.width)
+            due = waited[nearest] >= self._timeout_ms or max(waited) >= 2 * self._timeout_ms
+            if not due or turn_ms < self._show_ms:
+                return
+            waiting = [
+                one for one, ms in zip(waiting, waited, strict=True) if ms >= self._timeout_ms
+            ]
+        for _, visit in waiting:
+            visit.told = "fallback"
+        self._teller.show(Notice("fallback"), None)
+
+    def _unanswered(self, seen: TrackedFace) -> bool:
+        visit = self._visits.get(seen.track)
+        return visit is not None and visit.outcome is not Outcome.MATCH and not visit.told
+
+    def _tell(self, visit: _Visit, notice: Notice, stored: StoredEvent | None) -> None:
+        if stored is None and visit.told == notice.signal:
+            return
+        visit.told = notice.signal
+        self._teller.show(notice, stored)
+
+    def _leave(self, track: int) -> None:
+        self._colours.forget(track)
+        visit = self._visits.pop(track, None)
+        if visit is not None and visit.recorded is None and visit.outcome is Outcome.UNKNOWN:
+            self._health.count("strangers")
+
+    def _moment(self, mono_ms: int) -> Moment:
+        """The moment the face was seen, not the moment it was decided on."""
+        now = self._clock.now()
+        return replace(now, mono_ms=mono_ms, wall_ms=now.wall_ms - (now.mono_ms - mono_ms))

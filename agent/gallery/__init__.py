@@ -1,0 +1,1 @@
+"""Who is known here: the encrypted gallery of a device."""

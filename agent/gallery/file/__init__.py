@@ -1,0 +1,1 @@
+"""The gallery's file: opened, checked, sealed, read and written."""

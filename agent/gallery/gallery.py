@@ -1,0 +1,392 @@
+"""The encrypted gallery: who is enrolled, readable only with this device's key.
+
+Each person has a random key of their own, wrapped by the device's; profile and templates are
+sealed with it. Revoking overwrites the person's key and rows in every file of the gallery. Two
+things it cannot reach: blocks that a flash card keeps to itself, and copies made of the file;
+neither opens without the device key. Nothing on disk shows an id, a nickname or an embedding.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agent.base.errors import GalleryError
+from agent.base.values import PURPOSES, Vector
+from agent.gallery import rekeying
+from agent.gallery.census import Census, Changes, changes_since, take_census
+from agent.gallery.city.meta import (
+    SEALED_META,
+    CityVersion,
+    drop_damaged,
+    forget_staged,
+    is_citys,
+    read_keys,
+    read_version,
+    readmit,
+)
+from agent.gallery.file.opening import BUSY_SECONDS, Salvage, wipe_set_aside
+from agent.gallery.file.rows import (
+    LASTING_FIELDS,
+    as_person,
+    check_templates,
+    extras,
+    load_templates,
+    opened_people,
+    opened_profile,
+    packs_left,
+    seals_by_slot,
+    slot_of,
+)
+from agent.gallery.file.sealing import PersonSeal, Sealer
+from agent.gallery.file.store import GalleryStore
+from agent.gallery.removal import take_out, take_out_key
+from agent.keys.ring import KeyRing
+from agent.protocol.galleries.messages import GalleryKeys
+from agent.recognition.person import Person, Roster, Verification, check_words
+from agent.recognition.protection import Protection
+from agent.recognition.templates import TemplateSet
+
+logger = logging.getLogger(__name__)
+
+
+class Gallery:
+    """The gallery of one device. Any thread may call it; calls wait for each other."""
+
+    def __init__(
+        self,
+        path: Path,
+        ring: KeyRing,
+        pack: str,
+        *,
+        domain: str | None = None,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        """Open the gallery at *path*; *pack* names the model that templates are enrolled with.
+
+        Its templates must be protected for *domain*, "bus" or "hall"; with None it is taken as it
+        is, and a new one is for buses. Waits at most *busy_seconds* for what another process is
+        doing with the file. A file that SQLite finds malformed is renamed aside and what can be
+        read of it is kept: ``salvaged`` then says so. Raises GalleryError if the file was written
+        under another key, by a newer version, for another domain, or cannot be used.
+        """
+        self.store = GalleryStore(path, ring, domain=domain, busy_seconds=busy_seconds)
+        self._pack = pack
+        self._map = self.store.map_in_use()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self.store.close()
+
+    @property
+    def salvaged(self) -> Salvage | None:
+        """What was done about a broken file, if it was one."""
+        return self.store.salvaged
+
+    @property
+    def version(self) -> int:
+        """A number that differs after every change, by whichever process. Costs one small read.
+
+        Raises GalleryError if the file is gone.
+        """
+        return self.store.version
+
+    @property
+    def protection(self) -> Protection:
+        """The map that templates must be rotated by for this gallery, and probes before a search.
+
+        Ask again after every change of ``version``.
+        """
+        with self.store.reading():
+            self._map = self.store.map_in_use()
+            return self._map
+
+    def enroll(
+        self,
+        person_id: str,
+        templates: Vector,
+        nickname: str = "",
+        purposes: tuple[str, ...] = PURPOSES,
+        *,
+        now_ms: int,
+        provisional: bool = False,
+        linked: bool = False,
+        expires_ms: int = 0,
+    ) -> None:
+        """Put a person into the gallery, replacing their profile and templates of this pack.
+
+        *templates* is float32 (n, d), n >= 1, rows of length about 1, rotated by
+        ``protection``; *now_ms* Unix time. All of it is on disk when this returns, or none.
+        *provisional*: until the city has a word on this person (docs/galleries.md); *linked* and
+        *expires_ms* as in ``agent.protocol.galleries.records.Record``.
+        Raises UsageError for an id, nickname or purpose that cannot be kept, GalleryError for
+        unusable templates, when the map was changed meanwhile and when the disk fails.
+        """
+        check_words(person_id, nickname, purposes)
+        ref = self.store.sealer.ref(person_id)
+        with self.store.writing():
+            if self.store.map_in_use().name != self._map.name:
+                raise GalleryError(
+                    f"gallery {self.store.path} was given another template key meanwhile, for which"
+                    " these templates were not made; enrol again"
+                )
+            check_templates(self.store.db, self._pack, templates)
+            seal = self.store.seal_of(ref)
+            profile: dict[str, Any] = {"created_ms": now_ms}
+            if seal is None:
+                # New, or damaged so that nothing of it opens any more: begin afresh.
+                seal, wrapped = self.store.sealer.new_person(ref)
+                self.store.db.execute("DELETE FROM template WHERE ref = ?", [ref])
+                self.store.db.execute(
+                    "INSERT OR REPLACE INTO person VALUES (?, ?, x'')", [ref, wrapped]
+                )
+            else:
+                # So does the digest of the city's record, which they renew: it is not damage.
+                before = opened_profile(seal, self.store.row_of(ref)[1]) or {}
+                profile |= {k: v for k, v in before.items() if k in LASTING_FIELDS}
+                self._forget_templates(slot_of(ref, profile), seal)
+            digest = readmit(self.store, person_id) if provisional else None
+            if digest:
+                profile["digest"] = digest.hex()
+            elif not provisional:
+                profile.pop("digest", None)  # nobody of the city's, who sends their own anew
+            slot = slot_of(ref, profile)
+            profile |= {
+                "id": person_id,
+                "nickname": nickname,
+                "purposes": purposes,
+                **extras(provisional=provisional, linked=linked, expires_ms=expires_ms),
+            }
+            if "digest" in profile:
+                profile["rows"] = len(templates) + self._rows_in(slot)
+            self.store.db.execute(
+                "UPDATE person SET profile = ? WHERE ref = ?",
+                [seal.seal_profile(json.dumps(profile, ensure_ascii=False).encode()), ref],
+            )
+            for row in templates.astype("<f4", copy=False):
+                self.store.db.execute(
+                    "INSERT INTO template (ref, pack, sealed) VALUES (?, ?, ?)",
+                    [
+                        slot,
+                        self._pack,
+                        seal.seal_template(self._pack, self._map.name, row.tobytes()),
+                    ],
+                )
+
+    def revoke(self, person_id: str) -> bool:
+        """Destroy the person's key and all their rows; False if they are not enrolled.
+
+        A resident of the city's version is kept from coming back with the next repair, until the
+        city itself says that they are gone.
+        When this returns, no file of the gallery holds any of it. Raises GalleryError if old
+        pages could not be overwritten, because another process kept them in use or the disk
+        failed: the person is out even so, but call again.
+        """
+        with self.store.writing():
+            found = take_out(self.store, person_id)
+        with self.store.errors_named():
+            wipe_set_aside(self.store.path, self.store.sealer.ref(person_id))
+        self.overwrite()
+        return found
+
+    def revoke_key(self, key: bytes) -> bool:
+        """The same by what ``agent.protocol.galleries.records.key_of`` makes of the id.
+
+        In a city's gallery, a resident who is not here yet is kept from coming, too. The person
+        is out, for good, when this returns; ``overwrite`` then does away with what is left of
+        them in old pages. Raises GalleryError when the disk fails: nothing has changed then.
+        """
+        with self.store.writing():
+            ids = take_out_key(self.store, key)
+        with self.store.errors_named():
+            for person_id in ids:
+                wipe_set_aside(self.store.path, self.store.sealer.ref(person_id))
+        return bool(ids)
+
+    def overwrite(self) -> None:
+        """Do away with what old pages still hold of people who are gone.
+
+        Raises GalleryError while another process reads them, or when the disk fails; call again.
+        """
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
+
+    def rekey(
+        self, domain: str | None = None, progress: rekeying.Progress = lambda _done, _of: None
+    ) -> int:
+        """Rotate every template to a new template key, of *domain* if given; how many.
+
+        In one transaction: a cut leaves all under the old key or all under the new. Old and new
+        templates of one person are as unlike as strangers'. *progress* hears (done, of) at times.
+        Raises GalleryError when the disk fails, or old pages could not be overwritten.
+        """
+        with self.store.writing():
+            record = self.store.meta("template_map")
+            old = rekeying.read_map(self.store.ring, self.store.sealer, record, None)
+            kind = domain or old.domain
+            new = rekeying.protection_of(self.store.ring, kind, old.version + 1)
+            forget_staged(self.store)
+            changed = rekeying.remap(self.store.db, self.store.sealer, old, new, progress)
+            self.store.set_meta("template_map", rekeying.sealed_map(self.store.sealer, new))
+        self._map = new
+        self.store.domain = self.store.domain and new.domain
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
+        return changed
+
+    def rewrap(self, ring: KeyRing) -> int:
+        """Wrap every person's key under *ring*, which carries this one's lasting keys; how many.
+
+        In one transaction. Raises GalleryError if *ring* lacks the template key in use, which
+        would lose every template.
+        """
+        sealer = Sealer(ring)
+        with self.store.writing():
+            now = self.store.map_in_use()
+            kept = rekeying.protection_of(ring, now.domain, now.version)
+            if kept.check != now.check or sealer.ref("") != self.store.sealer.ref(""):
+                raise GalleryError(
+                    f"gallery {self.store.path}: the new keys do not carry on what must last;"
+                    " nothing was changed, begin the rotation again"
+                )
+            forget_staged(self.store)
+            changed = rekeying.rewrap(self.store.db, self.store.sealer, sealer)
+            for name in SEALED_META:
+                value = self.store.sealed_meta(name)
+                if value is not None:
+                    self.store.set_meta(name, sealer.seal_meta(name, value))
+            self.store.set_meta("key_check", sealer.key_check())
+            self.store.set_meta("template_map", rekeying.sealed_map(sealer, kept))
+        self.store.use_ring(ring)
+        self._map = kept
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
+        return changed
+
+    def person(self, person_id: str) -> Person | None:
+        """Who is enrolled as *person_id*, None if nobody is, or their profile does not open."""
+        ref = self.store.sealer.ref(person_id)
+        with self.store.reading():
+            profile = self.store.profile_of(ref)
+            query = "SELECT pack, COUNT(*) FROM template WHERE ref = ? GROUP BY pack"
+            slot = slot_of(ref, profile or {})
+            counts = dict(self.store.db.execute(query, [slot]).fetchall())
+        return None if profile is None else as_person(profile, counts)
+
+    def people(self) -> list[Person]:
+        """Everybody enrolled whose profile opens, by id."""
+        with self.store.reading():
+            counts: dict[bytes, dict[str, int]] = {}
+            query = "SELECT ref, pack, COUNT(*) FROM template GROUP BY ref, pack"
+            for ref, pack, count in self.store.db.execute(query):
+                counts.setdefault(ref, {})[pack] = count
+            found = [
+                as_person(profile, counts.get(slot_of(ref, profile), {}))
+                for ref, _, profile in opened_people(self.store.db, self.store.sealer)
+                if profile is not None
+            ]
+        return sorted(found, key=lambda person: person.id)
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Whatever is read within is of one and the same moment."""
+        with self.store.reading():
+            yield
+
+    def census(self) -> tuple[Census, Roster]:
+        """Who is here, and what the door may do with them: far less than ``people()``."""
+        with self.store.reading():
+            return take_census(self.store.db, self.store.sealer)
+
+    def changes_since(self, census: Census, *, purpose: str) -> Changes | None:
+        """What changed since *census* was taken; None if everybody had better be read again.
+
+        Asked under the same ``protection`` alone.
+        """
+        with self.store.reading():
+            name = self.store.map_in_use().name
+            return changes_since(
+                *(census, self.store.db, self.store.sealer, name, self._pack, purpose)
+            )
+
+    def load(self, former: str = "", *, purpose: str | None = None) -> TemplateSet:
+        """A template of this gallery's pack for each person enrolled for *purpose* (None: any).
+
+        With *former*, those of that pack instead, of people who have none of this gallery's.
+        ``damaged`` counts people of whom a row does not open; the rest of them is there.
+        """
+        pack, lacking = (former, self._pack) if former else (self._pack, "")
+        with self.store.reading():
+            name = self.store.map_in_use().name
+            templates = load_templates(
+                *(self.store.db, self.store.sealer, name, pack, purpose, lacking),
+                city=is_citys(self.store),
+            )
+        if templates.damaged:
+            logger.error(
+                "gallery %s: %d people have rows that do not open; enrol them again",
+                self.store.path,
+                templates.damaged,
+            )
+        return templates
+
+    def to_enrol_again(self) -> dict[str, int]:
+        """How many people have templates of other packs and none of this gallery's, by pack."""
+        with self.store.reading():
+            return packs_left(self.store.db, self.store.sealer, self._pack)
+
+    def city_version(self) -> CityVersion | None:
+        """The city's version in force; None where the gallery is this device's own."""
+        with self.store.reading():
+            return read_version(self.store)
+
+    def city_keys(self) -> GalleryKeys | None:
+        """What the city gave for its gallery; None where it gave nothing."""
+        with self.store.reading():
+            return read_keys(self.store)
+
+    def drop_damaged(self) -> int:
+        """Take out what does not open of the city's residents, who then are sent anew; how many."""
+        return drop_damaged(self.store)
+
+    def verify(self) -> Verification:
+        """Open every row of every pack, and overwrite what earlier revocations left behind."""
+        with self.store.errors_named():
+            self.store.overwrite_old_pages()
+        with self.store.reading():
+            name = self.store.map_in_use().name
+            people = whole = templates = opened = 0
+            for _, _, profile in opened_people(self.store.db, self.store.sealer):
+                people += 1
+                whole += profile is not None
+            seals = seals_by_slot(self.store.db, self.store.sealer)
+            city = is_citys(self.store)
+            rows = self.store.db.execute("SELECT ref, pack, sealed FROM template")
+            for slot, pack, sealed in rows:
+                seal = seals.get(slot)
+                if seal is None and city:
+                    continue  # of a version on its way in or out: nothing is wrong with it
+                templates += 1
+                opened += seal is not None and seal.open_template(pack, name, sealed) is not None
+        return Verification(people, people - whole, templates, templates - opened)
+
+    def _rows_in(self, slot: bytes) -> int:
+        query = "SELECT COUNT(*) FROM template WHERE ref = ?"
+        return int(self.store.db.execute(query, [slot]).fetchone()[0])
+
+    def _forget_templates(self, slot: bytes, seal: PersonSeal) -> None:
+        """Delete the person's templates of this pack, and whatever of other packs is damaged."""
+        query = "SELECT id, pack, sealed FROM template WHERE ref = ?"
+        for number, pack, sealed in self.store.db.execute(query, [slot]).fetchall():
+            if pack == self._pack or seal.open_template(pack, self._map.name, sealed) is None:
+                self.store.db.execute("DELETE FROM template WHERE id = ?", [number])

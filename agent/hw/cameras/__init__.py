@@ -1,0 +1,1 @@
+"""Cameras of every kind, files and folders among them."""

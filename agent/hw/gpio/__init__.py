@@ -1,0 +1,1 @@
+"""Lamps and buzzer on a board's pins."""

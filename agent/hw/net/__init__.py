@@ -1,0 +1,1 @@
+"""The network: MQTT, TLS, EST."""

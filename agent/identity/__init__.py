@@ -1,1 +1,0 @@
-"""Tracks to Decision: keys, gallery, matcher, calibration, the recognition decision."""

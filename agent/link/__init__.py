@@ -1,0 +1,1 @@
+"""Device to city and back, over one connection."""

@@ -1,0 +1,1 @@
+"""What the city commands and sets, carried out once."""

@@ -1,0 +1,1 @@
+"""The city's gallery on its way to the device."""

@@ -1,0 +1,1 @@
+"""From a claim to a certificate, and from one certificate to the next."""

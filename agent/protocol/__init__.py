@@ -1,0 +1,1 @@
+"""Every byte between a device and its city, and nothing else."""

@@ -1,0 +1,1 @@
+"""Galleries on the wire: who has which version, its bodies, and the records in them."""

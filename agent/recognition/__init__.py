@@ -1,0 +1,1 @@
+"""Tracks to Decision: matcher, calibration, templates and their protection, the decision."""

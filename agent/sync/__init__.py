@@ -1,1 +1,0 @@
-"""Journal to city and back: messages, the uplink and its supervisor."""

@@ -1,0 +1,395 @@
+"""The agent of one door: opens every part the settings name, wires them, stops in reverse."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+from agent import __version__
+from agent.base.audit import AuditLog
+from agent.base.errors import CameraError, JournalError
+from agent.base.ports import Camera, Display, Lamps
+from agent.base.values import Moment, Notice, Place, Standing
+from agent.device.clock import SystemClock
+from agent.device.diagnostics import diagnostics
+from agent.device.health import HealthBoard
+from agent.device.memory import return_freed
+from agent.device.notify import Notifier, Watchdog
+from agent.device.statussocket import StatusSocket
+from agent.device.workers import Worker
+from agent.door.faces import NOBODY
+from agent.door.pipeline import Pipeline
+from agent.door.recogniser import Step
+from agent.feedback.front import Feedback
+from agent.gallery.gallery import Gallery
+from agent.hw.models.onnx import OpenSession, open_session
+from agent.journal import Journal
+from agent.journey.boarding import BoardingRules
+from agent.keys.pseudonym import Pseudonyms
+from agent.keys.ring import KeyRing
+from agent.link.control.steering import Steering, Trial
+from agent.link.control.trustedtime import TrustedTime
+from agent.link.galleries.worker import Downlink
+from agent.link.uplink.supervisor import Supervisor
+from agent.settings.model import Settings
+from agent.vision.source import NewestFrame
+from agent.wiring.devices import FILE_KINDS, gpio_lamps, open_camera
+from agent.wiring.galleries import open_faces
+from agent.wiring.link import open_sync, revoking, without_arguments
+from agent.wiring.parts import door_networks, recogniser, self_tested
+from agent.wiring.provisioning import renewal
+
+log = logging.getLogger(__name__)
+
+UPKEEP_SECONDS = 60.0
+TICK_SECONDS = 0.2
+WORKERS_SECONDS = 1.0  # at the end, for what is being written
+REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boarded
+
+
+def no_watch(step: Step) -> None:
+    """Nobody looks over the door's shoulder."""
+    del step
+
+
+def upkeep(journal: Journal, now: Moment, health: HealthBoard) -> None:
+    """Correct times and delete what is past its own; an alarm for as long as that fails."""
+    try:
+        journal.correct(now)
+        journal.prune(now)
+    except JournalError as error:
+        health.alarm("journal_upkeep", str(error))
+    else:
+        health.clear("journal_upkeep")
+
+
+class Agent:
+    """One door. ``open()``, then ``run()`` until the stop event, then ``close()``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ring: KeyRing,
+        *,
+        displays: Sequence[Display],
+        notifier: Notifier,
+        watchdog: Watchdog,
+        camera: Camera | None = None,
+        place: Callable[[], Place] | None = None,
+        watch: Callable[[Step], None] = no_watch,
+        opener: OpenSession = open_session,
+        steering: Steering | None = None,
+    ) -> None:
+        """*camera*, *place* and *opener* (of networks) stand in for those of the settings; *watch*
+        sees every frame. *steering* takes settings from the city; without it they stay."""
+        self._steering = steering
+        self._trial = Trial(steering) if steering is not None else None
+        self._stop = threading.Event()
+        self._works = False
+        self.ended_for = ""  # or "reload", "restart", once ``run`` has returned for that
+        self.left_over = False  # the pipeline did not end in time: this process is not to go on
+        self._opener = opener
+        self._settings = settings
+        self._ring = ring
+        self._displays = displays
+        self._notifier = notifier
+        self._watchdog = watchdog
+        self._camera = camera
+        self._place = place or _fixed_place(settings)
+        self._watch = watch
+        self._opened = ExitStack()
+        self._clock = SystemClock()
+        self._next_upkeep = 0.0
+        self.health = HealthBoard()
+        self.lamps: Lamps | None = None
+        self.sync: Supervisor | None = None
+        self.downlink: Downlink | None = None
+
+    def __enter__(self) -> Agent:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Open every part, the ones most likely to be misconfigured first. Raises KaopassError."""
+        settings = self._settings
+        networks = door_networks(settings, self._opener)
+        camera = self._camera or open_camera(settings.camera, networks.detector)
+        settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._open_status()
+        self._gallery = Gallery(
+            settings.state_directory / "gallery.db",
+            self._ring,
+            networks.embedder.pack,
+            domain=settings.place.kind,
+        )
+        self._opened.callback(self._gallery.close)
+        # From here on no plain embedding leaves the embedders.
+        self._networks = networks.protected(self._gallery.protection)
+        self._open_faces()
+        if self._gallery.salvaged is not None:
+            self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
+        self._check_journal()
+        self.feedback = Feedback(self._lamp_opener(), self._displays)
+        self._opened.callback(self.feedback.close)
+        self.health.watch_alarms(self.feedback.alarms)
+        self.source = NewestFrame(
+            camera,
+            pace=settings.camera.pace if settings.camera.kind in FILE_KINDS else "live",
+            reopen_min_seconds=settings.camera.reopen_min_seconds,
+            reopen_max_seconds=settings.camera.reopen_max_seconds,
+        )
+        self._opened.callback(self.source.stop)
+        self.health.watch_detail("camera", self._camera_status)
+        self.health.watch_alarms(self._camera_alarms)
+        self._open_sync()
+
+    def close(self) -> None:
+        """Stop and close in reverse; safe to call twice."""
+        self._opened.close()
+
+    def run(self, stop: threading.Event, *, until_end: bool = False) -> None:
+        """Work until *stop* is set or, with *until_end*, until a file source is over.
+
+        Raises the error of a worker that died three times in a minute.
+        """
+        self._stop, self._until_end = stop, until_end
+        self.source.start()
+        worker = Worker("pipeline", self._work, final=(CameraError,))
+        workers = [worker, Worker("faces", lambda: self.faces.watch(stop))]
+        if self.downlink is not None:
+            downlink = self.downlink
+            workers.append(Worker("gallery", lambda: downlink.run(stop)))
+        if self.sync is not None:
+            self.sync.start()
+            workers.append(Worker("renewal", lambda: self._renewal.run(stop)))
+        for each in workers:
+            each.start()
+        try:
+            while not stop.is_set() and not worker.finished:
+                for each in workers:
+                    each.check()
+                self.feedback.tend()
+                self._judge_trial()
+                stop.wait(TICK_SECONDS)
+        finally:
+            self.health.state("stopping")
+            if self.ended_for == "reload":
+                self._notifier.reloading()
+            else:
+                self._notifier.stopping()
+            stop.set()
+            self.faces.changed()  # its worker wakes, and ends
+            self.left_over = not worker.join(2.0)
+            for each in workers[1:]:
+                each.join(WORKERS_SECONDS)  # what one does not finish is repeated
+
+    def drain(self, seconds: float) -> bool:
+        """Wait at most *seconds* until the city has everything; True if it has."""
+        until = time.monotonic() + seconds
+        with self._journal() as journal:
+            while journal.stats().pending:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(0.05)
+        return True
+
+    def _work(self) -> None:
+        """The pipeline's thread: its own journal, its own evidence."""
+        settings = self._settings
+        if not self._passes_self_test():
+            self._stand_idle()
+            return
+        with self._journal() as journal:
+            if not self.faces.begun:  # else this thread died and starts again
+                self.faces.read()
+            self._recogniser = recogniser(settings, self._networks, NOBODY)
+            self.faces.between(self._recogniser)
+            return_freed()
+            # Ready is who can recognise, so not before the gallery is in memory.
+            self.feedback.show(Notice("ready"))
+            self.health.state("ready")
+            self._notifier.ready()
+            self._works = True
+            rules = BoardingRules(
+                Pseudonyms(self.faces.pseudonym_key, self.faces.linked),
+                self._place,
+                direction=settings.place.direction,
+                repeat_ms=round(settings.place.repeat_seconds * 1000),
+            )
+            rules.remember(journal.recent(REMEMBERED_EVENTS), self._clock.now().boot)
+            Pipeline(
+                self.source,
+                self._recogniser,
+                rules,
+                journal,
+                self.feedback,
+                self._clock,
+                self.health,
+                nickname=self.faces.nickname,
+                timeout_ms=round(settings.decision.timeout_seconds * 1000),
+                show_ms=round(settings.feedback.show_seconds * 1000),
+                on_journal_failure=settings.journal.on_failure,
+                goodbye=settings.place.direction == "out",
+                admits=self.faces.admits,
+                faces_on=lambda: self.faces.on,
+                between=lambda: self._between(journal),
+                watch=self._watch,
+            ).run(self._stop, until_end=self._until_end)
+
+    def _passes_self_test(self) -> bool:
+        result = self_tested(self._networks)
+        if result.warning:
+            self.health.alarm("self_test", f"self-test not possible: {result.warning}")
+        if not result.fault:
+            return True
+        log.error("self-test failed: %s", result.fault)
+        self.health.alarm(
+            "self_test",
+            f"self-test failed: {result.fault}. Nobody is recognised until it passes: run "
+            "kaopass models verify, then start the agent again",
+        )
+        return False
+
+    def _stand_idle(self) -> None:
+        """Out of service, but alive: the status says why, and events already made are synced."""
+        self.feedback.show(Notice("out_of_service"))
+        self.health.state("out of service")
+        self._notifier.ready()
+        while not (self._until_end or self._stop.wait(TICK_SECONDS)):
+            self._watchdog.feed()
+
+    def _between(self, journal: Journal) -> None:
+        """Between two frames: a sign of life, then what is due."""
+        self._watchdog.feed()
+        now = time.monotonic()
+        self.faces.between(self._recogniser)
+        if now >= self._next_upkeep:
+            self._next_upkeep = now + UPKEEP_SECONDS
+            upkeep(journal, self._clock.now(), self.health)
+
+    def _open_faces(self) -> None:
+        self.faces, self.downlink = open_faces(
+            self._settings, self._ring, self._gallery, self._networks, self._clock.now, self.health
+        )
+        if self.downlink is not None:
+            self.health.watch_detail("city_gallery", self.downlink.status)
+            self.health.watch_alarms(self.downlink.alarms)
+
+    def _journal(self) -> Journal:
+        path, keep = self._settings.state_directory / "journal.db", self._settings.journal.keep_days
+        return Journal(path, self._ring.journal_key(), keep_days=keep)
+
+    def _check_journal(self) -> None:
+        path, keep = self._settings.state_directory / "journal.db", self._settings.journal.keep_days
+        key, now = self._ring.journal_key(), self._clock.now()
+        journal, report = Journal.open_checked(path, key, now=now, keep_days=keep)
+        journal.close()
+        if report.damage:
+            self.health.alarm(
+                "journal_damaged",
+                f"{report.damage}; {report.salvaged} events salvaged, the damaged file is "
+                f"kept as {report.set_aside}",
+            )
+
+    def _open_status(self) -> None:
+        status = StatusSocket(self._settings.socket_path, self.health.snapshot)
+        status.open()
+        self._opened.callback(status.close)
+        self.health.state("starting")
+        self.health.detail("device", self._settings.device.name)
+        self.health.detail("version", __version__)
+        self.health.detail("liveness", self._settings.liveness.mode)
+
+    def _camera_status(self) -> dict[str, object]:
+        counters = self.source.counters
+        return {
+            "kind": self._settings.camera.kind,
+            "state": self.source.state,
+            "frames": counters.frames,
+            "dropped": counters.dropped,
+            "reopens": counters.reopens,
+        }
+
+    def _camera_alarms(self) -> list[str]:
+        trouble = self.source.trouble
+        # The drivers' messages begin with "camera" themselves.
+        return [f"{trouble} (it is tried again until it is back)"] if trouble else []
+
+    def _lamp_opener(self) -> Callable[[], Lamps] | None:
+        feedback = self._settings.feedback
+        if feedback.lamps == "none":
+            return None
+
+        def open_lamps() -> Lamps:
+            self.lamps = gpio_lamps(feedback)
+            return self.lamps
+
+        return open_lamps
+
+    def _open_sync(self) -> None:
+        if not self._settings.sync.enabled:
+            self.health.detail("sync", {"enabled": False})
+            return
+        known = TrustedTime(self._clock.now)
+        if self.downlink is not None:
+            self.downlink.on_time(known.learn)
+        supervisor = open_sync(
+            self._settings,
+            journal=self._journal,
+            time=known,
+            audit=AuditLog(self._settings.audit_file, self._ring.audit_key()),
+            handlers={
+                "status": without_arguments(lambda: asdict(self.health.snapshot())),
+                "diagnostics": without_arguments(self._diagnostics),
+                "revoke-now": revoking(self.faces.revoke_now),
+            },
+            steering=self._steering,
+            end=self.end,
+            supervised=self._notifier.connected,
+            duties=[] if self.downlink is None else [self.downlink.duty],
+            standing=lambda: self.downlink.standing if self.downlink else Standing(),
+        )
+        self.sync = supervisor
+        self._opened.callback(supervisor.stop)
+        self.health.watch_detail("sync", lambda: supervisor.status)
+        self._renewal = renewal(self._settings, self._ring.audit_key())
+        self.health.watch_alarms(self._renewal.alarms)
+        if self._steering is not None:
+            self.health.watch_alarms(self._steering.alarms)
+
+    def end(self, how: str) -> None:
+        """Have ``run`` return soon, so that the agent can begin anew: "reload", or "restart" of the
+        whole process. Any thread."""
+        log.info("the agent ends for a %s", how)
+        self.ended_for = how
+        self._stop.set()
+
+    def _diagnostics(self) -> dict[str, Any]:
+        with self._journal() as journal:
+            stats = asdict(journal.stats())
+        found = diagnostics(__version__, self._settings.state_directory)
+        return {**found, "camera": self._camera_status(), "journal": stats}
+
+    def _judge_trial(self) -> None:
+        state = self.source.trouble or f"camera {self.source.state}"
+        if self._trial is not None and not self._trial.goes_on(
+            works=self._works and self.source.counters.frames > 0, state=state
+        ):
+            self.end("reload")
+
+
+def _fixed_place(settings: Settings) -> Callable[[], Place]:
+    here = Place(settings.place.kind, settings.place.name, settings.place.door)
+    return lambda: here

@@ -1,6 +1,0 @@
-"""What the tests of galleries over the wire share."""
-
-from tests.mosquitto import mosquitto
-from tests.wire.conftest import town
-
-__all__ = ["mosquitto", "town"]

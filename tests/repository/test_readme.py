@@ -1,0 +1,80 @@
+"""Every command and every setting has its line in README and its help."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import click
+import pytest
+
+from agent.cli.main import COMMANDS, kaopass
+from agent.settings.model import Settings
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def leaves() -> dict[str, click.Command]:
+    """Every command that does something, by its full name."""
+    found: dict[str, click.Command] = {}
+    context = click.Context(kaopass)
+    for name in COMMANDS:
+        command = kaopass.get_command(context, name)
+        assert command is not None
+        found |= leaves_of(name, command)
+    return found
+
+
+def leaves_of(name: str, command: click.Command) -> dict[str, click.Command]:
+    """*command* itself, or what does something below it."""
+    if not isinstance(command, click.Group):
+        return {name: command}
+    found: dict[str, click.Command] = {}
+    inner = click.Context(command)
+    for sub in command.list_commands(inner):
+        leaf = command.get_command(inner, sub)
+        assert leaf is not None
+        found |= leaves_of(f"{name} {sub}", leaf)
+    return found
+
+
+LEAVES = leaves()
+KEYS = [f"{section}.{key}" for section, field in Settings.model_fields.items()
+        for key in field.annotation.model_fields]  # type: ignore[union-attr]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_has_help_and_a_readme_line(name: str) -> None:
+    command = LEAVES[name]
+    assert command.help, f"{name} has no help"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+    assert re.search(rf"^\| `kaopass {name}[ `]", README, re.MULTILINE), f"no line for {name}"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_setting_has_an_explanation_and_a_readme_line(key: str) -> None:
+    section, _, name = key.partition(".")
+    field = Settings.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+    assert field.description, f"{key} has no description"
+    line = re.search(rf"^\| `{re.escape(key)}` \| (.*) \|$", README, re.MULTILINE)
+    assert line, f"no line for {key}: scripts/settings-table prints the table"
+    assert line[1].endswith(field.description), f"{key}: README and the settings disagree"
+    if get_origin(field.annotation) is Literal:
+        told = set(re.findall(r"`([^`]+)`", line[1].removesuffix(field.description)))
+        assert told == {str(choice) for choice in get_args(field.annotation)}, key
+
+
+@pytest.mark.parametrize(
+    "key", sorted(set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", README, re.M)))
+)
+def test_readme_names_no_setting_that_is_gone(key: str) -> None:
+    assert key in KEYS
+
+
+def test_every_file_readme_links_to_is_there() -> None:
+    root = Path(__file__).parents[2]
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (root / target).exists(), target
