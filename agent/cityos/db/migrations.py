@@ -51,9 +51,9 @@ def migrate(engine: Engine) -> None:
 
 
 def _upgrade(db: Connection, found: str) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it tells every step of its own
     from alembic import command, config  # noqa: PLC0415 - half a second, seldom needed
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every step of its own
     settings = config.Config(attributes={"connection": db})
     settings.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     if found:
