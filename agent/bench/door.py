@@ -23,7 +23,7 @@ from agent.base.values import Frame, Notice, StoredEvent
 from agent.bench.board import (
     PACK,
     PEOPLE,
-    Board,
+    Machine,
     bench_settings,
     door_sections,
     liveness_note,
@@ -65,7 +65,7 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class DoorFigures:
-    board: Board
+    board: Machine
     doors: tuple[Door, ...]
 
 
