@@ -24,7 +24,7 @@ from agent.base.values import DoorSignal, Frame
 from agent.bench.board import (
     PACK,
     PEOPLE,
-    Board,
+    Machine,
     bench_settings,
     door_sections,
     liveness_note,
@@ -66,7 +66,7 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class DoorFigures:
-    board: Board
+    board: Machine
     doors: tuple[Door, ...]
 
 

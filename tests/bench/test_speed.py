@@ -19,7 +19,7 @@ from agent.base.values import (
     TrackedFace,
     Tracks,
 )
-from agent.bench.board import Board, bench_settings, gallery_room, percentile, scene_frames
+from agent.bench.board import Machine, bench_settings, gallery_room, percentile, scene_frames
 from agent.bench.door import Recorded, Stopwatch
 from agent.bench.match import half_product, time_half, time_search
 from agent.bench.start import gallery_of, start_once
@@ -100,8 +100,8 @@ def test_the_scene_in_memory_plays_from_its_beginning_each_time() -> None:
 
 
 def test_a_gallery_is_bounded_by_the_search_and_by_the_memory() -> None:
-    assert gallery_room(Board(4, 100_000, 0.0), ms_search=10.0) == 127_000
-    assert gallery_room(Board(4, 400, 0.0), ms_search=1.0) == 51_000
+    assert gallery_room(Machine(4, 100_000, 0.0), ms_search=10.0) == 127_000
+    assert gallery_room(Machine(4, 400, 0.0), ms_search=1.0) == 51_000
 
 
 def test_percentiles_of_nothing_are_not_numbers() -> None:
