@@ -19,7 +19,8 @@ import click
 import numpy as np
 
 from agent.base.errors import UsageError
-from agent.base.values import DoorSignal, Frame, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal, Frame
 from agent.bench.board import (
     PACK,
     PEOPLE,

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from agent.base.errors import JournalError
-from agent.base.values import Event, EventKind, Moment, Place
+from agent.base.events import Moment, Passage, PassageEvent, Place
 from agent.cli.common import json_option, print_json
 from agent.journal import Journal
 from agent.journal.journal import MAX_BYTES
@@ -91,10 +91,10 @@ def measure_size(folder: Path, events: int, progress: Progress) -> Size:
         return Size(events, stats.disk_bytes, MAX_BYTES)
 
 
-def boarding(number: int) -> Event:
+def boarding(number: int) -> PassageEvent:
     """A boarding as a bus sends it; every number is another pseudonym."""
-    return Event(
-        EventKind.BOARDING,
+    return PassageEvent(
+        Passage.BOARDING,
         "bus",
         f"{number * 0x9E3779B97F4A7C15 % 2**256:064x}",
         Place("bus", "パークバス　1号", "front", f"高森{number % 30}丁目"),

@@ -13,8 +13,9 @@ from typing import Any
 from agent import __version__
 from agent.base.audit import AuditLog
 from agent.base.errors import CameraError, JournalError
+from agent.base.events import Moment, Place
 from agent.base.ports import Camera, Display, Lamps
-from agent.base.values import DoorSignal, Moment, Place, Standing
+from agent.base.values import DoorSignal, Standing
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard

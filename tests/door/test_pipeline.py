@@ -11,18 +11,8 @@ import numpy as np
 import pytest
 
 from agent.base.errors import JournalError
-from agent.base.values import (
-    Candidate,
-    DoorSignal,
-    Event,
-    Face,
-    Frame,
-    Image,
-    Moment,
-    Place,
-    StoredEvent,
-    Vector,
-)
+from agent.base.events import Event, Moment, Place, StoredEvent
+from agent.base.values import Candidate, DoorSignal, Face, Frame, Image, Vector
 from agent.door.pipeline import Pipeline
 from agent.door.recogniser import Recogniser
 from agent.journey.boarding import BoardingRules

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.base.values import Event, StoredEvent
+from agent.base.events import Event, StoredEvent
 
 COLUMNS = (
     *("kind", "purpose", "person", "place_kind", "place", "door", "stop"),

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from agent.base.errors import FeedbackError
-from agent.base.values import DoorSignal, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal
 from agent.feedback.front import Feedback
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.base.values import Ack, Event, EventKind, Moment, Nack, Place
+from agent.base.events import Event, Moment, Passage, PassageEvent, Place
+from agent.base.values import Ack, Nack
 
 KEY = bytes(range(32))
 DAY_MS = 86_400_000
@@ -21,7 +22,7 @@ def moment(
 
 def event(number: int = 1, when: Moment | None = None) -> Event:
     """A boarding of passenger *number*."""
-    return Event(EventKind.BOARDING, "bus", f"{number:064x}", PLACE, when or moment(number))
+    return PassageEvent(Passage.BOARDING, "bus", f"{number:064x}", PLACE, when or moment(number))
 
 
 def ack(

@@ -12,7 +12,7 @@ import pytest
 from sqlite_utils import Database as Utilities
 
 from agent.base.errors import JournalError
-from agent.base.values import StoredEvent
+from agent.base.events import StoredEvent
 from agent.journal import Journal
 from agent.journal.database import KNOWN_MIGRATIONS, migrations
 from agent.journal.export import write_csv, write_json_lines

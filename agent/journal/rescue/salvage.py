@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import JournalError
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.base.wholefile import sync_directory
 from agent.journal.database import (
     BUSY_SECONDS,

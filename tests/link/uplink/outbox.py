@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 
 from agent.base.errors import MessageError
-from agent.base.values import Ack, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import Ack
 from tests.events import EPOCH, make_event
 
 
