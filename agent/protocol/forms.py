@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from agent.base.errors import MessageError
 from agent.protocol.fields import CrossCheckError, FieldError, compact, parse
-from agent.protocol.specs import Constant, Optional, Spec
+from agent.protocol.specs import Constant, Nullable, Optional, Spec
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ class Form(Spec[T]):
     """An object with these fields, and what *make* makes of them; more is for later versions.
 
     *make* gets each field by its name, or by the one that *names* gives it; what it makes has
-    attributes called so, or keys where it is a dict. Constants are checked and handed to nobody.
+    attributes called so, or keys where it is a dict, or has them where *paths* says
+    ("moment.boot"). Constants are checked and handed to nobody.
     """
 
     def __init__(
@@ -40,54 +42,70 @@ class Form(Spec[T]):
         fields: Mapping[str, Spec[Any]],
         *,
         names: Mapping[str, str] | None = None,
+        paths: Mapping[str, str] | None = None,
         checks: tuple[CrossCheck[T], ...] = (),
         most_bytes: int = 0,
     ) -> None:
         """*title* says what it is; *most_bytes* of JSON are read by ``decode``."""
         self.title, self.fields = title, fields
         self._make, self._checks, self._most_bytes = make, checks, most_bytes
-        self._get: Callable[[T, str], Any] = getattr if make is not dict else _item
         called = {key: key for key in fields} | dict(names or {})
         self._constant = [
             (key, spec.read) for key, spec in fields.items() if isinstance(spec, Constant)
         ]
         self._spare = [
-            (key, called[key], spec) for key, spec in fields.items() if isinstance(spec, Optional)
+            (key, called[key], spec.read, spec.default)
+            for key, spec in fields.items()
+            if isinstance(spec, Optional)
         ]
         self._needed = [
             (key, called[key], spec.read)
             for key, spec in fields.items()
             if not isinstance(spec, Constant | Optional)
         ]
-        self._written = [(key, called[key], spec) for key, spec in fields.items()]
+        told = [(key, spec) for key, spec in fields.items() if not isinstance(spec, Constant)]
+        # What is written: fetched at once, and changed where JSON has it otherwise.
+        self._keys = [key for key, _ in told]
+        self._blank = {}
+        if self._constant:  # in the order of the fields
+            self._blank = {key: getattr(spec, "value", None) for key, spec in fields.items()}
+        lie = called | dict(paths or {})
+        self._fetch = (_items if make is dict else _attributes)([lie[key] for key in self._keys])
+        self._changed = [(key, spec.write) for key, spec in told if not _is_json(spec)]
+        self._omitted = [(key, spec.default) for key, spec in told if isinstance(spec, Optional)]
 
-    def read(self, value: Any, what: str = "") -> T:
-        """Raises FieldError: what is missing first, else the first field that is wrong."""
+    def read(self, value: Any, what: str = "", **given: Any) -> T:
+        """Raises FieldError: what is missing first, else the first field that is wrong.
+
+        *make* gets *given*, too: what is known from elsewhere.
+        """
         if not isinstance(value, dict):
             raise FieldError(what or self.title, "not an object")
         try:
             for key, read in self._constant:
                 read(value[key], key)
-            told = {name: read(value[key], key) for key, name, read in self._needed}
-            for key, name, spec in self._spare:
-                told[name] = spec.read(value[key], key) if key in value else spec.default
+            for key, name, read in self._needed:
+                given[name] = read(value[key], key)
+            for key, name, read, default in self._spare:
+                given[name] = read(value[key], key) if key in value else default
         except (KeyError, FieldError) as error:
             raise self._refusal(error, value, what) from None
-        made = self._make(**told)
+        made = self._make(**given)
         for check in self._checks:
             if not check.holds(made):
                 raise CrossCheckError(f"{what}.{check.field}" if what else check.field, check.says)
         return made
 
     def write(self, value: T) -> dict[str, Any]:
-        told = {}
-        for key, name, spec in self._written:
-            if isinstance(spec, Constant):
-                told[key] = spec.value
-                continue
-            item = self._get(value, name)
-            if not isinstance(spec, Optional) or item != spec.default:
-                told[key] = spec.write(item)
+        told = dict(zip(self._keys, self._fetch(value), strict=True))
+        if self._blank:
+            told = self._blank | told
+        for key, default in self._omitted:
+            if told[key] == default:
+                del told[key]
+        for key, write in self._changed:
+            if key in told:
+                told[key] = write(told[key])
         return told
 
     def decode(self, payload: bytes) -> T:
@@ -123,5 +141,20 @@ class Form(Spec[T]):
         return type(error)(f"{what}.{error.field}", error.why) if what else error
 
 
-def _item(told: Any, key: str) -> Any:
-    return told[key]
+def _is_json(spec: Spec[Any]) -> bool:
+    """Whether *spec* writes values as they are."""
+    while isinstance(spec, Nullable | Optional):
+        spec = spec.item
+    return type(spec).write is Spec.write
+
+
+def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What fetches the attributes *names* of a value."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(attrgetter(name)(value) for name in names)
+
+
+def _items(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What fetches the items *names* of a dict."""
+    return lambda value: tuple(value[name] for name in names)
