@@ -15,8 +15,8 @@ from agent.base.values import Frame
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
 from agent.settings.model import Settings, load
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers
-from agent.sim.scene import SceneCamera
 
 PEOPLE = 25_324  # Izumi Park Town, January 2022
 PACK = "buffalo_s"

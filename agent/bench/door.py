@@ -37,7 +37,7 @@ from agent.cli.common import json_option, print_json
 from agent.device.notify import from_environment
 from agent.door.recogniser import Step
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.sim.photographs import CAST_PICTURES, read_picture
 from agent.wiring.agent import Agent

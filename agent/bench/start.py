@@ -27,7 +27,7 @@ from agent.bench.process import cpu_seconds, memory_mb
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.sim.photographs import picture
 

@@ -27,7 +27,7 @@ from agent.bench.board import (
     this_board,
 )
 from agent.cli.common import json_option, print_json, settings_option
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.recognition.matcher import Matcher
 from agent.recognition.templates import TemplateSet
 from agent.settings.model import Settings

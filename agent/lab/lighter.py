@@ -28,8 +28,8 @@ from agent.base.errors import CameraError, KaopassError, UsageError
 from agent.base.values import Image
 from agent.bench.board import percentile
 from agent.bench.vision import Tapped
-from agent.hw.cameras.frames import read_picture
-from agent.hw.models.onnx import open_session
+from agent.hw.cameras.shared.pictures import read_picture
+from agent.hw.models.networks.onnx import open_session
 from agent.lab.golden import golden_values
 from agent.lab.quantize import to_int8
 from agent.packs.manifest import ImpostorTail, ModelFile, Pack

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from agent.base.errors import ModelError, UsageError
 from agent.cli.door.models import command as models_command
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.lab.golden import golden_values
 from agent.lab.lighter import calls_of, compared, images_of, put, variant_of
 from agent.lab.quantize import to_int8

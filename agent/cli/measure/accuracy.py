@@ -198,7 +198,7 @@ def _read(
     settings: Settings, probes: list[Path], references: list[Path]
 ) -> dict[Path, PictureView]:
     from agent.accuracy.reading import Eyes, read_views
-    from agent.hw.cameras.frames import read_picture
+    from agent.hw.cameras.shared.pictures import read_picture
     from agent.wiring.parts import open_networks, quality_gate
 
     # Pictures side by side use the cores better than one network with several threads.
