@@ -12,7 +12,8 @@ import click
 class LazyGroup(click.Group):
     """Subcommands cost an import only when they are used: a Pi feels every one.
 
-    *lazy* is name -> module that holds a click command called ``command``.
+    *lazy* is name -> ``module``, whose command is called ``command``, or ``module:command``. The
+    group's own commands come first.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
@@ -20,14 +21,13 @@ class LazyGroup(click.Group):
         self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(self._lazy)
+        return [*super().list_commands(ctx), *self._lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
         if cmd_name not in self._lazy:
-            return None
-        command = import_module(self._lazy[cmd_name]).command
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self._lazy[cmd_name].partition(":")
+        command = getattr(import_module(module), attribute or "command")
         assert isinstance(command, click.Command)  # noqa: S101 - a broken table is a defect
         return command
 
@@ -37,8 +37,9 @@ class LazyGroup(click.Group):
         """Name the nearest command when there is none of that name."""
         from difflib import get_close_matches
 
-        if args and args[0] not in self._lazy and not args[0].startswith("-"):
-            close = get_close_matches(args[0], self._lazy, n=1)
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            close = get_close_matches(args[0], known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
