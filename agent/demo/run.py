@@ -20,7 +20,7 @@ import numpy as np
 
 from agent.base.errors import LinkError
 from agent.base.ports import Display
-from agent.base.values import Notice, StoredEvent, Vector
+from agent.base.values import DoorSignal, StoredEvent, Vector
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker as CityBroker
 from agent.cityos.service.app import build_city
@@ -86,9 +86,9 @@ class Boardings:
         self._person_of = person_of  # pseudonym -> id, known to the demo alone
         self.by_person: Counter[str] = Counter()
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         """Count *stored* if there is one."""
-        del notice
+        del signal
         if stored is not None:
             self.by_person[self._person_of[stored.event.person]] += 1
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from agent.base.values import Decision, Face, Frame, Notice, Outcome, Quality, TrackedFace, Tracks
+from agent.base.values import (
+    Decision,
+    DoorSignal,
+    Face,
+    Frame,
+    Outcome,
+    Quality,
+    TrackedFace,
+    Tracks,
+)
 from agent.bench.board import Machine, bench_settings, gallery_room, percentile, scene_frames
 from agent.bench.door import Recorded, Stopwatch
 from agent.bench.match import half_product, time_half, time_search
@@ -71,8 +80,8 @@ def test_the_stopwatch_runs_from_the_first_usable_view_to_the_lamp() -> None:
 
     watch.watch(step(0, 1_000, Quality(0.0, "blurred")))
     watch.watch(step(1, 2_000, Quality(0.5)))
-    watch.show(Notice("fallback"), None)
-    watch.show(Notice("welcome"), stored(1))
+    watch.show(DoorSignal("fallback"), None)
+    watch.show(DoorSignal("welcome"), stored(1))
     match = Decision(7, 2, 0, 2_100, face.box, Outcome.MATCH, "ann", 0.7, "recognised")
     watch.watch(step(2, 2_100, Quality(0.5), match))
     assert len(watch.milliseconds) == 1
