@@ -78,15 +78,6 @@ def door_sections() -> dict[str, dict[str, Any]]:
     }
 
 
-def liveness_note(*, judged: bool) -> str:
-    """A line that says so where liveness was not measured."""
-    if judged:
-        return ""
-    return (
-        "  note: without liveness, whose pack is not installed: kaopass models install faceplugin\n"
-    )
-
-
 def scene_frames(settings: Settings, detector: FaceDetector, seconds: float) -> list[Frame]:
     """The first *seconds* of the scene at the door, drawn in advance; 0.9 MB a frame at 640x480."""
     camera = settings.camera

@@ -128,4 +128,4 @@ def test_a_variant_of_a_variant_is_refused(light: tuple[Path, InstalledPack]) ->
     shutil.copytree(made.origin, folder)
     put(replace(made.pack, loss="measured for a test"), folder, directory)
     with pytest.raises(UsageError, match="is a variant already"):
-        lighten(settings(directory, f"{PACK}-int8"), None, None)
+        lighten(settings(directory, f"{PACK}-int8"), None, None, print)

@@ -98,7 +98,7 @@ def command(
     from agent.accuracy.protocol import plan, read_folder
 
     if plots_folder is not None and find_spec("matplotlib") is None:
-        raise UsageError("--plots needs matplotlib; run: pip install 'kaopass[bench]'")
+        raise UsageError("--plots needs matplotlib; run: pip install 'kaopass[lab]'")
     overrides = {"models": {"licence": "research"}} if settings_file is None else {}
     settings = load(settings_file, overrides)
     groups = None if groups_file is None else read_groups(groups_file)
