@@ -12,7 +12,8 @@ from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker, build_city
 from agent.cityos.service.loop import subscriptions
 from agent.hw.net.mqtt import MqttLink
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 

@@ -18,7 +18,8 @@ from agent.protocol.control import command_topic
 from agent.protocol.messages import ack_topic, events_topic, state_topic
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 

@@ -41,8 +41,8 @@ from agent.protocol.control import (
 from agent.protocol.signed import Trust
 from tests.events import make_event
 from tests.journal.events import KEY
-from tests.mosquitto import until
 from tests.provisioning.town import Town, now_ms, outcome, town
+from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 

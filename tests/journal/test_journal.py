@@ -106,7 +106,7 @@ def test_migrations_are_recorded_with_their_change_and_newer_files_refused(tmp_p
     Journal(path, KEY).close()
     db = Utilities(path)
     assert {migration.name for migration in migrations.applied(db)} == KNOWN_MIGRATIONS
-    db["_sqlite_migrations"].insert(
+    db.table("_sqlite_migrations").insert(
         {"migration_set": "journal", "name": "of_tomorrow", "applied_at": "later"}
     )
     db.close()
