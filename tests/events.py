@@ -74,10 +74,13 @@ def one_of_each(moment: Moment | None = None) -> list[Event]:
     ]
 
 
-def enrolment(seq: int, *, size: int = 40_000, epoch: str = EPOCH) -> StoredEvent:
+def make_enrolment(number: int = 1, *, size: int = 40_000) -> EnrolmentEvent:
     """One whose sealed part, of *size* bytes, looks as random as a real one and is the same each
     time."""
-    event = make_event(seq)
-    sealed = random.Random(seq).randbytes(size)
-    kept = EnrolmentEvent(event.purpose, event.person, event.place, event.moment, sealed)
-    return StoredEvent(epoch, seq, kept)
+    event = make_event(number)
+    sealed = random.Random(number).randbytes(size)
+    return EnrolmentEvent(event.purpose, event.person, event.place, event.moment, sealed)
+
+
+def enrolment(seq: int, *, size: int = 40_000, epoch: str = EPOCH) -> StoredEvent:
+    return StoredEvent(epoch, seq, make_enrolment(seq, size=size))

@@ -17,8 +17,8 @@ MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
 CODE = re.compile(r"[a-z0-9_]{1,64}")
 BOOT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 # Control characters and lone surrogates: no database keeps them all, and no text needs them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -90,11 +90,11 @@ def choice(value: Any, what: str, choices: tuple[str, ...]) -> str:
 
 
 def device_name(value: Any) -> str:
-    return name(value, "device", DEVICE)
+    return name(value, "device", _DEVICE)
 
 
 def epoch_name(value: Any) -> str:
-    return name(value, "epoch", EPOCH)
+    return name(value, "epoch", _EPOCH)
 
 
 def hexadecimal(value: Any, what: str, size: int) -> bytes:
@@ -141,7 +141,7 @@ def parse(payload: bytes, most: int, what: str) -> Any:
 def parse_topic(topic: str) -> tuple[str, str]:
     """(device, the rest) of ``kp1/{device}/...``, for example ("bus-7", "u/ev")."""
     parts = topic.split("/", 2)
-    if len(parts) != 3 or parts[0] != "kp1" or not DEVICE.fullmatch(parts[1]):
+    if len(parts) != 3 or parts[0] != "kp1" or not _DEVICE.fullmatch(parts[1]):
         raise MessageError(f"topic {topic[:80]!r} is not kp1/<device>/...")
     return parts[1], parts[2]
 

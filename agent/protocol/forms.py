@@ -45,34 +45,36 @@ class Form(Spec[T]):
         paths: Mapping[str, str] | None = None,
         checks: tuple[CrossCheck[T], ...] = (),
         most_bytes: int = 0,
+        closed: bool = False,
     ) -> None:
-        """*title* says what it is; *most_bytes* of JSON are read by ``decode``."""
-        self.title, self.fields = title, fields
-        self._make, self._checks, self._most_bytes = make, checks, most_bytes
-        called = {key: key for key in fields} | dict(names or {})
-        self._constant = [
+        """*title* says what it is; *most_bytes* of JSON are read by ``decode``.
+
+        *closed* ones have no fields of later versions.
+        """
+        self.title, self.fields, self.checks = title, fields, checks
+        self.names = {key: key for key in fields} | dict(names or {})
+        self._make, self._most_bytes, self._closed = make, most_bytes, closed
+        self._constants = [
             (key, spec.read) for key, spec in fields.items() if isinstance(spec, Constant)
         ]
         self._spare = [
-            (key, called[key], spec.read, spec.default)
+            (key, self.names[key], spec.read, spec.default)
             for key, spec in fields.items()
             if isinstance(spec, Optional)
         ]
         self._needed = [
-            (key, called[key], spec.read)
+            (key, self.names[key], spec.read)
             for key, spec in fields.items()
             if not isinstance(spec, Constant | Optional)
         ]
-        told = [(key, spec) for key, spec in fields.items() if not isinstance(spec, Constant)]
-        # What is written: fetched at once, and changed where JSON has it otherwise.
-        self._keys = [key for key, _ in told]
-        self._blank = {}
-        if self._constant:  # in the order of the fields
-            self._blank = {key: getattr(spec, "value", None) for key, spec in fields.items()}
-        lie = called | dict(paths or {})
-        self._fetch = (_items if make is dict else _attributes)([lie[key] for key in self._keys])
-        self._changed = [(key, spec.write) for key, spec in told if not _is_json(spec)]
-        self._omitted = [(key, spec.default) for key, spec in told if isinstance(spec, Optional)]
+        # What is written is fetched at once, then changed where JSON has it otherwise.
+        told = {key: spec for key, spec in fields.items() if not isinstance(spec, Constant)}
+        lie = self.names | dict(paths or {})
+        self._keys = tuple(told)
+        self._fetch = (_items if make is dict else _attributes)([lie[key] for key in told])
+        self._omitted = [key for key, spec in told.items() if isinstance(spec, Optional)]
+        self._changed = [(key, spec.write) for key, spec in told.items() if not _is_json(spec)]
+        self._always = {key: s.value for key, s in fields.items() if isinstance(s, Constant)}
 
     def read(self, value: Any, what: str = "", **given: Any) -> T:
         """Raises FieldError: what is missing first, else the first field that is wrong.
@@ -81,8 +83,12 @@ class Form(Spec[T]):
         """
         if not isinstance(value, dict):
             raise FieldError(what or self.title, "not an object")
+        if self._closed and not value.keys() <= self.fields.keys():
+            raise FieldError(
+                what or self.title, f"has more than {', '.join(self.fields) or 'nothing'}"
+            )
         try:
-            for key, read in self._constant:
+            for key, read in self._constants:
                 read(value[key], key)
             for key, name, read in self._needed:
                 given[name] = read(value[key], key)
@@ -91,21 +97,22 @@ class Form(Spec[T]):
         except (KeyError, FieldError) as error:
             raise self._refusal(error, value, what) from None
         made = self._make(**given)
-        for check in self._checks:
+        for check in self.checks:
             if not check.holds(made):
                 raise CrossCheckError(f"{what}.{check.field}" if what else check.field, check.says)
         return made
 
     def write(self, value: T) -> dict[str, Any]:
         told = dict(zip(self._keys, self._fetch(value), strict=True))
-        if self._blank:
-            told = self._blank | told
-        for key, default in self._omitted:
-            if told[key] == default:
+        for key in self._omitted:
+            if told[key] is None:
                 del told[key]
         for key, write in self._changed:
             if key in told:
                 told[key] = write(told[key])
+        if self._always:
+            all_of_it = self._always | told
+            told = {key: all_of_it[key] for key in self.fields if key in all_of_it}
         return told
 
     def decode(self, payload: bytes) -> T:
@@ -120,12 +127,13 @@ class Form(Spec[T]):
             raise MessageError(f"{self.title}: a text is not Unicode: {error.reason}") from error
 
     def schema(self) -> dict[str, Any]:
-        rules = [f"{check.field}: {check.says}" for check in self._checks]
+        rules = [f"{check.field}: {check.says}" for check in self.checks]
         size = [f"at most {self._most_bytes} bytes"] if self._most_bytes else []
         return {
             **{"title": self.title, "type": "object"},
             "properties": {key: spec.schema() for key, spec in self.fields.items()},
             "required": [k for k, spec in self.fields.items() if not isinstance(spec, Optional)],
+            **({"additionalProperties": False} if self._closed else {}),
             **({"$comment": "Refused also: " + "; ".join(rules + size)} if rules or size else {}),
         }
 
@@ -142,7 +150,7 @@ class Form(Spec[T]):
 
 
 def _is_json(spec: Spec[Any]) -> bool:
-    """Whether *spec* writes values as they are."""
+    """Whether *spec* writes every value as it is."""
     while isinstance(spec, Nullable | Optional):
         spec = spec.item
     return type(spec).write is Spec.write
@@ -156,5 +164,5 @@ def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _items(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """What fetches the items *names* of a dict."""
-    return lambda value: tuple(value[name] for name in names)
+    """What fetches the items *names* of a dict; None for one that is not there."""
+    return lambda value: tuple(value.get(name) for name in names)

@@ -14,7 +14,8 @@ import pytest
 from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
 from agent.link.uplink.state import REMEMBERED_COMMANDS
 from agent.protocol import control
-from agent.protocol.commands import decode_unsigned, read_replay
+from agent.protocol.commands import BY_NAME, read_replay
+from agent.protocol.control import read_unsigned
 from agent.protocol.events.enrolment import ENROLMENT, MAX_SEALED_BYTES
 from agent.protocol.events.kind import WORD
 from agent.protocol.events.kinds import KINDS
@@ -55,8 +56,8 @@ READERS: dict[str, Callable[[Town, Any], Any]] = {
     "ack": plain(decode_ack),
     "state": plain(decode_state),
     "command": command,
-    "outcome": plain(control.decode_outcome),
-    "unsigned": plain(decode_unsigned),
+    "outcome": plain(control.decode_result),
+    "unsigned": lambda _, value: read_unsigned(json.dumps(value).encode(), "bus-7"),
     "config": config,
     "report": plain(control.decode_report),
 }
@@ -90,7 +91,7 @@ def test_every_kind_of_event_is_told_and_shown() -> None:
 def test_numbers_and_names_on_the_page_are_the_codes() -> None:
     for role in (Role.COMMAND, Role.GALLERY):
         assert role.value.dotted_string in PAGE
-    for name in (*control.COMMANDS, *control.STATES):
+    for name in (*BY_NAME, *control.STATES):
         assert f"`{name}`" in PAGE, name
     for topic in ("cmd", "cfg"):
         assert f"kp1/{{device}}/d/{topic}" in PAGE

@@ -6,16 +6,15 @@ from typing import Any
 
 from agent.base.events import CorrectionEvent, EventRef
 from agent.protocol.events.kind import PLACE, WORD, Kind
-from agent.protocol.fields import DEVICE, EPOCH
 from agent.protocol.forms import CrossCheck, Form
-from agent.protocol.specs import Integer, Name, Nullable, Optional, Spec
+from agent.protocol.specs import DEVICE, EPOCH, Integer, Optional, Spec
 
-_REF: dict[str, Spec[Any]] = {"device": Name(DEVICE), "epoch": Name(EPOCH), "seq": Integer(1)}
+_REF: dict[str, Spec[Any]] = {"device": DEVICE, "epoch": EPOCH, "seq": Integer(1)}
 
 CORRECTION = Kind(
     CorrectionEvent,
     {
-        "place": Optional(Nullable(PLACE), None),
+        "place": Optional(PLACE),
         "corrects": Form(EventRef, "corrects", _REF),
         "what": WORD,
         "why": WORD,

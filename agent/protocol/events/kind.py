@@ -9,31 +9,58 @@ from enum import Enum
 from typing import Any
 
 from agent.base.events import Fix, Moment, Place, StoredEvent, TimetableStop
-from agent.protocol.fields import BOOT, EPOCH, MAX_INTEGER, FieldError
+from agent.protocol.fields import MAX_INTEGER, FieldError
 from agent.protocol.forms import CrossCheck, Form
-from agent.protocol.specs import Choice, Constant, Integer, Name, Nullable, Optional, Spec, Text
+from agent.protocol.specs import (
+    BOOT,
+    EPOCH,
+    Choice,
+    Constant,
+    Integer,
+    Name,
+    Nullable,
+    Optional,
+    Spec,
+    Text,
+)
 
 WORD = Name(re.compile(r"[a-z0-9_]{1,32}"))  # of a set that may grow
 PERSON = Name(re.compile(r"[0-9a-f]{64}"))
-IDENTITY: dict[str, Spec[Any]] = {"epoch": Name(EPOCH), "seq": Integer(1)}
+IDENTITY: dict[str, Spec[Any]] = {"epoch": EPOCH, "seq": Integer(1)}
 RESIDENT: dict[str, Spec[Any]] = {"purpose": WORD, "person": PERSON}
+MOMENT: dict[str, Spec[Any]] = {
+    "boot": BOOT,
+    "mono_ms": Integer(),
+    # A clock may be set before 1970; that is a wrong time, not a wrong event.
+    "wall_ms": Integer(-MAX_INTEGER),
+    "clock": Choice(("gnss", "ntp", "saved", "unset")),
+    "error_ms": Integer(-1),
+}
 
-MOMENT = Form(
-    Moment,
-    "event",
+_ID = Text(1, 128)
+_DATE = Name(re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"))
+_TIMETABLE = Form(
+    TimetableStop,
+    "timetable",
     {
-        "boot": Name(BOOT),
-        "mono_ms": Integer(),
-        # A clock may be set before 1970; that is a wrong time, not a wrong event.
-        "wall_ms": Integer(-MAX_INTEGER),
-        "clock": Choice(("gnss", "ntp", "saved", "unset")),
-        "error_ms": Integer(-1),
+        "how": WORD,
+        **{name: Optional(_ID) for name in ("feed", "route", "trip")},
+        "service_date": Optional(_DATE),
+        "stop_id": Optional(_ID),
+        "stop_sequence": Optional(Integer()),
     },
 )
-
 _DEGREE = 10**7
-_DATE = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
-_ID = Optional(Nullable(Text(1, 128)), None)
+_FIX = Form(
+    Fix,
+    "fix",
+    {
+        "latitude_e7": Integer(-90 * _DEGREE, 90 * _DEGREE),
+        "longitude_e7": Integer(-180 * _DEGREE, 180 * _DEGREE),
+        "accuracy_mm": Integer(-1),
+        "age_ms": Integer(),
+    },
+)
 PLACE = Form(
     Place,
     "place",
@@ -42,42 +69,12 @@ PLACE = Form(
         "name": Text(1, 128),
         "door": Text(1, 64),
         "stop": Nullable(Text(1, 128)),
-        "timetable": Optional(
-            Nullable(
-                Form(
-                    TimetableStop,
-                    "timetable",
-                    {
-                        "how": WORD,
-                        **{"feed": _ID, "route": _ID, "trip": _ID},
-                        "service_date": Optional(Nullable(Name(_DATE)), None),
-                        "stop_id": _ID,
-                        "stop_sequence": Optional(Nullable(Integer()), None),
-                    },
-                )
-            ),
-            None,
-        ),
-        "fix": Optional(
-            Nullable(
-                Form(
-                    Fix,
-                    "fix",
-                    {
-                        "latitude_e7": Integer(-90 * _DEGREE, 90 * _DEGREE),
-                        "longitude_e7": Integer(-180 * _DEGREE, 180 * _DEGREE),
-                        "accuracy_mm": Integer(-1),
-                        "age_ms": Integer(),
-                    },
-                )
-            ),
-            None,
-        ),
+        # Where known; a device or a city from before leaves them out, or alone.
+        "timetable": Optional(_TIMETABLE),
+        "fix": Optional(_FIX),
     },
 )
-
-
-_CORRECTED = {"corrected_ms": Optional(Nullable(Integer(-MAX_INTEGER)), None)}
+_CORRECTED = {"corrected_ms": Optional(Nullable(Integer(-MAX_INTEGER)))}
 _BEFORE_MOMENT = ("kind", "purpose", "person", "place")  # as it always was
 
 
@@ -92,11 +89,11 @@ def item_form(
     return Form(
         _stored(event),
         "event",
-        {**IDENTITY, **first, **MOMENT.fields, **_CORRECTED, **fields},
+        {**IDENTITY, **first, **MOMENT, **_CORRECTED, **fields},
         names=names,
         paths={
             **{key: f"event.{names.get(key, key)}" for key in fields},
-            **{key: f"event.moment.{key}" for key in MOMENT.fields},
+            **{key: f"event.moment.{key}" for key in MOMENT},
         },
         checks=tuple(_of_stored(check) for check in checks),
     )
