@@ -10,6 +10,7 @@ from agent.base.events import (
     DoorOpening,
     EnrolmentEvent,
     Event,
+    EventRef,
     Fix,
     Load,
     MediumCount,
@@ -21,6 +22,7 @@ from agent.base.events import (
     StopVisitEvent,
     StoredEvent,
     SurveyEvent,
+    TimetableStop,
     UnknownEvent,
 )
 
@@ -45,8 +47,9 @@ def stored(seq: int, *, epoch: str = EPOCH, stop: str | None = "高森三丁目"
 BUS = Place("bus", "パークバス　1号", "front", "高森三丁目")
 # All that a place can say.
 KNOWN = Place(
-    *("bus", "パークバス　1号", "rear", "高森三丁目", "izumi", "12", "平日_0812", "2026-11-28"),
-    *("0417_02", 9, "belief", Fix(383_219_000, 1_408_817_000, 4_200, 350)),
+    *("bus", "パークバス　1号", "rear", "高森三丁目"),
+    TimetableStop("belief", "izumi", "12", "平日_0812", "2026-11-28", "0417_02", 9),
+    Fix(383_219_000, 1_408_817_000, 4_200, 350),
 )
 
 
@@ -59,8 +62,8 @@ def one_of_each(moment: Moment | None = None) -> list[Event]:
         *(PassageEvent(passage, "bus", person, BUS, when) for passage in Passage),
         PassageEvent(Passage.BOARDING, "bus", person, KNOWN, when),
         EnrolmentEvent("hall", person, Place("hall", "高森公民館", "main"), when, b"\x00sealed"),
-        CorrectionEvent("bus-7", EPOCH, 8, "withdrawn", "undo", when),
-        CorrectionEvent("bus-7", EPOCH, 8, "place", "belief", when, KNOWN),
+        CorrectionEvent(EventRef("bus-7", EPOCH, 8), "withdrawn", "undo", when),
+        CorrectionEvent(EventRef("bus-7", EPOCH, 8), "place", "belief", when, KNOWN),
         ServiceCountEvent(BUS, when, 3_600_000, (MediumCount("face", 61, 2, 5, 73_200),)),
         ServiceCountEvent(BUS, when, 0, ()),
         StopVisitEvent(KNOWN, when, 1, 80_000, 91_500, (opening,), Load(-2, "apc", "low")),
@@ -71,10 +74,13 @@ def one_of_each(moment: Moment | None = None) -> list[Event]:
     ]
 
 
-def enrolment(seq: int, *, size: int = 40_000, epoch: str = EPOCH) -> StoredEvent:
+def make_enrolment(number: int = 1, *, size: int = 40_000) -> EnrolmentEvent:
     """One whose sealed part, of *size* bytes, looks as random as a real one and is the same each
     time."""
-    event = make_event(seq)
-    sealed = random.Random(seq).randbytes(size)
-    kept = EnrolmentEvent(event.purpose, event.person, event.place, event.moment, sealed)
-    return StoredEvent(epoch, seq, kept)
+    event = make_event(number)
+    sealed = random.Random(number).randbytes(size)
+    return EnrolmentEvent(event.purpose, event.person, event.place, event.moment, sealed)
+
+
+def enrolment(seq: int, *, size: int = 40_000, epoch: str = EPOCH) -> StoredEvent:
+    return StoredEvent(epoch, seq, make_enrolment(seq, size=size))

@@ -41,35 +41,43 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where something happened: a door of a vehicle or a hall and, where known, a stop of a trip.
+class TimetableStop:
+    """Which stop of which trip, as far as it is known; ids and sequence as in the feed (GTFS).
 
-    ``kind`` is "bus" or "hall", ``name`` the vehicle's or the hall's, ``stop`` a stop's name.
-    ``feed`` to ``stop_sequence`` are those of the timetable (GTFS), ``service_date`` in ISO 8601.
-    ``known`` says how stop and trip are known: "belief", "word" (a person's), "announced" or
-    "settings", which is also what None means.
+    ``service_date`` is in ISO 8601. ``how`` says where the knowledge is from: "belief", "word" (a
+    person's), "announced" or "settings".
     """
 
-    kind: str
-    name: str
-    door: str
-    stop: str | None = None
+    how: str
     feed: str | None = None
     route: str | None = None
     trip: str | None = None
     service_date: str | None = None
     stop_id: str | None = None
     stop_sequence: int | None = None
-    known: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something happened: a door of a vehicle or of a hall, at which stop.
+
+    ``kind`` is "bus" or "hall", ``name`` the vehicle's or the hall's, ``stop`` a stop's name;
+    ``timetable`` and ``fix`` are None where nothing is known but the settings.
+    """
+
+    kind: str
+    name: str
+    door: str
+    stop: str | None = None
+    timetable: TimetableStop | None = None
     fix: Fix | None = None
 
     @property
     def spot(self) -> tuple[str | int | None, ...]:
         """What tells one stop visit at one door from another: all but how well it is known."""
-        return (
-            *(self.kind, self.name, self.door, self.stop, self.feed, self.route, self.trip),
-            *(self.service_date, self.stop_id, self.stop_sequence),
-        )
+        at = self.timetable
+        known = (at.feed, at.trip, at.service_date, at.stop_id, at.stop_sequence) if at else ()
+        return (self.kind, self.name, self.door, self.stop, *known)
 
 
 class Passage(str, Enum):
@@ -116,8 +124,17 @@ class EnrolmentEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class EventRef:
+    """Which event: the identity that it has everywhere."""
+
+    device: str
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectionEvent:
-    """An earlier event, number ``seq`` of ``epoch`` of ``device``, was not as it says.
+    """An earlier event was not as it says.
 
     ``what`` is what becomes of it: "withdrawn", or "place" where ``place`` holds in its stead.
     ``why`` is who or what says so, for example "undo", "in_and_out" or "belief".
@@ -125,9 +142,7 @@ class CorrectionEvent:
 
     kind: ClassVar[str] = "correction"
 
-    device: str
-    epoch: str
-    seq: int
+    corrects: EventRef
     what: str
     why: str
     moment: Moment
@@ -271,18 +286,19 @@ class StoredEvent:
     corrected_ms: int | None = None
 
 
-# Of a place, what is there only where it is known, as flat columns.
-KNOWN_COLUMNS = ("feed", "route", "trip", "service_date", "stop_id", "stop_sequence", "known")
+TIMETABLE_COLUMNS = ("how", "feed", "route", "trip", "service_date", "stop_id", "stop_sequence")
 FIX_COLUMNS = ("latitude_e7", "longitude_e7", "accuracy_mm", "age_ms")
-WHERE_COLUMNS = (*KNOWN_COLUMNS, *(f"fix_{name}" for name in FIX_COLUMNS))
+WHERE_COLUMNS = (*TIMETABLE_COLUMNS, *(f"fix_{name}" for name in FIX_COLUMNS))
+_NOWHERE: dict[str, str | int | None] = dict.fromkeys(WHERE_COLUMNS)
 
 
 def where_known(place: Place | None) -> dict[str, str | int | None]:
-    """*place* by the names in WHERE_COLUMNS; None for all that is not known."""
-    fix = place.fix if place else None
+    """What *place* has only where it is known, by the names in WHERE_COLUMNS; else None."""
+    if place is None or (place.timetable is None and place.fix is None):
+        return _NOWHERE
     return {
-        **{name: getattr(place, name, None) for name in KNOWN_COLUMNS},
-        **{f"fix_{name}": getattr(fix, name, None) for name in FIX_COLUMNS},
+        **{name: getattr(place.timetable, name, None) for name in TIMETABLE_COLUMNS},
+        **{f"fix_{name}": getattr(place.fix, name, None) for name in FIX_COLUMNS},
     }
 
 

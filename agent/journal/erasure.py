@@ -16,7 +16,8 @@ from pathlib import Path
 
 from agent.base.errors import JournalError
 from agent.base.events import Moment, person_of
-from agent.journal.database import Database, sidecars
+from agent.base.sqlite import sidecars
+from agent.journal.database import Database
 from agent.journal.rescue.pages import every_row
 from agent.journal.rescue.salvage import EPOCH_BYTES, EVENT_ROW, is_row
 from agent.journal.resealing import clear_log

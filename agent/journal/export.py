@@ -18,9 +18,10 @@ from agent.base.events import (
     where_known,
 )
 from agent.journal.entries import Entry
-from agent.protocol.events.kinds import tail
+from agent.protocol.events.kinds import write_body
 
 MASKED = "masked"
+_IN_COLUMNS = ("kind", "purpose", "person", "place")
 COLUMNS = (
     *("epoch", "seq", "state", "code", "kind", "purpose", "person"),
     *("place_kind", "place", "door", "stop"),
@@ -68,7 +69,8 @@ def _detail(event: Event | None, *, show_persons: bool) -> Any:
         return MASKED  # nobody here can say what it names
     if event is None or isinstance(event, EnrolmentEvent):
         return None  # what is sealed is for the city alone
-    return tail(event) or None
+    own = write_body(event).items()
+    return {name: value for name, value in own if name not in _IN_COLUMNS} or None
 
 
 def write_csv(entries: Iterable[Entry], out: TextIO, *, show_persons: bool) -> int:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from agent.base.errors import JournalError, MessageError
 from agent.base.events import Event, Moment
-from agent.protocol.events.kinds import head, restored, tail
+from agent.protocol.events.kinds import read_body, write_body
 from agent.protocol.fields import compact
 
 KEY_BYTES = 32
@@ -39,7 +39,7 @@ class Sealer:
 
     def seal(self, epoch: str, seq: int, event: Event) -> bytes:
         """Nonce and ciphertext of *event* as number *seq* of *epoch*."""
-        text = compact({**head(event), **tail(event)})
+        text = compact(write_body(event))
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._aes.encrypt(nonce, text, _identity(epoch, seq, event.moment))
 
@@ -63,7 +63,7 @@ class Sealer:
         nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             text = self._aes.decrypt(nonce, ciphertext, _identity(epoch, seq, moment))
-            return restored(json.loads(text), moment)
+            return read_body(json.loads(text.decode()), moment)
         except (InvalidTag, MessageError, ValueError, KeyError, TypeError, struct.error):
             return None
 

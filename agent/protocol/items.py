@@ -12,9 +12,8 @@ from typing import Any
 
 from agent.base.errors import MessageError
 from agent.base.events import StoredEvent
-from agent.protocol.events.kinds import head, read_item, tail
-from agent.protocol.events.moment import write_moment
-from agent.protocol.fields import CODE, MAX_INTEGER, compact, integer, name
+from agent.protocol.events.kinds import read_item, write_item
+from agent.protocol.fields import CODE, FieldError, compact, integer, name
 from agent.protocol.messages import identity
 
 
@@ -44,22 +43,14 @@ def decode_item(item: Any) -> StoredEvent | Lost:
 
 def encode_event(stored: StoredEvent) -> bytes:
     """*stored* as one JSON object in UTF-8. Raises MessageError if a text cannot be written."""
-    event = stored.event
-    value = {"epoch": stored.epoch, "seq": stored.seq, **head(event), **write_moment(event.moment)}
-    if stored.corrected_ms is not None:
-        value["corrected_ms"] = stored.corrected_ms
-    value.update(tail(event))
     try:
-        return compact(value)
+        return compact(write_item(stored))
     except UnicodeEncodeError as error:
         raise MessageError(f"event {stored.seq}: a text is not Unicode: {error.reason}") from error
 
 
 def decode_event(item: Any) -> StoredEvent:
     """One item that is an event. Raises FieldError for the first bad field."""
-    epoch, seq = identity(item)
-    event = read_item(item)
-    corrected = item.get("corrected_ms")
-    if corrected is not None:
-        corrected = integer(corrected, "corrected_ms", -MAX_INTEGER)
-    return StoredEvent(epoch, seq, event, corrected)
+    if not isinstance(item, dict):
+        raise FieldError("event", "not an object")
+    return read_item(item)

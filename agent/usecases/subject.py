@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import PersonError
-from agent.base.events import CorrectionEvent, person_of
+from agent.base.events import CorrectionEvent, EventRef, person_of
 from agent.base.values import PURPOSES
 from agent.gallery.gallery import Gallery
 from agent.journal import Entry, Journal
@@ -150,14 +150,14 @@ def is_receipt(ring: KeyRing, receipt: dict[str, Any]) -> bool:
 
 def _events_of(journal: Journal, device: str, pseudonyms: Collection[str]) -> Iterator[Entry]:
     """Events that are about one of *pseudonyms*, and the corrections of those."""
-    theirs: set[tuple[str, str, int]] = set()
+    theirs: set[EventRef] = set()
     for entry in journal.entries():
         event = entry.event
         if isinstance(event, CorrectionEvent):
-            if (event.device, event.epoch, event.seq) in theirs:
+            if event.corrects in theirs:
                 yield entry
         elif event is not None and person_of(event) in pseudonyms:
-            theirs.add((device, entry.epoch, entry.seq))
+            theirs.add(EventRef(device, entry.epoch, entry.seq))
             yield entry
 
 

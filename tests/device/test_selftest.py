@@ -14,8 +14,8 @@ import pytest
 from agent.base.events import StoredEvent
 from agent.base.values import DoorSignal, Vector
 from agent.device.notify import from_environment
-from agent.hw.keystores.keysource import FileKeySource
-from agent.hw.models.onnx import open_session
+from agent.hw.keystores.file import FileKeySource
+from agent.hw.models.networks.onnx import open_session
 from agent.keys.ring import open_keyring
 from agent.settings.model import Settings, load
 from agent.sim.photographs import picture
@@ -43,7 +43,9 @@ class Altered:
 
 
 def swapped(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
-    return session.run(names, {k: np.ascontiguousarray(v[:, ::-1]) for k, v in feed.items()})
+    turned = {name: np.ascontiguousarray(value[:, ::-1]) for name, value in feed.items()}
+    found: list[Vector] = session.run(names, turned)
+    return found
 
 
 def nothing(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.events import Event, Moment, Passage, PassageEvent, Place
+from agent.base.events import Moment, Passage, PassageEvent, Place
 from agent.base.values import Ack, Nack
 
 KEY = bytes(range(32))
@@ -20,7 +20,7 @@ def moment(
     return Moment(boot, mono_ms, wall_ms, clock, 50)
 
 
-def event(number: int = 1, when: Moment | None = None) -> Event:
+def event(number: int = 1, when: Moment | None = None) -> PassageEvent:
     """A boarding of passenger *number*."""
     return PassageEvent(Passage.BOARDING, "bus", f"{number:064x}", PLACE, when or moment(number))
 

@@ -14,9 +14,9 @@ from sqlite_utils import Database as Utilities
 from agent.base.errors import JournalError
 from agent.base.events import StoredEvent
 from agent.journal import Journal
-from agent.journal.database import KNOWN_MIGRATIONS, migrations
+from agent.journal.database import JOURNAL
 from agent.journal.export import write_csv, write_json_lines
-from tests.events import enrolment
+from tests.events import make_enrolment
 from tests.journal.events import KEY, ack, event, moment
 
 
@@ -105,8 +105,8 @@ def test_migrations_are_recorded_with_their_change_and_newer_files_refused(tmp_p
     path = tmp_path / "journal.db"
     Journal(path, KEY).close()
     db = Utilities(path)
-    assert {migration.name for migration in migrations.applied(db)} == KNOWN_MIGRATIONS
-    db["_sqlite_migrations"].insert(
+    assert [row["name"] for row in db.table("_sqlite_migrations").rows] == list(JOURNAL.steps)
+    db.table("_sqlite_migrations").insert(
         {"migration_set": "journal", "name": "of_tomorrow", "applied_at": "later"}
     )
     db.close()
@@ -155,7 +155,7 @@ def test_an_enrolment_comes_back_with_what_is_sealed_in_it_and_lists_do_not_show
     tmp_path: Path,
 ) -> None:
     with Journal(tmp_path / "journal.db", KEY) as journal:
-        enrolled = enrolment(1).event
+        enrolled = make_enrolment(1)
         assert journal.append(enrolled).event == enrolled
         assert journal.pending(journal.epoch, 0, 9)[0].event == enrolled
         out = StringIO()

@@ -26,15 +26,17 @@ import cv2
 import numpy as np
 import pytest
 
+from agent.base.events import person_of
 from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from agent.keys.ring import KeyRing, open_keyring
 from agent.settings.model import load
 from agent.sim.photographs import picture, read_picture
 from agent.wiring.parts import Networks, open_networks, quality_gate
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 DEVICE = "door-1"
 KAOPASS = (sys.executable, "-m", "agent")
@@ -234,7 +236,7 @@ def in_journal(door: Door) -> list[tuple[str, int, str]]:
     """The same of what the door's journal holds."""
     with Journal(door.state / "journal.db", door.ring.journal_key(), read_only=True) as journal:
         return [
-            (entry.epoch, entry.seq, entry.event.person)
+            (entry.epoch, entry.seq, person_of(entry.event))
             for entry in journal.entries()
             if entry.event is not None
         ]

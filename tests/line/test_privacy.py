@@ -12,12 +12,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from agent.base.events import Moment, Passage, PassageEvent, Place
+from agent.base.events import Moment, Passage, PassageEvent, Place, place_of
 from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
 from tests.line.door import Door, at_city, city, in_journal, networks, people_of
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 NICKNAME = "のっぽのあかしあ"
 PICTURES = {
@@ -180,5 +181,6 @@ def test_with_its_key_the_journal_opens(tmp_path: Path) -> None:
     note_a_stop(door)
     key = door.ring.journal_key()
     with Journal(door.state / "journal.db", key, read_only=True) as journal:
-        assert [entry.event.place.stop for entry in journal.entries() if entry.event] == [STOP]
+        places = [place_of(entry.event) for entry in journal.entries() if entry.event]
+    assert [place.stop for place in places if place] == [STOP]
     assert findings(door.state, [], [STOP]) == []

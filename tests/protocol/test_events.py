@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.events import (
+    TIMETABLE_COLUMNS,
     EnrolmentEvent,
     Event,
     Moment,
@@ -19,7 +20,8 @@ from agent.base.events import (
     StoredEvent,
     UnknownEvent,
 )
-from agent.protocol.events.kinds import BY_WORD, KINDS, MAX_UNKNOWN_BYTES
+from agent.protocol.events.kinds import BY_WORD, KINDS
+from agent.protocol.events.unknown import MAX_UNKNOWN_BYTES
 from agent.protocol.fields import FieldError
 from agent.protocol.items import decode_event, encode_event
 from agent.protocol.messages import pack, unpack
@@ -122,7 +124,7 @@ def spoilt(item: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str,
 
 KNOWN_KINDS = [event for event in one_of_each() if not isinstance(event, UnknownEvent)]
 # Fields that an event of the kind may lack; all others it must have.
-OPTIONAL = {"feed", "route", "trip", "service_date", "stop_id", "stop_sequence", "known", "fix"}
+OPTIONAL = {"timetable", *TIMETABLE_COLUMNS, "fix"} - {"how"}
 
 
 @pytest.mark.parametrize("event", KNOWN_KINDS, ids=lambda event: event.kind)
@@ -169,11 +171,11 @@ def test_further_fields_are_left_alone(event: Event) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("place", "service_date"), "20261128"),
-        (("place", "service_date"), "2026-13-01"),
-        (("place", "stop_sequence"), -1),
-        (("place", "known"), "By Belief"),
-        (("place", "trip"), ""),
+        (("place", "timetable", "service_date"), "20261128"),
+        (("place", "timetable", "service_date"), "2026-13-01"),
+        (("place", "timetable", "stop_sequence"), -1),
+        (("place", "timetable", "how"), "By Belief"),
+        (("place", "timetable", "trip"), ""),
         (("place", "fix", "latitude_e7"), 900_000_001),
         (("place", "fix", "longitude_e7"), -1_800_000_001),
         (("place", "fix", "accuracy_mm"), -2),

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from agent.base.events import FIX_COLUMNS, KNOWN_COLUMNS
+from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
 from agent.link.uplink.state import REMEMBERED_COMMANDS
 from agent.protocol import control
 from agent.protocol.commands import BY_NAME, read_replay
 from agent.protocol.control import read_unsigned
 from agent.protocol.events.enrolment import ENROLMENT, MAX_SEALED_BYTES
 from agent.protocol.events.kind import WORD
-from agent.protocol.events.kinds import KINDS, MAX_UNKNOWN_BYTES
+from agent.protocol.events.kinds import KINDS
+from agent.protocol.events.unknown import MAX_UNKNOWN_BYTES
 from agent.protocol.items import Lost, decode_item
 from agent.protocol.messages import decode_ack, decode_state
 from agent.protocol.signed import Role
@@ -81,8 +82,9 @@ def test_every_kind_of_event_is_told_and_shown() -> None:
         # What is sealed looks like noise, so there is no example of that one.
         assert kind is ENROLMENT or shown.intersection(kind.words), kind.words
     assert f"{MAX_UNKNOWN_BYTES:,}" in PAGE
-    assert f"at most {WORD.pattern[-3:-1]} of `a-z0-9_`" in PAGE
-    for column in (*KNOWN_COLUMNS, *FIX_COLUMNS):
+    assert WORD.pattern.pattern == "[a-z0-9_]{1,32}"
+    assert "at most 32 of `a-z0-9_`" in PAGE
+    for column in (*TIMETABLE_COLUMNS, *FIX_COLUMNS):
         assert column in PAGE, column
 
 

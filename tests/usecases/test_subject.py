@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import PersonError
-from agent.base.events import EnrolmentEvent, Moment, Passage, PassageEvent, Place
+from agent.base.events import EnrolmentEvent, Moment, Passage, PassageEvent, Place, person_of
 from agent.base.values import Ack
 from agent.gallery.file.sealing import GallerySealer
 from agent.gallery.gallery import Gallery
@@ -55,7 +55,7 @@ def bodies(places: Places, number: int) -> list[bytes]:
     """The sealed rows of a person's events."""
     own = {PSEUDONYMS.of(person_id(number), purpose) for purpose in ("bus", "hall")}
     with Journal(places.journal, RING.journal_key(), read_only=True) as journal:
-        seqs = [e.seq for e in journal.entries() if e.event and e.event.person in own]
+        seqs = [e.seq for e in journal.entries() if e.event and person_of(e.event) in own]
     with closing(sqlite3.connect(places.journal)) as raw:
         rows = dict(raw.execute("SELECT seq, sealed FROM event"))
     return [rows[seq] for seq in seqs]

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-from agent.base.events import FIX_COLUMNS
+from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
 
 METADATA = MetaData()
 
@@ -85,9 +85,8 @@ EVENT = Table(
     _number("error_ms"),
     _number("corrected_ms", nullable=True),
     _number("received_ms"),
-    *(_text(name, nullable=True) for name in ("feed", "route", "trip", "service_date", "stop_id")),
+    *(_text(name, nullable=True) for name in TIMETABLE_COLUMNS[:-1]),
     _number("stop_sequence", nullable=True),
-    _text("known", nullable=True),
     *(_number(f"fix_{name}", nullable=True) for name in FIX_COLUMNS),
     _text("body", nullable=True),
     _partial(

@@ -19,7 +19,7 @@ from agent.base.events import (
     place_of,
     where_known,
 )
-from agent.protocol.events.kinds import head, restored, tail
+from agent.protocol.events.kinds import read_body, write_body
 
 # What an older program could not keep of an event that has a body, or that has none.
 _OF_THE_BODY = frozenset({"purpose", "place_kind", "place", "door", "stop", *WHERE_COLUMNS, "body"})
@@ -28,15 +28,16 @@ _LATER = frozenset({"corrected_ms", *WHERE_COLUMNS})
 
 def row_of(device: str, stored: StoredEvent, now_ms: int) -> dict[str, Any]:
     """*stored* as a row of the table ``event``."""
-    event, place, moment = stored.event, place_of(stored.event), stored.event.moment
+    event, moment = stored.event, stored.event.moment
     resident = event if isinstance(event, (PassageEvent, EnrolmentEvent)) else None
+    place = resident.place if resident else place_of(event)
     return {
         "device": device,
         "epoch": stored.epoch,
         "seq": stored.seq,
         "kind": event.kind,
         "purpose": resident.purpose if resident else "",
-        "person": person_of(event),
+        "person": resident.person if resident else person_of(event),
         "place_kind": place.kind if place else "",
         "place": place.name if place else "",
         "door": place.door if place else "",
@@ -77,7 +78,7 @@ def _body(event: Event) -> str:
     """What the columns that all events have do not hold, as JSON with sorted names."""
     if isinstance(event, UnknownEvent):
         return event.body
-    value = {**head(event), **tail(event)}
+    value = write_body(event)
     del value["kind"]
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
@@ -86,6 +87,8 @@ def _says_the_same(row: Row[Any], event: Event) -> bool:
     """Whether *row*, which an older program may have kept unread, is *event* as it is read now."""
     person = {"person": row.person} if row.person else {}
     try:
-        return restored({"kind": row.kind, **person, **json.loads(row.body)}, event.moment) == event
+        return (
+            read_body({"kind": row.kind, **person, **json.loads(row.body)}, event.moment) == event
+        )
     except MessageError:
         return False

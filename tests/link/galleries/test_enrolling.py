@@ -17,6 +17,7 @@ from agent.base.events import (
     PassageEvent,
     Place,
     StoredEvent,
+    person_of,
 )
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
@@ -169,6 +170,6 @@ def test_all_that_is_held_is_exported_and_erased_by_the_citys_pseudonyms_too(
     receipt = erase(places, "が", now_ms=2)
     assert [item["file"] for item in receipt["erased"]] == ["gallery.db", "journal.db"]
     with Journal(tmp_path / "journal.db", RING.journal_key(), read_only=True) as rest:
-        persons = [e.event.person for e in rest.entries() if e.event]
+        persons = [person_of(e.event) for e in rest.entries() if e.event]
     assert [p for p in persons if p == citys.of("r-1", "bus")] == persons[-1:]
     assert not {old, citys.of("が", "bus"), citys.of("が", "linked")} & set(persons)

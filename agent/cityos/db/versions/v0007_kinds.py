@@ -6,8 +6,8 @@ revision = "0007"
 down_revision = "0006"
 
 _COLUMNS = (
-    *("feed VARCHAR", "route VARCHAR", "trip VARCHAR", "service_date VARCHAR", "stop_id VARCHAR"),
-    *("stop_sequence BIGINT", "known VARCHAR"),
+    *("how VARCHAR", "feed VARCHAR", "route VARCHAR", "trip VARCHAR", "service_date VARCHAR"),
+    *("stop_id VARCHAR", "stop_sequence BIGINT"),
     *("fix_latitude_e7 BIGINT", "fix_longitude_e7 BIGINT", "fix_accuracy_mm BIGINT"),
     *("fix_age_ms BIGINT", "body VARCHAR"),
 )
