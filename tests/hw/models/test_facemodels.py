@@ -13,9 +13,14 @@ import pytest
 
 from agent.base.errors import ModelError
 from agent.base.values import Vector
-from agent.hw.models.facemodels import LeanArcFace, LeanScrfd, aligned, similarity_to_template
 from agent.hw.models.insightface import ArcFaceEmbedder, ScrfdDetector
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.facemodels import (
+    LeanArcFace,
+    LeanScrfd,
+    aligned,
+    similarity_to_template,
+)
+from agent.hw.models.networks.onnx import open_session
 from agent.packs.store import locate
 from agent.sim.photographs import read_picture
 
@@ -36,7 +41,7 @@ def landmarks(rng: np.random.Generator) -> Vector:
 def test_alignment_is_scikit_images_similarity() -> None:
     from skimage.transform import SimilarityTransform
 
-    from agent.hw.models.facemodels import arcface_dst
+    from agent.hw.models.networks.facemodels import arcface_dst
 
     rng = np.random.default_rng(7)
     for _ in range(50):
