@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.sim import mosquitto as mosquitto_process
-from agent.sim.mosquitto import LOOPBACK, free_port
+from agent.sim.net import mosquitto as mosquitto_process
+from agent.sim.net.mosquitto import LOOPBACK, free_port
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0, what: str = "") -> None:

@@ -10,7 +10,7 @@ import pytest
 from paho.mqtt import client as mqtt
 
 from agent.demo.broker import DemoBroker
-from agent.sim.mosquitto import find_mosquitto
+from agent.sim.net.mosquitto import find_mosquitto
 
 KINDS = [
     pytest.param(
