@@ -110,7 +110,8 @@ def compared(role: str, source: Path, target: Path, calls: Sequence[Call]) -> Ne
             if number >= 2:
                 taken.append((time.perf_counter() - begun) * 1000)
         a, b = (out.astype(np.float64) for out in outputs)
-        cosines.append(float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)))
+        lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+        cosines.append(float(a @ b) / max(lengths, 1e-12))
     return Network(
         role=role,
         megabytes=round(source.stat().st_size / 1e6, 2),

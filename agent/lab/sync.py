@@ -35,8 +35,8 @@ from agent.lab.journal import boarding as alike
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.link.uplink.uplink import UplinkLimits
-from agent.protocol.commands import down_topics
 from agent.protocol.messages import MAX_BATCH_EVENTS
+from agent.protocol.topics import down_topics
 
 GOAL_PER_SECOND = 2_000.0  # requirement H5
 LIVE_EVENTS = 300

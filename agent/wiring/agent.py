@@ -41,7 +41,7 @@ from agent.settings.model import Settings
 from agent.vision.source import NewestFrame
 from agent.wiring.devices import check_camera, is_live, open_camera, open_lamps
 from agent.wiring.galleries import open_faces
-from agent.wiring.link import open_sync, revoking, without_arguments
+from agent.wiring.link import open_sync, revoking, telling
 from agent.wiring.parts import door_networks, recogniser, self_tested
 from agent.wiring.provisioning import renewal
 
@@ -354,8 +354,8 @@ class Agent:
             time=known,
             audit=AuditLog(self._settings.audit_file, self._ring.audit_key()),
             handlers={
-                "status": without_arguments(lambda: asdict(self.health.snapshot())),
-                "diagnostics": without_arguments(self._diagnostics),
+                "status": telling(lambda: asdict(self.health.snapshot())),
+                "diagnostics": telling(self._diagnostics),
                 "revoke-now": revoking(self.faces.revoke_now),
             },
             steering=self._steering,

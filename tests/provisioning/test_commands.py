@@ -18,7 +18,7 @@ from agent.cli.common import open_ring
 from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
-from agent.protocol.commands import down_topics
+from agent.protocol.topics import down_topics
 from agent.settings.model import load
 from agent.sim.net.mosquitto import free_port
 from agent.wiring.link import mqtt_link

@@ -138,7 +138,7 @@ class FacepluginDetector:
         low, high = points.min(axis=0), points.max(axis=0)
         # Bounded: what is no face may have its points anywhere.
         again = float(np.clip(max(high - low) * SECOND_LOOK, side / 2, side * 2))
-        points = self._points(grey, (low + high) / 2, again)
+        points = self._points(grey, np.asarray((low + high) / 2, np.float32), again)
         return np.stack([points[list(among)].mean(axis=0) for among in FIVE]).astype(np.float32)
 
     def _points(self, grey: Image, middle: Vector, side: float) -> Vector:

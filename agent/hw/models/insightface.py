@@ -147,7 +147,9 @@ class ArcFaceEmbedder:
         if not crops:
             return np.empty((0, self._length), dtype=np.float32)
         parts = [list(crops)] if self._together else [[crop] for crop in crops]
-        rows = np.concatenate([self._model.get_feat(part) for part in parts]).astype(np.float32)
+        rows: Vector = np.concatenate([self._model.get_feat(part) for part in parts]).astype(
+            np.float32
+        )
         if not np.isfinite(rows).all():
             raise not_numbers(self._path)
         return rows
