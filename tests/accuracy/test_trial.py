@@ -56,24 +56,29 @@ def by_hand(frames: int, threshold: float) -> tuple[int, int, int, int]:
     """(missed, probes, passed, strangers), with loops and nothing of the code under test."""
     gallery = {}
     for person in PEOPLE[:RESIDENTS]:
-        good = [VIEWS[p] for p in person.pictures[:3] if VIEWS[p].reference is not None]
+        good = [
+            (VIEWS[p].quality.score, reference)
+            for p in person.pictures[:3]
+            if (reference := VIEWS[p].reference) is not None
+        ]
         if good:
-            total = sum(
-                v.quality.score * v.reference / np.linalg.norm(v.reference)  # type: ignore[operator]
-                for v in good
-            )
-            length = np.mean([np.linalg.norm(v.reference) for v in good])  # type: ignore[arg-type]
+            total = np.sum([weight * row / np.linalg.norm(row) for weight, row in good], axis=0)
+            length = np.mean([np.linalg.norm(row) for _, row in good])
             gallery[person.name] = total / np.linalg.norm(total) * length
     missed = probes = passed = 0
     for person in PEOPLE[:RESIDENTS]:
         later = person.pictures[3:]
         for i in range(0, len(later) - frames + 1, frames):
-            good = [VIEWS[p] for p in later[i : i + frames] if VIEWS[p].probe is not None]
+            good = [
+                (VIEWS[p].quality.score, probe)
+                for p in later[i : i + frames]
+                if (probe := VIEWS[p].probe) is not None
+            ]
             if person.name not in gallery or not good:
                 continue
-            probe = sum(v.quality.score * v.probe for v in good)  # type: ignore[operator]
-            probe = probe / np.linalg.norm(probe)
-            scores = {who: float(row @ probe) for who, row in gallery.items()}
+            seen = np.sum([weight * row for weight, row in good], axis=0)
+            seen = seen / np.linalg.norm(seen)
+            scores = {who: float(row @ seen) for who, row in gallery.items()}
             probes += 1
             nearest = max(scores, key=lambda who: scores[who])
             missed += nearest != person.name or scores[nearest] < threshold

@@ -13,7 +13,8 @@ from agent.cityos.service.app import Broker, build_city
 from agent.cityos.service.loop import subscriptions
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol.topics import ASKS
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 

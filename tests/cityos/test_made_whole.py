@@ -17,7 +17,8 @@ from agent.hw.net.mqtt import MqttLink
 from agent.protocol import topics
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 

@@ -318,7 +318,9 @@ def test_an_error_of_the_database_tells_nobodys_values(store: Store) -> None:
         db.exec_driver_sql(refuse)
     with pytest.raises(CityError, match="cannot be committed") as caught:
         arrive(store, 7)
-    told = f"{caught.value} {caught.value.__cause__} {caught.value.__cause__.__cause__}"
+    cause = caught.value.__cause__
+    assert cause is not None
+    told = f"{caught.value} {cause} {cause.__cause__}"
     assert "INSERT INTO event" in told  # what it was about is said
     for value in (f"{7:064x}", "パークバス", "1790000000007"):
         assert value not in told

@@ -18,7 +18,7 @@ from agent.cli.city.group import command
 from agent.protocol.control import CommandResult, SettingsReport
 from agent.protocol.messages import Birth, Bounds
 from tests.events import EPOCH
-from tests.mosquitto import until
+from tests.waiting import until
 
 KEY = "ab" * 32
 

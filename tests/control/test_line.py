@@ -36,9 +36,9 @@ from agent.protocol.signed import Trust
 from agent.protocol.topics import down_topics
 from tests.events import make_event
 from tests.journal.events import KEY
-from tests.mosquitto import until
 from tests.protocol.town import unsigned
 from tests.provisioning.town import Town, now_ms, outcome, town
+from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 

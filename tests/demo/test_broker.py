@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.demo.broker import DemoBroker
 from agent.sim.net.mosquitto import find_mosquitto
@@ -22,15 +23,19 @@ Kind = Literal["mosquitto", "embedded"]
 
 
 def connected(broker: DemoBroker) -> tuple[mqtt.Client, list[bytes], threading.Event]:
-    version = mqtt.MQTTProtocolVersion.MQTTv5
+    version = MQTTProtocolVersion.MQTTv5
     if broker.protocol == "3.1.1":
-        version = mqtt.MQTTProtocolVersion.MQTTv311
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=version)
+        version = MQTTProtocolVersion.MQTTv311
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
     listening = threading.Event()
     got: list[bytes] = []
-    client.on_connect = lambda *_: client.subscribe("kp1/+/u/ev", qos=1)
+
+    def subscribe(*_: object) -> None:
+        client.subscribe("kp1/+/u/ev", qos=1)
+
+    client.on_connect = subscribe
     client.on_subscribe = lambda *_: listening.set()
-    client.on_message = lambda _client, _data, message: got.append(message.payload)
+    client.on_message = lambda _client, _data, message: got.append(bytes(message.payload))
     client.connect(broker.host, broker.port)
     client.loop_start()
     assert listening.wait(5)

@@ -43,7 +43,9 @@ class Altered:
 
 
 def swapped(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
-    return session.run(names, {k: np.ascontiguousarray(v[:, ::-1]) for k, v in feed.items()})
+    turned = {name: np.ascontiguousarray(value[:, ::-1]) for name, value in feed.items()}
+    found: list[Vector] = session.run(names, turned)
+    return found
 
 
 def nothing(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:

@@ -217,7 +217,7 @@ class Est(Target):
         key = new_key()
         self._csr = base64.encodebytes(signing_request(key, "bus-9", "S8"))  # never granted
         certificate = x509.load_der_x509_csr(signing_request(key, "bus-9", "S8"))
-        issued = town.authority.sign_device(certificate.public_key(), "bus-9", "S8")  # type: ignore[arg-type]
+        issued = town.authority.sign_device(certificate.public_key(), "bus-9", "S8")
         self._peer = issued.public_bytes(Encoding.DER)
 
     def spoilt(self, chance: random.Random) -> bytes:

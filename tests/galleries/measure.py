@@ -32,8 +32,8 @@ from agent.protocol.galleries.messages import Want, sign_want
 from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, consents, noting, now_ms
 from tests.galleries.device import Device
-from tests.mosquitto import until
 from tests.provisioning.town import Town
+from tests.waiting import until
 
 VALUES, TEMPLATES, PACK = 512, 3, "buffalo_s"
 

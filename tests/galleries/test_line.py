@@ -24,8 +24,8 @@ from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, faces, noting, now_ms, seed_of
 from tests.galleries.device import Device
-from tests.mosquitto import until
 from tests.provisioning.town import Town
+from tests.waiting import until
 
 ANNA = "resident-anna-5521"
 
@@ -87,7 +87,7 @@ def city(town: Town, tmp_path: Path) -> Iterator[City]:
         found.eraser,
         found.publisher,
         found.sign,
-        lambda _pack, _templates: 0.6,
+        lambda _pack, _people, _looks: 0.6,
         town.audit,
     )
     handler.start()
@@ -179,7 +179,7 @@ def sleeper(city: City, town: Town, folder: Path) -> None:
     want = Want("bus-2", "bus", release.epoch, release.version, "bucket", numbers=numbers)
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="bus-2", protocol=paho.MQTTv5)
     client.tls_set_context(tls_context(tls))
-    lasting = Properties(PacketTypes.CONNECT)
+    lasting = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
     lasting.SessionExpiryInterval = 3600
     done: list[int] = []
     client.on_connect = lambda c, *_: c.subscribe("kp1/bus-2/d/#", 1)

@@ -105,8 +105,8 @@ def test_migrations_are_recorded_with_their_change_and_newer_files_refused(tmp_p
     path = tmp_path / "journal.db"
     Journal(path, KEY).close()
     db = Utilities(path)
-    assert [row["name"] for row in db["_sqlite_migrations"].rows] == list(JOURNAL.steps)
-    db["_sqlite_migrations"].insert(
+    assert [row["name"] for row in db.table("_sqlite_migrations").rows] == list(JOURNAL.steps)
+    db.table("_sqlite_migrations").insert(
         {"migration_set": "journal", "name": "of_tomorrow", "applied_at": "later"}
     )
     db.close()

@@ -34,7 +34,8 @@ from agent.keys.ring import KeyRing, open_keyring
 from agent.settings.model import load
 from agent.sim.photographs import picture, read_picture
 from agent.wiring.parts import Networks, open_networks, quality_gate
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 DEVICE = "door-1"
 KAOPASS = (sys.executable, "-m", "agent")

@@ -29,8 +29,7 @@ from agent.sim.recorded import RecordedCamera
 from agent.wiring.agent import Agent
 from agent.wiring.parts import Networks, open_networks, quality_gate, recogniser
 from agent.wiring.selftest import self_tested
-from tests.liveness_pack import models_directory
-from tests.second_pack import PACK
+from tests.liveness_pack import PACK, models_directory
 
 FORMER = "buffalo_s"
 NOW_MS = 1_790_000_000_000

@@ -23,8 +23,8 @@ from agent.settings.model import load
 from agent.sim.net.mosquitto import free_port
 from agent.wiring.link import mqtt_link
 from tests.events import make_event
-from tests.mosquitto import until
 from tests.provisioning.town import Broker, kaopass
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -90,9 +90,7 @@ class Town:
         (self.ca / "ca.pem").write_bytes(self.authority.certificates_pem())
         (self.ca / "workers").mkdir()
         self._write(self.ca / "workers/city-1", self.authority.issue_worker("city-1"))
-        self.desk = Desk(
-            self.authority, self.registry, self.audit, on_issued=lambda _: self.publish()
-        )
+        self.desk = Desk(self.authority, self.registry, self.audit, on_issued=self._issued)
         self.est = Est(self.ca, self.desk)
         self.broker = Broker(folder / "broker", free_port())
         write_config(
@@ -114,6 +112,9 @@ class Town:
         self.broker.stop()
         self.est.stop()
         self.registry.close()
+
+    def _issued(self, _serial: str) -> None:
+        self.publish()
 
     def publish(self) -> list[str]:
         return publish(self.authority, self.registry, now_ms())

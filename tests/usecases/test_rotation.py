@@ -136,7 +136,7 @@ def test_killed_after_any_step_the_next_opening_finishes_it(
     gc.collect()
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", KILLED, state, step]
+    command = [sys.executable, "-c", KILLED, str(state), step]
     done = subprocess.run(command, env=environment, cwd=root, check=False)
     assert done.returncode == -signal.SIGKILL
     ring = open_ring(source, state, may_create=False)

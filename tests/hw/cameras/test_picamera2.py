@@ -59,6 +59,7 @@ class FakePicamera2:
     held = False
     frames = 1000
     hangs = False
+    opened: FakePicamera2
 
     def __init__(self, camera_num: int = 0) -> None:
         try:

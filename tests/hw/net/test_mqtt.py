@@ -21,7 +21,8 @@ from agent.hw.net.tls import Tls
 from agent.lab.broker import LabBroker
 from agent.sim.net.mosquitto import free_port
 from tests.certificates import Authority
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -71,6 +72,7 @@ def test_a_batch_never_waits_in_the_kernel_for_the_one_before_it(
             assert isinstance(first(link), LinkUp)
             assert link._client is not None
             sock = link._client.socket()
+            assert isinstance(sock, socket.socket)
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

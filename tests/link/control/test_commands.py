@@ -28,8 +28,8 @@ from agent.protocol.control import (
 )
 from agent.protocol.signed import Trust
 from tests.events import EPOCH
-from tests.mosquitto import until
 from tests.protocol.town import Town, make_town, unsigned
+from tests.waiting import until
 
 REPLAY = Replay(EPOCH, 3, 90, refused=True)
 NOW_MS = time.time_ns() // 1_000_000

@@ -64,8 +64,10 @@ class Device:
         self.applied += 1
 
     def _send(self, ask: Hello | Want) -> None:
-        sign = sign_hello if isinstance(ask, Hello) else sign_want
-        self.sent.append(sign(ask, self.signer))  # type: ignore[operator]
+        if isinstance(ask, Hello):
+            self.sent.append(sign_hello(ask, self.signer))
+        else:
+            self.sent.append(sign_want(ask, self.signer))
 
     def restart(self) -> None:
         self.store.close()
