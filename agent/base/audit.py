@@ -4,6 +4,10 @@ It says who enrolled, changed, sent, erased or exported what, and names nobody: 
 upon and those who act) stand in it as references, HMAC-SHA256 under a key the log does not hold.
 The chain needs no key to check. It shows any change before its head; that its end was not cut off
 is shown only by a head noted elsewhere (``verify(path, head=...)``).
+
+Who changes something does it within ``audited``: every check first, then the entry, on the disk,
+then what no rollback takes back, a commit at the latest. So the log may say more than was done,
+never less.
 """
 
 from __future__ import annotations
@@ -12,16 +16,22 @@ import fcntl
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from agent.base.errors import AuditError
 
+log = logging.getLogger(__name__)
+
 Fact = str | int | bool
+FAILED = "act.failed"  # the act of an earlier ``entry`` ended in an error
 
 GENESIS = "0" * 64
 _ACTION = re.compile(r"[a-z]+(\.[a-z_]+)+")
@@ -32,7 +42,7 @@ _REFERENCE_DIGITS = 32  # 128 bits: no two people share one
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One line. ``actor`` and ``subject`` are references (32 hex digits) or empty.
 
     ``wall_ms`` is what the clock said; only ``seq`` is an order.
@@ -60,6 +70,12 @@ class Verified:
     torn_bytes: int
 
 
+class Note(Protocol):
+    """Writes the entry of what is about to be done; it is on the disk when this returns."""
+
+    def __call__(self, action: str, *, subject: str = "", **facts: Fact) -> object: ...
+
+
 class AuditLog:
     """Appends to the file *path*; several processes may. Raises AuditError."""
 
@@ -76,7 +92,9 @@ class AuditLog:
         digest = hmac.new(self._key, identifier.encode("utf-8", "surrogatepass"), hashlib.sha256)
         return digest.hexdigest()[:_REFERENCE_DIGITS]
 
-    def append(self, action: str, *, actor: str = "", subject: str = "", **facts: Fact) -> Entry:
+    def append(
+        self, action: str, *, actor: str = "", subject: str = "", **facts: Fact
+    ) -> AuditEntry:
         """Write one entry; it is on the disk when this returns.
 
         *action* is dotted, e.g. "device.revoked". *actor* and *subject* are people's identifiers
@@ -138,7 +156,7 @@ class AuditLog:
         actor: str,
         subject: str,
         facts: Mapping[str, Fact],
-    ) -> Entry:
+    ) -> AuditEntry:
         body = {
             "seq": seq + 1,
             "wall_ms": self._wall_ns() // 1_000_000,
@@ -156,7 +174,35 @@ class AuditLog:
         return _entry(sealed)
 
 
-def entries(path: Path) -> Iterator[Entry]:
+@contextmanager
+def audited(audit: AuditLog | None, actor: str = "") -> Iterator[Note]:
+    """One act of *actor*: call what this yields after all checks and before anything is changed.
+
+    An act that raises after that has another entry, ``act.failed``: it names the first one and the
+    kind of error. What was in one transaction is undone then; what goes over several stores may be
+    half done, and is repeated. A process killed in between leaves the first entry alone. Where the
+    entry cannot be written (AuditError), nothing is done. Without a log nothing is noted.
+    """
+    noted: list[tuple[AuditLog, int, str, str]] = []
+
+    def note(action: str, *, subject: str = "", **facts: Fact) -> None:
+        if audit is not None:
+            entry = audit.append(action, actor=actor, subject=subject, **facts)
+            noted.append((audit, entry.seq, action, subject))
+
+    try:
+        yield note
+    except BaseException as error:
+        why = type(error).__name__
+        for same, seq, action, subject in noted:
+            try:
+                same.append(FAILED, actor=actor, subject=subject, entry=seq, what=action, error=why)
+            except AuditError as trouble:
+                log.error("that the act of audit entry %d failed is not noted: %s", seq, trouble)
+        raise
+
+
+def entries(path: Path) -> Iterator[AuditEntry]:
     """Every entry in order, each checked against the chain. Raises AuditError at the first fault.
 
     A last line without its end was being written when the power went, and is left out.
@@ -224,7 +270,7 @@ def _seal(body: Mapping[str, object]) -> str:
     return hashlib.sha256(_canonical(body)).hexdigest()
 
 
-def _parse(path: Path, number: int, line: bytes) -> Entry:
+def _parse(path: Path, number: int, line: bytes) -> AuditEntry:
     try:
         value = json.loads(line)
         # One spelling only: nothing can hide in a doubled key or a space.
@@ -237,5 +283,5 @@ def _parse(path: Path, number: int, line: bytes) -> Entry:
         raise AuditError(f"audit log {path}, line {number}: changed: {error}") from error
 
 
-def _entry(value: Mapping[str, object]) -> Entry:
-    return Entry(**value)  # type: ignore[arg-type] # the hash vouches for what was written
+def _entry(value: Mapping[str, object]) -> AuditEntry:
+    return AuditEntry(**value)  # type: ignore[arg-type] # the hash vouches for what was written

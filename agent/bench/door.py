@@ -19,11 +19,11 @@ import click
 import numpy as np
 
 from agent.base.errors import UsageError
-from agent.base.values import Frame, Notice, StoredEvent
+from agent.base.values import DoorSignal, Frame, StoredEvent
 from agent.bench.board import (
     PACK,
     PEOPLE,
-    Board,
+    Machine,
     bench_settings,
     door_sections,
     liveness_note,
@@ -65,7 +65,7 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class DoorFigures:
-    board: Board
+    board: Machine
     doors: tuple[Door, ...]
 
 
@@ -100,9 +100,9 @@ class Stopwatch:
     def open(self) -> None:
         """Nothing to open."""
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         """Called after the lamps are lit."""
-        del notice
+        del signal
         if stored is not None:
             self._lit.append(time.monotonic_ns() / 1e6)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agent.bench.board import (
     PEOPLE,
     TEMPLATE_BYTES,
-    Board,
+    Machine,
     gallery_room,
     percentile,
     this_board,
@@ -28,7 +28,7 @@ BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class TimedSearch:
     """Medians in milliseconds; ``ratio`` is the median over rounds of search over product."""
 
     people: int
@@ -53,9 +53,9 @@ class Half:
 class MatchFigures:
     """``ratio`` is that of the first search, over 25,324 people."""
 
-    board: Board
+    board: Machine
     ratio: float
-    searches: tuple[Search, ...]
+    searches: tuple[TimedSearch, ...]
     half: Half
     gallery_up_to: int
     skipped: str
@@ -86,7 +86,7 @@ def measure(rounds: int = 41, *, million: bool = True) -> MatchFigures:
     )
 
 
-def time_search(templates: TemplateSet, rounds: int) -> Search:
+def time_search(templates: TemplateSet, rounds: int) -> TimedSearch:
     """Search and bare product in turn, each with a new probe."""
     matcher, matrix = Matcher(templates), templates.matrix
     rng = np.random.default_rng(1)
@@ -106,7 +106,7 @@ def time_search(templates: TemplateSet, rounds: int) -> Search:
             taken = (time.perf_counter() - begun) * 1000
             if number >= 2:
                 (product if turn else search).append(taken)
-    return Search(
+    return TimedSearch(
         people=len(templates.ids),
         megabytes=matrix.nbytes // 2**20,
         ms_search=round(percentile(search, 50), 3),

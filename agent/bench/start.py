@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 
 from agent.base.errors import UsageError
-from agent.bench.board import PACK, PEOPLE, Board, door_sections, liveness_note, this_board
+from agent.bench.board import PACK, PEOPLE, Machine, door_sections, liveness_note, this_board
 from agent.bench.process import cpu_seconds, memory_mb
 from agent.bench.vision import load_warning, strangers
 from agent.cli.common import json_option, print_json
@@ -56,7 +56,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class StartFigures:
-    board: Board
+    board: Machine
     starts: tuple[Start, ...]
 
 

@@ -19,7 +19,7 @@ from agent.base.values import Frame, Vector
 from agent.bench.board import (
     PEOPLE,
     SCENE_SECONDS,
-    Board,
+    Machine,
     bench_settings,
     gallery_room,
     percentile,
@@ -45,7 +45,7 @@ class VisionFigures:
     camera's rate or this board's, whichever is slower; ``gallery_up_to`` is in people.
     """
 
-    board: Board
+    board: Machine
     frames: int
     embeddings: int
     ms_per_frame: float
@@ -192,7 +192,7 @@ def command(settings_file: Path | None, seconds: float, as_json: bool) -> None:
     click.echo(load_warning(found.board), nl=False)
 
 
-def load_warning(board: Board) -> str:
+def load_warning(board: Machine) -> str:
     """A line to print when the figures are worse than the board."""
     if board.load < board.cores / 2:
         return ""

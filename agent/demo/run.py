@@ -20,11 +20,11 @@ import numpy as np
 
 from agent.base.errors import LinkError
 from agent.base.ports import Display
-from agent.base.values import Notice, StoredEvent, Vector
+from agent.base.values import DoorSignal, StoredEvent, Vector
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker as CityBroker
 from agent.cityos.service.app import build_city
-from agent.demo.broker import Broker
+from agent.demo.broker import DemoBroker
 from agent.demo.page import Page
 from agent.demo.state import DemoState
 from agent.demo.watch import Feeder, Witness
@@ -86,9 +86,9 @@ class Boardings:
         self._person_of = person_of  # pseudonym -> id, known to the demo alone
         self.by_person: Counter[str] = Counter()
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         """Count *stored* if there is one."""
-        del notice
+        del signal
         if stored is not None:
             self.by_person[self._person_of[stored.event.person]] += 1
 
@@ -118,7 +118,7 @@ def run(
             tell("liveness: off, as the passengers are photographs; at a door it is on")
         scene, known = _scene(options, settings, networks, templates)
         del networks  # the agent opens its own
-        broker = opened.enter_context(Broker(options.broker))
+        broker = opened.enter_context(DemoBroker(options.broker))
         settings = _settings(options, folder, broker)
         store = Store(str(folder / "city.db"))
         opened.callback(store.close)
@@ -160,7 +160,7 @@ def run(
         )
 
 
-def _settings(options: Options, folder: Path, broker: Broker | None = None) -> Settings:
+def _settings(options: Options, folder: Path, broker: DemoBroker | None = None) -> Settings:
     """The demo's settings: everything under *folder*, lamps on mock pins, research licence."""
     pace = "fast" if options.headless else "clock"
     camera: dict[str, Any] = camera_overrides(options.source or "scene")
@@ -252,7 +252,7 @@ def _recognised_by_photograph(
 
 
 def _state(
-    options: Options, settings: Settings, broker: Broker, scene: SceneCamera | None
+    options: Options, settings: Settings, broker: DemoBroker, scene: SceneCamera | None
 ) -> DemoState:
     return DemoState(
         place=settings.place.kind,

@@ -49,7 +49,7 @@ class Address:
         return ["--broker", url, *(["--ca", str(self.authority)] if self.authority else [])]
 
 
-class Broker(Mosquitto):
+class LabBroker(Mosquitto):
     """Mosquitto on a free port, where anybody is let in. Raises LinkError and UsageError."""
 
     def __init__(self, folder: Path, *options: str, tls: bool = True) -> None:

@@ -21,8 +21,8 @@ import click
 import numpy as np
 
 from agent.accuracy.packfigures import pack_figures
-from agent.accuracy.protocol import Trial, plan, read_folder
-from agent.accuracy.reading import Eyes, View, read_views
+from agent.accuracy.protocol import Evaluation, plan, read_folder
+from agent.accuracy.reading import Eyes, PictureView, read_views
 from agent.accuracy.trial import play
 from agent.base.errors import CameraError, KaopassError, UsageError
 from agent.base.values import Image
@@ -155,7 +155,7 @@ def measured(settings: Settings, light: InstalledPack, whole: Pack, people: Path
         found, gallery_size=None, enroll_images=3, probe_frames=1, first_probe=None, seed=None
     )
     told = []
-    views: dict[Path, View] = {}
+    views: dict[Path, PictureView] = {}
     for pack in (locate(whole.name, settings.models_directory, settings.models.licence), light):
         views = _read(settings, pack, trial, [p for one in several for p in one.pictures])
         outcomes = play(trial, views).outcomes
@@ -186,8 +186,8 @@ def measured(settings: Settings, light: InstalledPack, whole: Pack, people: Path
 
 
 def _read(
-    settings: Settings, pack: InstalledPack, trial: Trial, singles: list[Path]
-) -> dict[Path, View]:
+    settings: Settings, pack: InstalledPack, trial: Evaluation, singles: list[Path]
+) -> dict[Path, PictureView]:
     judge = quality_gate(settings).judge
 
     def eyes() -> Eyes:

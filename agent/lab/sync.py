@@ -32,7 +32,7 @@ from agent.cli.common import json_option, print_json
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.journal import Journal
-from agent.lab.broker import Address, Broker
+from agent.lab.broker import Address, LabBroker
 from agent.lab.disk import Progress, folder_option, fresh_folder, quick_folder, shown_progress
 from agent.lab.journal import boarding as alike
 from agent.link.uplink.state import SyncState
@@ -106,7 +106,7 @@ def measure(folder: Path, database: str, backlog: Path, key: bytes, progress: Pr
     acks: list[tuple[float, Ack]] = []
     _CountedLink.sent_bytes = 0
     with (
-        Broker(folder / "broker") as broker,
+        LabBroker(folder / "broker") as broker,
         city(broker.address, database) as worker,
         Journal(path, key) as journal,
     ):

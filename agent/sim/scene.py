@@ -25,7 +25,7 @@ from agent.sim.scenery import (
     draw_door,
     draw_outside,
 )
-from agent.sim.walks import Plan, Pose, Walk, box_of, overlap, plan, pose
+from agent.sim.walks import Pose, ScenePlan, Walk, box_of, overlap, plan, pose
 
 _DOOR_STEPS = 6  # drawings of the door between shut and open
 _INSIDE = 0.085  # a face wider than this share of the picture is before the door's frame
@@ -59,7 +59,7 @@ class SceneCamera:
         self._rounds = rounds
         self._returning = tuple(returning)
         self._people: dict[str, Passenger] = {}
-        self._plan: Plan | None = None
+        self._plan: ScenePlan | None = None
         self._cutouts: dict[str, tuple[Cutout, ...]] = {}
         self._outside: list[Image] = []
         self._door: list[tuple[Floats, Floats]] = []
@@ -105,7 +105,7 @@ class SceneCamera:
         self._cutouts.clear()
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ScenePlan:
         """Who comes when, in frames of one round. Raises CameraError before ``open()``."""
         return self._opened()
 
@@ -128,7 +128,7 @@ class SceneCamera:
         best = max(near, default=(0.0, ""))
         return best[1] if best[0] >= _SAME_FACE else None
 
-    def _opened(self) -> Plan:
+    def _opened(self) -> ScenePlan:
         if self._plan is None:
             raise CameraError("the scene camera is not open; call open() first")
         return self._plan

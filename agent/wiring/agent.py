@@ -14,7 +14,7 @@ from agent import __version__
 from agent.base.audit import AuditLog
 from agent.base.errors import CameraError, JournalError
 from agent.base.ports import Camera, Display, Lamps
-from agent.base.values import Moment, Notice, Place, Standing
+from agent.base.values import DoorSignal, Moment, Place, Standing
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard
@@ -218,7 +218,7 @@ class Agent:
             self.faces.between(self._recogniser)
             return_freed()
             # Ready is who can recognise, so not before the gallery is in memory.
-            self.feedback.show(Notice("ready"))
+            self.feedback.show(DoorSignal("ready"))
             self.health.state("ready")
             self._notifier.ready()
             self._works = True
@@ -264,7 +264,7 @@ class Agent:
 
     def _stand_idle(self) -> None:
         """Out of service, but alive: the status says why, and events already made are synced."""
-        self.feedback.show(Notice("out_of_service"))
+        self.feedback.show(DoorSignal("out_of_service"))
         self.health.state("out of service")
         self._notifier.ready()
         while not (self._until_end or self._stop.wait(TICK_SECONDS)):

@@ -12,7 +12,7 @@ from agent.hw.cameras.file import FileCamera
 from agent.hw.cameras.folder import FolderCamera
 from agent.hw.cameras.opencv import RtspCamera, V4l2Camera
 from agent.hw.gpio.lamps import GpioLamps
-from agent.settings.model import CameraSettings, FeedbackSettings
+from agent.settings.sections import CameraSettings, FeedbackSettings
 
 NEEDS_SOURCE = ("file", "folder", "rtsp")
 FILE_KINDS = ("file", "folder", "scene")  # cameras that play what is there already

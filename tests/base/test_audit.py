@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.base.audit import GENESIS, AuditLog, entries, verify
+from agent.base.audit import GENESIS, AuditLog, audited, entries, verify
 from agent.base.errors import AuditError
 
 KEY = b"k" * 32
@@ -148,3 +149,50 @@ def test_a_line_written_in_another_spelling_is_a_change(path: Path) -> None:
     path.write_text(json.dumps(value, sort_keys=True) + "\n")
     with pytest.raises(AuditError, match="form it was written"):
         verify(path)
+
+
+def erase(log: AuditLog, fails: Callable[[], object]) -> None:
+    """An act that fails after its entry."""
+    with audited(log, "tanaka") as note:
+        note("data.erased", subject="p-1", rows=3)
+        fails()
+
+
+def full_disk() -> None:
+    raise OSError("disk full")
+
+
+def test_an_act_that_fails_after_its_entry_is_said_to_have_failed(path: Path) -> None:
+    with pytest.raises(OSError, match="disk full"):
+        erase(AuditLog(path, KEY), full_disk)
+    noted, failed = entries(path)
+    assert failed.action == "act.failed"
+    assert failed.facts == {"entry": noted.seq, "what": "data.erased", "error": "OSError"}
+    assert (failed.actor, failed.subject) == (noted.actor, noted.subject)
+
+
+def test_an_act_refused_before_its_entry_leaves_none(path: Path) -> None:
+    with pytest.raises(OSError, match="disk full"), audited(AuditLog(path, KEY), "tanaka"):
+        full_disk()
+    assert verify(path).entries == 0
+
+
+def test_an_act_that_cannot_be_noted_is_not_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done: list[str] = []
+    with pytest.raises(AuditError, match="cannot be written"):
+        erase(AuditLog(tmp_path / "file" / "audit.jsonl", KEY), lambda: done.append("erased"))
+    assert done == []
+
+
+def test_the_acts_own_error_comes_out_though_nothing_can_be_noted_by_then(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose() -> None:
+        path.unlink()
+        path.mkdir()
+        full_disk()
+
+    with pytest.raises(OSError, match="disk full"):
+        erase(AuditLog(path, KEY), lose)
+    assert "act of audit entry 1 failed is not noted" in caplog.text

@@ -8,12 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
 
 from agent.base.errors import CityError, UsageError
 from agent.base.values import Ack, Moment, Nack, StoredEvent
-from agent.cityos.db.database import open_engine
-from agent.cityos.db.schema import METADATA
 from agent.cityos.events.asks import AGAIN_MS, GRACE_MS, MOST_NUMBERS, MOST_RANGES
 from agent.cityos.events.store import Arrival, Store
 from agent.protocol.commands import Replay, read_replay, replay_arguments
@@ -273,17 +270,6 @@ def test_a_backup_is_a_whole_database_made_while_others_write(tmp_path: Path) ->
         store.backup(str(tmp_path / "copy.db"))
     copy.close()
     store.close()
-
-
-def test_the_migrated_tables_are_those_the_program_works_with(database: str) -> None:
-    engine = open_engine(database, create=True)
-    found = inspect(engine)
-    for table in METADATA.sorted_tables:
-        columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
-        assert columns == {column.name: column.nullable for column in table.columns}, table.name
-        key = found.get_pk_constraint(table.name)["constrained_columns"]
-        assert key == [column.name for column in table.primary_key], table.name
-    engine.dispose()
 
 
 OLD = """

@@ -10,7 +10,7 @@ import pytest
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.demo.broker import Broker
+from agent.demo.broker import DemoBroker
 from agent.hw.net.mosquitto import find_mosquitto
 
 KINDS = [
@@ -22,7 +22,7 @@ KINDS = [
 Kind = Literal["mosquitto", "embedded"]
 
 
-def connected(broker: Broker) -> tuple[mqtt.Client, list[bytes], threading.Event]:
+def connected(broker: DemoBroker) -> tuple[mqtt.Client, list[bytes], threading.Event]:
     version = MQTTProtocolVersion.MQTTv5
     if broker.protocol == "3.1.1":
         version = MQTTProtocolVersion.MQTTv311
@@ -44,7 +44,7 @@ def connected(broker: Broker) -> tuple[mqtt.Client, list[bytes], threading.Event
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> None:
-    with Broker(kind) as broker:
+    with DemoBroker(kind) as broker:
         client, got, _ = connected(broker)
         sent = [b"%d" % number for number in range(20)]
         for payload in sent:
@@ -67,7 +67,7 @@ def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
     before = set(threading.enumerate())
-    with Broker(kind) as broker:
+    with DemoBroker(kind) as broker:
         client, _, _ = connected(broker)
         left = threading.Event()
         client.on_disconnect = lambda *_: left.set()
@@ -77,7 +77,7 @@ def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
 
 
 def test_two_run_beside_each_other_on_their_own_ports() -> None:
-    with Broker("embedded") as one, Broker("embedded") as other:
+    with DemoBroker("embedded") as one, DemoBroker("embedded") as other:
         assert one.port != other.port
         for broker in (one, other):
             client, _, _ = connected(broker)
@@ -86,6 +86,6 @@ def test_two_run_beside_each_other_on_their_own_ports() -> None:
 
 
 def test_by_itself_it_takes_mosquitto_where_there_is_one() -> None:
-    with Broker() as broker:
+    with DemoBroker() as broker:
         assert broker.name == ("mosquitto" if find_mosquitto() else "amqtt")
         assert broker.protocol == ("5" if find_mosquitto() else "3.1.1")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.base.values import Notice, StoredEvent, Vector
+from agent.base.values import DoorSignal, StoredEvent, Vector
 from agent.device.notify import from_environment
 from agent.hw.keystores.keysource import FileKeySource
 from agent.hw.models.onnx import open_session
@@ -136,8 +136,8 @@ class Screen:
 
     def open(self) -> None: ...
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
-        self.shown.append(notice.signal)
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
+        self.shown.append(signal.name)
 
     def close(self) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,31 +43,39 @@ def open_engine(database: str, *, create: bool) -> Engine:
     try:
         url = make_url(address(database))
         shown = url.render_as_string(hide_password=True)
-        if url.get_backend_name() == "sqlite":
-            if not create and url.database and not Path(url.database).is_file():
-                raise CityError(f"database {url.database}: no such file; run 'kaopass city serve'")
-            engine = create_engine(url, hide_parameters=True)
-            event.listen(engine, "connect", _durable)
-            event.listen(engine, "begin", _begin)
-        else:
-            engine = create_engine(url, hide_parameters=True)
-            event.listen(engine, "handle_error", _without_rows)
-        if create:
-            migrations.migrate(writing(engine))
-        else:
-            with engine.connect() as db:
-                found = migrations.version(db)
-            if found < migrations.LATEST:
-                raise CityError(
-                    f"database {shown} has no tables, or an older layout: "
-                    "start 'kaopass city serve' on it once"
-                )
+        engine = create_engine(url, hide_parameters=True)
+        with ExitStack() as on_error:
+            on_error.callback(engine.dispose)
+            if engine.dialect.name == "sqlite":
+                if not create and url.database and not Path(url.database).is_file():
+                    raise CityError(
+                        f"database {url.database}: no such file; run 'kaopass city serve'"
+                    )
+                event.listen(engine, "connect", _durable)
+                event.listen(engine, "begin", _begin)
+            else:
+                event.listen(engine, "handle_error", _without_rows)
+            if create:
+                migrations.migrate(writing(engine))
+            else:
+                _check_layout(engine, shown)
+            on_error.pop_all()
     except ImportError as error:
         raise CityError(f"database {shown}: its driver is missing: {error}") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         shown = database.rpartition("@")[2]  # an address may hold a password before it
         raise CityError(f"database {shown}: cannot be opened: {error}") from error
     return engine
+
+
+def _check_layout(engine: Engine, shown: str) -> None:
+    with engine.connect() as db:
+        found = migrations.version(db)
+    if found != migrations.HEAD:
+        raise CityError(
+            f"database {shown} has no tables, or an older layout: "
+            "start 'kaopass city serve' on it once"
+        )
 
 
 def writing(engine: Engine) -> Engine:

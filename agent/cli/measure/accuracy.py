@@ -17,7 +17,7 @@ from agent.cli.common import json_option, print_json, settings_option
 from agent.settings.model import Settings, load
 
 if TYPE_CHECKING:
-    from agent.accuracy.reading import Eyes, View
+    from agent.accuracy.reading import Eyes, PictureView
     from agent.packs.manifest import Pack
 
 
@@ -194,7 +194,9 @@ def _pack(settings: Settings) -> Pack:
     return locate(models.pack, settings.models_directory, models.licence).pack
 
 
-def _read(settings: Settings, probes: list[Path], references: list[Path]) -> dict[Path, View]:
+def _read(
+    settings: Settings, probes: list[Path], references: list[Path]
+) -> dict[Path, PictureView]:
     from agent.accuracy.reading import Eyes, read_views
     from agent.hw.cameras.frames import read_picture
     from agent.wiring.parts import open_networks, quality_gate

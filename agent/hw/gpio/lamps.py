@@ -13,7 +13,7 @@ from gpiozero.pins import Factory
 from gpiozero.tones import Tone
 
 from agent.base.errors import FeedbackError, UsageError
-from agent.base.values import Notice
+from agent.base.values import DoorSignal
 
 # Melodies as (Hz, seconds). All stay below 1.1 kHz: hearing at eighty fades from about 2 kHz up.
 _RISING = ((784.0, 0.12), (1047.0, 0.20))
@@ -121,15 +121,15 @@ class GpioLamps:
         self._thread = threading.Thread(target=self._run, name="lamps", daemon=True)
         self._thread.start()
 
-    def show(self, notice: Notice) -> None:
-        """Light the lamp for *notice* now and play its melody meanwhile; returns at once.
+    def show(self, signal: DoorSignal) -> None:
+        """Light the lamp for *signal* now and play its melody meanwhile; returns at once.
 
         A lasting state that is shown again stays as it is, without its sound. Raises
         FeedbackError when a pin no longer obeys, or did not since the last call.
         """
-        show = _SHOWS.get(notice.signal)
+        show = _SHOWS.get(signal.name)
         if show is None:
-            raise UsageError(f"lamps: there is no signal {notice.signal!r}")
+            raise UsageError(f"lamps: there is no signal {signal.name!r}")
         with self._change:
             if self._closed:
                 raise FeedbackError("lamps: shown after close(); open them again")
@@ -187,7 +187,7 @@ class GpioLamps:
                     self._failed = error
 
     def _perform(self, show: _Show) -> None:
-        """The course of one notice in time; ends early when another one is shown."""
+        """The course of one signal in time; ends early when another one is shown."""
         assert self._buzzer is not None  # noqa: S101 - opened before the thread started
         begun = time.monotonic()
         for hertz, seconds in show.melody:

@@ -53,7 +53,7 @@ class Ears:
     told: Callable[[int], None]
 
 
-class Intake:
+class GalleryIntake:
     """The device's side of one gallery. One thread; times are CLOCK_MONOTONIC milliseconds."""
 
     def __init__(

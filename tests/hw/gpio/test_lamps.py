@@ -14,7 +14,7 @@ from gpiozero import GPIOPinInUse, PinUnknownPi
 from gpiozero.pins.mock import MockFactory, MockPin, MockPWMPin
 
 from agent.base.errors import FeedbackError, UsageError
-from agent.base.values import Notice
+from agent.base.values import DoorSignal
 from agent.hw.gpio.lamps import GpioLamps, LampState
 
 GREEN, AMBER, RED, BUZZER = 17, 27, 22, 18
@@ -77,7 +77,7 @@ class Recorder(MockFactory):
 )
 def test_a_signal_lights_its_lamp_and_no_other(signal: str, lamp: str) -> None:
     with lamps(show_seconds=5) as door:
-        door.show(Notice(signal))
+        door.show(DoorSignal(signal))
         state = door.state()
         assert {"green": state.green, "amber": state.amber, "red": state.red} == {
             "green": lamp == "green",
@@ -88,7 +88,7 @@ def test_a_signal_lights_its_lamp_and_no_other(signal: str, lamp: str) -> None:
 
 def test_ready_is_dark_and_silent() -> None:
     with lamps() as door:
-        door.show(Notice("ready"))
+        door.show(DoorSignal("ready"))
         assert door.state() == DARK
 
 
@@ -99,7 +99,7 @@ def test_each_result_has_its_own_melody(signal: str, count: int) -> None:
     factory = Recorder()
     with lamps(0.01, factory) as door:
         silent = len(factory.tones())
-        door.show(Notice(signal))
+        door.show(DoorSignal(signal))
         assert until(lambda: door.state() == DARK)
         melody = factory.tones()[silent:]
     assert len(melody) == count
@@ -114,7 +114,7 @@ def test_each_result_has_its_own_melody(signal: str, count: int) -> None:
 
 def test_the_tone_is_seen_while_it_sounds_and_ends() -> None:
     with lamps() as door:
-        door.show(Notice("again"))
+        door.show(DoorSignal("again"))
         assert until(lambda: door.state().tone is not None)
         assert door.state().tone == pytest.approx(880, rel=0.01)
         assert until(lambda: door.state().tone is None)
@@ -122,7 +122,7 @@ def test_the_tone_is_seen_while_it_sounds_and_ends() -> None:
 
 def test_a_result_goes_out_after_its_time() -> None:
     with lamps(show_seconds=0.05) as door:
-        door.show(Notice("again"))
+        door.show(DoorSignal("again"))
         assert door.state().green
         assert until(lambda: door.state() == DARK)
 
@@ -130,32 +130,32 @@ def test_a_result_goes_out_after_its_time() -> None:
 def test_out_of_service_returns_after_a_result_without_sounding_again() -> None:
     factory = Recorder()
     with lamps(0.01, factory) as door:
-        door.show(Notice("out_of_service"))
+        door.show(DoorSignal("out_of_service"))
         assert until(lambda: len(factory.tones()) >= 2 and door.state().tone is None)
-        door.show(Notice("fallback"))
+        door.show(DoorSignal("fallback"))
         assert door.state().amber
         assert until(lambda: door.state().red)
         heard = len(factory.tones())
-        door.show(Notice("out_of_service"))
+        door.show(DoorSignal("out_of_service"))
         time.sleep(0.05)
         assert len(factory.tones()) == heard
 
 
 def test_ready_does_not_cut_a_result_short_but_ends_out_of_service() -> None:
     with lamps(show_seconds=0.2) as door:
-        door.show(Notice("welcome"))
-        door.show(Notice("ready"))
+        door.show(DoorSignal("welcome"))
+        door.show(DoorSignal("ready"))
         assert door.state().green
-        door.show(Notice("out_of_service"))
+        door.show(DoorSignal("out_of_service"))
         assert door.state().red
-        door.show(Notice("ready"))
+        door.show(DoorSignal("ready"))
         assert not door.state().red
 
 
 def test_a_newer_notice_replaces_the_older_at_once() -> None:
     with lamps(show_seconds=5) as door:
-        door.show(Notice("welcome"))
-        door.show(Notice("fallback"))
+        door.show(DoorSignal("welcome"))
+        door.show(DoorSignal("fallback"))
         assert door.state().amber
         assert not door.state().green
         assert until(lambda: door.state().tone == pytest.approx(330, rel=0.01))
@@ -165,15 +165,15 @@ def test_show_returns_at_once() -> None:
     with lamps(show_seconds=5) as door:
         begun = time.monotonic()
         for _ in range(20):
-            door.show(Notice("welcome"))
-            door.show(Notice("fallback"))
+            door.show(DoorSignal("welcome"))
+            door.show(DoorSignal("fallback"))
         assert time.monotonic() - begun < 0.5  # one melody alone takes longer than 0.3 s
 
 
 def test_close_is_quick_dark_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     door = GpioLamps(GREEN, AMBER, RED, BUZZER, "mock", 30.0)
-    door.show(Notice("out_of_service"))
+    door.show(DoorSignal("out_of_service"))
     begun = time.monotonic()
     door.close()
     door.close()
@@ -181,20 +181,20 @@ def test_close_is_quick_dark_and_leaves_no_thread() -> None:
     assert door.state() == DARK
     assert set(threading.enumerate()) == before
     with pytest.raises(FeedbackError, match="close"):
-        door.show(Notice("welcome"))
+        door.show(DoorSignal("welcome"))
 
 
 def test_the_pins_are_free_again_after_close() -> None:
     factory = MockFactory(pin_class=MockPWMPin)
     for _ in range(2):
         with lamps(pin_factory=factory) as door:
-            door.show(Notice("welcome"))
+            door.show(DoorSignal("welcome"))
             assert door.state().green
 
 
 def test_an_unknown_signal_is_refused() -> None:
     with lamps() as door, pytest.raises(UsageError, match="wellcome"):
-        door.show(Notice("wellcome"))
+        door.show(DoorSignal("wellcome"))
 
 
 class Refusing(MockFactory):
@@ -253,7 +253,7 @@ def test_the_real_factory_off_a_board_says_what_to_do() -> None:
         GpioLamps(GREEN, AMBER, RED, BUZZER, "lgpio", 1.0)
 
 
-def test_a_pin_that_breaks_meanwhile_is_told_at_the_next_notice() -> None:
+def test_a_pin_that_breaks_meanwhile_is_told_at_the_next_signal() -> None:
     class Breaking(MockFactory):
         broken = False
 
@@ -265,11 +265,11 @@ def test_a_pin_that_breaks_meanwhile_is_told_at_the_next_notice() -> None:
 
     with lamps(pin_factory=Breaking(pin_class=Pin)) as door:
         Breaking.broken = True
-        door.show(Notice("welcome"))
+        door.show(DoorSignal("welcome"))
 
         def told() -> bool:
             try:
-                door.show(Notice("ready"))
+                door.show(DoorSignal("ready"))
             except FeedbackError as error:
                 return "Input/output error" in str(error)
             return False

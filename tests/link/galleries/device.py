@@ -11,7 +11,7 @@ from agent.gallery.file.store import GalleryStore
 from agent.gallery.gallery import Gallery
 from agent.keys.ring import KeyRing
 from agent.link.galleries.fetch import Timing
-from agent.link.galleries.intake import Ears, Intake
+from agent.link.galleries.intake import Ears, GalleryIntake
 from agent.protocol.galleries.messages import Hello, Want, head_topic, sign_hello, sign_want
 from agent.protocol.signed import Signer, Trust
 from tests.link.galleries.city import ScriptedCity, wall_ms
@@ -48,7 +48,7 @@ class Device:
     def _start(self) -> None:
         self.store = GalleryStore(self.path, self.ring, domain=self.gallery)
         self.copy = CityCopy(self.store, self.gallery)
-        self.intake = Intake(
+        self.intake = GalleryIntake(
             NAME,
             self.gallery,
             self.copy,

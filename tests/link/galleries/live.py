@@ -17,7 +17,7 @@ from agent.gallery.file.store import GalleryStore
 from agent.hw.net.mqtt import MqttLink
 from agent.journal import Journal
 from agent.link.galleries.fetch import Timing
-from agent.link.galleries.worker import Downlink, Identity
+from agent.link.galleries.worker import Downlink, SigningIdentity
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.protocol.commands import down_topics
@@ -113,7 +113,7 @@ class LiveDevice:
             name,
             "bus",
             store=lambda: GalleryStore(self.path, RING, domain="bus"),
-            identity=lambda: Identity(signer, town.trust),
+            identity=lambda: SigningIdentity(signer, town.trust),
             private_key=RING.receive_key(),
             lease=self.lease,
             now=clock.now,
