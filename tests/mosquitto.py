@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.hw.net import mosquitto as mosquitto_process
-from agent.hw.net.mosquitto import LOOPBACK, free_port
+from agent.sim import mosquitto as mosquitto_process
+from agent.sim.mosquitto import LOOPBACK, free_port
 
 
 class Mosquitto(mosquitto_process.Mosquitto):

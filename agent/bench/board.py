@@ -15,8 +15,8 @@ from agent.base.values import Frame
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
 from agent.settings.model import Settings, load
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers
-from agent.sim.scene import SceneCamera
 
 PEOPLE = 25_324  # Izumi Park Town, January 2022
 PACK = "buffalo_s"
@@ -76,15 +76,6 @@ def door_sections() -> dict[str, dict[str, Any]]:
         "models": {**accepted, "directory": str(directory)},
         "liveness": {"mode": "on", "threshold": 0.0},
     }
-
-
-def liveness_note(*, judged: bool) -> str:
-    """A line that says so where liveness was not measured."""
-    if judged:
-        return ""
-    return (
-        "  note: without liveness, whose pack is not installed: kaopass models install faceplugin\n"
-    )
 
 
 def scene_frames(settings: Settings, detector: FaceDetector, seconds: float) -> list[Frame]:

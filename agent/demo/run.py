@@ -30,14 +30,14 @@ from agent.demo.state import DemoState
 from agent.demo.watch import Feeder, Witness
 from agent.device.notify import Notifier, Watchdog
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import key_source
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.pseudonym import Pseudonyms
 from agent.keys.ring import KeyRing, open_keyring
 from agent.link.uplink.supervisor import SyncStatus
 from agent.recognition.protection import Protection
 from agent.settings.model import Settings, load
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers, picture
-from agent.sim.scene import SceneCamera
 from agent.sim.scenery import Passenger
 from agent.sim.walks import overlap
 from agent.wiring.agent import Agent
@@ -110,7 +110,7 @@ def run(
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="kaopass-demo-")))
         settings = _settings(options, folder)
         networks = door_networks(settings)
-        ring = open_keyring(key_source("file", settings.keys_directory), may_create=True)
+        ring = open_keyring(FileKeySource(settings.keys_directory), may_create=True)
         protection, templates = _enrol(options, settings, networks, ring)
         networks = networks.protected(protection)
         tell(f"enrolled: {', '.join(templates)}")

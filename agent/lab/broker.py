@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.hw.net.mosquitto import LOOPBACK, Mosquitto, free_port
+from agent.sim.mosquitto import LOOPBACK, Mosquitto, free_port
 
 
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:

@@ -42,31 +42,39 @@ class Form(Spec[T]):
         names: Mapping[str, str] | None = None,
         checks: tuple[CrossCheck[T], ...] = (),
         most_bytes: int = 0,
+        closed: bool = False,
     ) -> None:
-        """*title* says what it is; *most_bytes* of JSON are read by ``decode``."""
-        self.title, self.fields = title, fields
-        self._make, self._checks, self._most_bytes = make, checks, most_bytes
-        self._get: Callable[[T, str], Any] = getattr if make is not dict else _item
-        called = {key: key for key in fields} | dict(names or {})
-        self._constant = [
+        """*title* says what it is; *most_bytes* of JSON are read by ``decode``.
+
+        *closed* ones have no fields of later versions.
+        """
+        self.title, self.fields, self.checks = title, fields, checks
+        self.names = {key: key for key in fields} | dict(names or {})
+        self._make, self._most_bytes, self._closed = make, most_bytes, closed
+        self._constants = [
             (key, spec.read) for key, spec in fields.items() if isinstance(spec, Constant)
         ]
         self._spare = [
-            (key, called[key], spec) for key, spec in fields.items() if isinstance(spec, Optional)
+            (key, self.names[key], spec)
+            for key, spec in fields.items()
+            if isinstance(spec, Optional)
         ]
         self._needed = [
-            (key, called[key], spec.read)
+            (key, self.names[key], spec.read)
             for key, spec in fields.items()
             if not isinstance(spec, Constant | Optional)
         ]
-        self._written = [(key, called[key], spec) for key, spec in fields.items()]
 
     def read(self, value: Any, what: str = "") -> T:
         """Raises FieldError: what is missing first, else the first field that is wrong."""
         if not isinstance(value, dict):
             raise FieldError(what or self.title, "not an object")
+        if self._closed and not value.keys() <= self.fields.keys():
+            raise FieldError(
+                what or self.title, f"has more than {', '.join(self.fields) or 'nothing'}"
+            )
         try:
-            for key, read in self._constant:
+            for key, read in self._constants:
                 read(value[key], key)
             told = {name: read(value[key], key) for key, name, read in self._needed}
             for key, name, spec in self._spare:
@@ -74,20 +82,20 @@ class Form(Spec[T]):
         except (KeyError, FieldError) as error:
             raise self._refusal(error, value, what) from None
         made = self._make(**told)
-        for check in self._checks:
+        for check in self.checks:
             if not check.holds(made):
                 raise CrossCheckError(f"{what}.{check.field}" if what else check.field, check.says)
         return made
 
     def write(self, value: T) -> dict[str, Any]:
         told = {}
-        for key, name, spec in self._written:
+        for key, spec in self.fields.items():
             if isinstance(spec, Constant):
                 told[key] = spec.value
-                continue
-            item = self._get(value, name)
-            if not isinstance(spec, Optional) or item != spec.default:
-                told[key] = spec.write(item)
+            else:
+                item = self._item(value, self.names[key], spec)
+                if item is not None or not isinstance(spec, Optional):
+                    told[key] = spec.write(item)
         return told
 
     def decode(self, payload: bytes) -> T:
@@ -102,12 +110,13 @@ class Form(Spec[T]):
             raise MessageError(f"{self.title}: a text is not Unicode: {error.reason}") from error
 
     def schema(self) -> dict[str, Any]:
-        rules = [f"{check.field}: {check.says}" for check in self._checks]
+        rules = [f"{check.field}: {check.says}" for check in self.checks]
         size = [f"at most {self._most_bytes} bytes"] if self._most_bytes else []
         return {
             **{"title": self.title, "type": "object"},
             "properties": {key: spec.schema() for key, spec in self.fields.items()},
             "required": [k for k, spec in self.fields.items() if not isinstance(spec, Optional)],
+            **({"additionalProperties": False} if self._closed else {}),
             **({"$comment": "Refused also: " + "; ".join(rules + size)} if rules or size else {}),
         }
 
@@ -122,6 +131,7 @@ class Form(Spec[T]):
         assert isinstance(error, FieldError)  # noqa: S101 - only a missing field is a KeyError
         return type(error)(f"{what}.{error.field}", error.why) if what else error
 
-
-def _item(told: Any, key: str) -> Any:
-    return told[key]
+    def _item(self, value: Any, name: str, spec: Spec[Any]) -> Any:
+        if self._make is not dict:
+            return getattr(value, name)
+        return value.get(name) if isinstance(spec, Optional) else value[name]

@@ -222,6 +222,24 @@ class Array(Spec[tuple[T, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
+class Pair(Spec[tuple[T, T]], Generic[T]):
+    """An array of two, for example the first and last number of a range."""
+
+    item: Spec[T]
+
+    def read(self, value: Any, what: str) -> tuple[T, T]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise FieldError(what, "not an array of two")
+        return self.item.read(value[0], what), self.item.read(value[1], what)
+
+    def write(self, value: tuple[T, T]) -> list[Any]:
+        return [self.item.write(item) for item in value]
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.item.schema(), "minItems": 2, "maxItems": 2}
+
+
+@dataclass(frozen=True, slots=True)
 class Nullable(Spec["T | None"], Generic[T]):
     """*item*, or null for what is not known."""
 
@@ -238,17 +256,17 @@ class Nullable(Spec["T | None"], Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Optional(Spec[T]):
-    """A field that may be left out, and is when it is *default*."""
+class Optional(Spec["T | None"], Generic[T]):
+    """A field that may be left out, and is read as *default* then; None is left out."""
 
     item: Spec[T]
-    default: T
+    default: T | None = None
 
-    def read(self, value: Any, what: str) -> T:
+    def read(self, value: Any, what: str) -> T | None:
         return self.item.read(value, what)
 
-    def write(self, value: T) -> Any:
-        return self.item.write(value)
+    def write(self, value: T | None) -> Any:
+        return None if value is None else self.item.write(value)
 
     def schema(self) -> dict[str, Any]:
         return self.item.schema()
@@ -276,3 +294,12 @@ class OpenObject(Spec[dict[str, Any]]):
     def schema(self) -> dict[str, Any]:
         inner = {"additionalProperties": {"type": "object"}} if self.of_objects else {}
         return {"type": "object", **inner, "$comment": f"at most {self.most_bytes} bytes of JSON"}
+
+
+# What several messages have.
+DEVICE = Name(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"))
+EPOCH = Name(re.compile(r"[A-Za-z0-9_-]{1,64}"))
+BOOT = Name(re.compile(r"[A-Za-z0-9_-]{1,64}"))
+CODE = Name(re.compile(r"[a-z0-9_]{1,64}"))
+COMMAND_ID = Name(re.compile(r"[A-Za-z0-9_-]{1,64}"))
+DIGEST = Name(re.compile(r"[0-9a-f]{64}"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from agent.settings.drivers import CAMERAS, KEY_SOURCES, LAMPS, SENSORS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Pin = Annotated[int, Field(ge=0, le=27)]
@@ -43,11 +45,9 @@ class PlaceSettings(Section):
 
 
 class CameraSettings(Section):
-    """The camera. Every kind is an adapter in agent/hw."""
+    """The camera. Every kind is a driver in agent/hw/cameras or agent/sim/cameras."""
 
-    kind: Literal["picamera2", "v4l2", "rtsp", "gstreamer", "file", "folder", "scene"] = Field(
-        "v4l2", description="which adapter"
-    )
+    kind: Annotated[str, AfterValidator(CAMERAS.check)] = Field("v4l2", description="which driver")
     source: str = Field(
         "", description="by-path name, address, pipeline, file or folder; empty = the only one"
     )
@@ -137,6 +137,9 @@ class LivenessSettings(Section):
         description="least score of a live face; default: what `kaopass liveness calibrate` found"
         " for this camera, else 0.5",
     )
+    sensor: Annotated[str, AfterValidator(SENSORS.check)] = Field(
+        "none", description="second eye that must agree, where `liveness.mode` is on"
+    )
 
 
 class EnrolmentSettings(Section):
@@ -168,8 +171,10 @@ class GallerySettings(Section):
 class KeySettings(Section):
     """Where the device key comes from."""
 
-    source: Literal["file", "credential", "otp"] = Field(
-        "file", description="a 0600 file, a systemd credential, or a Raspberry Pi's OTP rows"
+    source: Annotated[str, AfterValidator(KEY_SOURCES.check)] = Field(
+        "file",
+        description="0600 files, a systemd credential, a Raspberry Pi's OTP rows, or (to try things"
+        " out) memory",
     )
     directory: Path | None = Field(None, description="key files; default: keys/ in the state")
 
@@ -213,7 +218,9 @@ class FeedbackSettings(Section):
 
     display: Literal["console", "none"] = Field("console", description="screen")
     language: Literal["ja", "en", "both"] = Field("both", description="language of the words")
-    lamps: Literal["gpio", "none"] = Field("none", description="lamps and buzzer")
+    lamps: Annotated[str, AfterValidator(LAMPS.check)] = Field(
+        "none", description="lamps and buzzer"
+    )
     pin_factory: Literal["lgpio", "rpigpio", "mock"] = Field(
         "lgpio", description="gpiozero pin factory; mock has no hardware"
     )

@@ -23,7 +23,8 @@ from agent.bench.board import Machine, bench_settings, gallery_room, percentile,
 from agent.bench.door import Recorded, Stopwatch
 from agent.bench.match import half_product, time_half, time_search
 from agent.bench.start import gallery_of, start_once
-from agent.bench.vision import command, measure, strangers
+from agent.bench.vision import measure, strangers
+from agent.cli.bench.vision import command
 from agent.door.recogniser import Step
 from tests.events import stored
 from tests.line.door import networks

@@ -13,8 +13,8 @@ import pytest
 
 from agent.base.values import DoorSignal, StoredEvent, Vector
 from agent.device.notify import from_environment
-from agent.hw.keystores.keysource import FileKeySource
-from agent.hw.models.onnx import open_session
+from agent.hw.keystores.file import FileKeySource
+from agent.hw.models.networks.onnx import open_session
 from agent.keys.ring import open_keyring
 from agent.settings.model import Settings, load
 from agent.sim.photographs import picture

@@ -23,7 +23,7 @@ from agent.base.values import Candidate
 from agent.device.clock import SystemClock
 from agent.door.faces import NOBODY, Faces
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from agent.keys.ring import open_keyring
 from agent.link.control.trustedtime import TrustedTime

@@ -22,7 +22,7 @@ from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.profiles import Given
 from agent.cityos.residents.residents import Newcomer, Residents
 from agent.cityos.service.chores import AutoPublish, Tidy
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.certificates import new_key
 from agent.notices.texts import load_notices
 from agent.protocol.galleries.messages import Head, sign_head

@@ -16,7 +16,7 @@ from agent.base.audit import verify
 from agent.base.values import LinkUp, Message
 from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.ca import Authority
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.hw.net.mqtt import MqttLink
 from agent.sim.photographs import passengers
 from tests.galleries.conftest import City

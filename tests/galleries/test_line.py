@@ -18,7 +18,8 @@ from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker, build_city, build_galleries
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls, tls_context
-from agent.protocol.galleries.messages import Want, ask_topic, sign_want
+from agent.protocol import topics
+from agent.protocol.galleries.messages import Want, sign_want
 from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, faces, noting, now_ms, seed_of
@@ -186,7 +187,7 @@ def sleeper(city: City, town: Town, folder: Path) -> None:
     client.connect("localhost", town.broker.port, clean_start=True, properties=lasting)
     client.loop_start()
     until(lambda: done)
-    sent = client.publish(ask_topic("bus-2"), sign_want(want, signer), qos=1)
+    sent = client.publish(topics.ASKS.of("bus-2"), sign_want(want, signer), qos=1)
     sent.wait_for_publish(10)
     client.disconnect()
     client.loop_stop()

@@ -28,7 +28,7 @@ import pytest
 
 from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from agent.keys.ring import KeyRing, open_keyring
 from agent.settings.model import load

@@ -16,8 +16,8 @@ from agent.recognition.decision import Decider, Rule
 from agent.recognition.matcher import Matcher
 from agent.recognition.templates import TemplateSet
 from agent.sim.attacks import KINDS, Subject, attack_clip, subjects
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers
-from agent.sim.scene import SceneCamera
 from agent.vision.liveness import Liveness
 from agent.wiring.parts import quality_gate, recogniser
 from tests.liveness_pack import networks, settings

@@ -20,7 +20,7 @@ from agent.cli.gallery.group import command as gallery_command
 from agent.device.notify import from_environment
 from agent.door.recogniser import Recogniser
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.recognition.rules import LOOKS, both_sides, pack_change
 from agent.recognition.templates import TemplateSet

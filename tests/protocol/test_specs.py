@@ -140,7 +140,7 @@ def test_the_first_wrong_field_is_named_with_the_way_to_it(
 ) -> None:
     with pytest.raises(FieldError, match=re.escape(message)):
         VISIT.read(GOOD | change)
-    inside: Form[Any] = Form(dict, "outer", {"visits": Array(VISIT, 2)})
+    inside: Form[dict[str, object]] = Form(dict, "outer", {"visits": Array(VISIT, 2)})
     with pytest.raises(FieldError, match=f"visits.{re.escape(message)}"):
         inside.read({"visits": [GOOD | change]})
 

@@ -22,10 +22,10 @@ from agent.cityos.pki.ca import Authority
 from agent.cityos.pki.claims import Issued, Registry
 from agent.cityos.pki.desk import Desk
 from agent.cityos.pki.est import EstServer, server_context
-from agent.hw.net.mosquitto import Mosquitto, free_port
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
+from agent.sim.mosquitto import Mosquitto, free_port
 
 HOUR_MS = 3_600_000
 

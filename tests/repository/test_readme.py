@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 import click
 import pytest
 
 from agent.cli.main import COMMANDS, kaopass
+from agent.settings.drivers import choices
 from agent.settings.model import Settings
 
 CHECKOUT = Path(__file__).parents[2]
@@ -67,9 +67,9 @@ def test_every_setting_has_an_explanation_and_a_line_in_the_docs(key: str) -> No
     line = re.search(rf"^\| `{re.escape(key)}` \| (.*) \|$", SETTINGS_PAGE, re.MULTILINE)
     assert line, f"no line for {key}: scripts/settings-table prints the table"
     assert line[1].endswith(field.description), f"{key}: docs/settings.md and the settings disagree"
-    if get_origin(field.annotation) is Literal:
+    if choices(field):
         told = set(re.findall(r"`([^`]+)`", line[1].removesuffix(field.description)))
-        assert told == {str(choice) for choice in get_args(field.annotation)}, key
+        assert told == {str(choice) for choice in choices(field)}, key
 
 
 @pytest.mark.parametrize(

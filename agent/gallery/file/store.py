@@ -7,7 +7,6 @@ one file. What the rows mean is ``agent.gallery.gallery``'s (people) and
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from sqlite_utils import Database
 from agent.base.errors import GalleryError
 from agent.base.values import PURPOSES
 from agent.gallery import rekeying
-from agent.gallery.file.opening import BUSY_SECONDS, Salvage, advice, new_version, open_database
+from agent.gallery.file.opening import BUSY_SECONDS, GALLERY, Salvage, new_version, open_database
 from agent.gallery.file.rows import opened_people, opened_profile, slot_of
 from agent.gallery.file.sealing import GallerySealer, PersonSeal
 from agent.keys.ring import KeyRing
@@ -166,11 +165,8 @@ class GalleryStore:
 
     @contextmanager
     def errors_named(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except (sqlite3.Error, OSError) as error:
-                raise GalleryError(f"gallery {self.path}: {error}; {advice(error)}") from error
+        with self._lock, GALLERY.named(self.path):
+            yield
 
     def _open(self) -> None:
         with self.errors_named():

@@ -13,9 +13,14 @@ import pytest
 
 from agent.base.errors import ModelError
 from agent.base.values import Vector
-from agent.hw.models.facemodels import LeanArcFace, LeanScrfd, aligned, similarity_to_template
 from agent.hw.models.insightface import ArcFaceEmbedder, ScrfdDetector
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.facemodels import (
+    LeanArcFace,
+    LeanScrfd,
+    aligned,
+    similarity_to_template,
+)
+from agent.hw.models.networks.onnx import open_session
 from agent.packs.store import locate
 from agent.sim.photographs import read_picture
 
@@ -38,10 +43,11 @@ def test_alignment_is_scikit_images_similarity() -> None:
     from insightface.utils.face_align import arcface_dst
     from skimage.transform import SimilarityTransform
 
+    transform: Any = SimilarityTransform  # some of its versions have no types
     rng = np.random.default_rng(7)
     for _ in range(50):
         points = landmarks(rng)
-        reference = SimilarityTransform()  # type: ignore[no-untyped-call]  # theirs
+        reference = transform()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             reference.estimate(points, arcface_dst)

@@ -13,7 +13,7 @@ import pytest
 from agent.base.errors import ModelError
 from agent.base.values import Box, Face, Image, Vector
 from agent.hw.models.faceplugin import FacepluginDetector, distinct, windows
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.sim.photographs import read_picture
 from agent.wiring.parts import self_tested
 from tests.hw.models.networks import networks as default_pack

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from agent.base.errors import ModelError
-from agent.base.values import Face, Frame, Image
-from agent.hw.models.liveness import (
+from agent.base.values import Face, Frame, Image, Vector
+from agent.hw.models.networks.liveness import (
     LEAST_WIDE,
     SIDE_PIXELS,
     FacepluginLiveness,
-    FakeInfrared,
     crop,
     wide_reach,
 )
 from agent.packs.store import locate
 from agent.sim.attacks import attack_clip, subjects
+from agent.sim.sensors.fake_infrared import FakeInfrared
 from agent.wiring.parts import open_liveness
 from tests.liveness_pack import models_directory, networks, settings
 
@@ -129,7 +129,7 @@ def test_outputs_that_are_not_numbers_are_an_error_and_not_somebodys_end(
         def get_outputs(self) -> list[SimpleNamespace]:
             return [SimpleNamespace(name="out", shape=[1, 3])]
 
-        def run(self, names: object, feed: object) -> list[np.ndarray]:
+        def run(self, names: object, feed: object) -> list[Vector]:
             del names, feed
             logits = np.array([[1.0, 0.0, -1.0]], np.float32)
             logits[0, place] = broken

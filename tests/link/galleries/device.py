@@ -12,7 +12,8 @@ from agent.gallery.gallery import Gallery
 from agent.keys.ring import KeyRing
 from agent.link.galleries.fetch import Timing
 from agent.link.galleries.intake import Ears, GalleryIntake
-from agent.protocol.galleries.messages import Hello, Want, head_topic, sign_hello, sign_want
+from agent.protocol import topics
+from agent.protocol.galleries.messages import Hello, Want, sign_hello, sign_want
 from agent.protocol.signed import Signer, Trust
 from tests.link.galleries.city import ScriptedCity, wall_ms
 
@@ -82,7 +83,7 @@ class Device:
             self.intake.failed(self.now_ms)
 
     def hear(self, city: ScriptedCity) -> None:
-        self.give(head_topic(NAME), city.newest.message)
+        self.give(topics.HEAD.of(NAME), city.newest.message)
 
     def talk(
         self,

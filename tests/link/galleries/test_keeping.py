@@ -15,7 +15,7 @@ from agent.gallery.file.opening import PAGE_BYTES
 from agent.gallery.file.sealing import GallerySealer
 from agent.gallery.file.store import GalleryStore
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.protocol.galleries.messages import Want
 from agent.protocol.galleries.records import key_of
 from agent.usecases.rotation import open_ring, rotate

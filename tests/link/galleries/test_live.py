@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.gallery.gallery import Gallery
-from agent.protocol.galleries.messages import Hello, body_topic
+from agent.protocol import topics
+from agent.protocol.galleries.messages import Hello
 from tests.link.galleries.city import ScriptedCity, rows
 from tests.link.galleries.device import RING
 from tests.link.galleries.live import LiveCity, LiveDevice, talking
@@ -145,7 +146,7 @@ def test_a_flood_of_parts_is_counted_and_harms_nothing(
         live.announce()
         until(lambda: not device.downlink.trouble(), 20)
         for part in city.body("delta", 1) * 300:
-            live._out.put((body_topic("bus-7"), part, False))
+            live._out.put((topics.BODY.of("bus-7"), part, False))
         city.publish(gone=["r-1"])
         live.announce()
         until(lambda: device.version == 2, 30)

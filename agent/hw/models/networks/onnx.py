@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
@@ -15,8 +14,6 @@ PROVIDERS = {
     "cuda": ["CUDAExecutionProvider"],
     "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
 }
-# Opens (path, threads, provider); a benchmark or a test passes one of its own to the adapters.
-OpenSession = Callable[[Path, int, str], Any]
 
 
 def open_session(path: Path, threads: int, provider: str) -> onnxruntime.InferenceSession:

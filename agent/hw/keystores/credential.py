@@ -1,23 +1,69 @@
-"""The file behind a systemd credential, for root alone: read, made and replaced.
+"""Keys as systemd credentials: the unit's side, which is handed them, and root's, who makes them.
 
-The agent never sees it: systemd opens it for the unit (``LoadCredentialEncrypted=``). Only
-``kaopass keys rotate`` run by root needs this side.
+systemd decrypts a credential for its unit (``LoadCredentialEncrypted=``); the agent never sees the
+file behind it. Only ``kaopass keys rotate`` run by root needs that side.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.base.drivers import KeySourceDriver
 from agent.base.errors import KeySourceError
 from agent.base.wholefile import sync_directory, write_file
+from agent.hw.keystores.file import KEY_BYTES, decoded, unreadable
 
 DIRECTORY = Path("/etc/kaopass")  # as systemd/kaopass-agent.service and scripts/install-board say
-KEY_BYTES = 32
 CREDENTIAL = "device-key"  # the name sealed into every one of them; systemd compares it
 _SECONDS = 60  # a TPM takes its time
+
+
+class CredentialKeySource:
+    """Keys that systemd decrypts for its unit (``LoadCredentialEncrypted=``), in memory only.
+
+    Bound to the machine's TPM where there is one; else systemd's host key lies on the same card.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        """*directory* is ``$CREDENTIALS_DIRECTORY``, None when it is not set."""
+        self._directory = directory
+
+    def __str__(self) -> str:
+        return f"the systemd credentials in {self._directory}"
+
+    def load(self, name: str) -> bytes | None:
+        """The credential called *name*, None if the unit has none of that name.
+
+        Raises KeySourceError if this process was given no credentials, or not a key.
+        """
+        if self._directory is None:
+            raise KeySourceError(
+                "keys.source = 'credential', but $CREDENTIALS_DIRECTORY is not set: only systemd"
+                " hands credentials over; start the unit, or for a single command run: "
+                f"systemd-run --pipe --wait -p LoadCredentialEncrypted={name}:"
+                f"{DIRECTORY / name}.cred kaopass ..."
+            )
+        path = self._directory / name
+        try:
+            # No check of the mode: systemd lets the unit's user in by an access list.
+            return decoded(path, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    def create(self, name: str) -> bytes:
+        """Always raises KeySourceError: only root can make a credential; the message says how."""
+        store = DIRECTORY / f"{name}.cred"
+        raise KeySourceError(
+            f"the unit has no credential {name!r}, and a service cannot make one; as root run: "
+            f"head -c 32 /dev/urandom | systemd-creds encrypt --name={name} - {store}"
+            f" and start the unit with LoadCredentialEncrypted={name}:{store}"
+        )
 
 
 class CredentialFiles:
@@ -93,3 +139,16 @@ def _systemd_creds(arguments: Sequence[str], given: bytes) -> bytes:
             " made the credential"
         )
     return done.stdout
+
+
+def _handed_over(directory: Path) -> CredentialKeySource:
+    del directory
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    return CredentialKeySource(Path(given) if given else None)
+
+
+DRIVER = KeySourceDriver(
+    _handed_over,
+    lambda _directory: CredentialFiles(),
+    protects="whoever holds the card alone, if systemd sealed it to a TPM; else not",
+)

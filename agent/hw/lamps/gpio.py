@@ -12,6 +12,7 @@ from gpiozero import LED, GPIOPinInUse, PinInvalidPin, PinPWMUnsupported, PinUnk
 from gpiozero.pins import Factory
 from gpiozero.tones import Tone
 
+from agent.base.drivers import LampDriver, LampRequest
 from agent.base.errors import FeedbackError, UsageError
 from agent.base.values import DoorSignal
 
@@ -296,3 +297,17 @@ def _advice(error: Exception) -> str:
         if (kind and isinstance(error, kind)) or any(word in said.lower() for word in words):
             return advice.format(said)
     return f"{type(error).__name__}: {said}; check the wiring and the pins in [feedback]"
+
+
+def _make(asked: LampRequest) -> GpioLamps:
+    return GpioLamps(
+        asked.green_pin,
+        asked.amber_pin,
+        asked.red_pin,
+        asked.buzzer_pin,
+        asked.pin_factory,
+        asked.show_seconds,
+    )
+
+
+DRIVER = LampDriver(_make)

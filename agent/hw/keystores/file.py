@@ -1,4 +1,4 @@
-"""Where the device key is kept: a 0600 file, a credential from systemd, or the OTP rows of a Pi."""
+"""Keys as 0600 files."""
 
 from __future__ import annotations
 
@@ -9,30 +9,13 @@ import stat
 import tempfile
 from pathlib import Path
 
+from agent.base.drivers import KeySourceDriver
 from agent.base.errors import KeySourceError
-from agent.base.ports import KeySource
 from agent.base.wholefile import sync_directory
-from agent.hw.keystores.credentials import DIRECTORY
-from agent.hw.keystores.otp import OtpKeySource
 
 KEY_BYTES = 32
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 HEX = re.compile(rb"[0-9A-Fa-f]{64}")
-
-
-def key_source(kind: str, directory: Path) -> KeySource:
-    """The source that the setting ``keys.source`` names: "file", "credential" or "otp".
-
-    Files, and the salts of OTP keys, are in *directory*. Raises KeySourceError for another *kind*.
-    """
-    if kind == "file":
-        return FileKeySource(directory)
-    if kind == "credential":
-        given = os.environ.get("CREDENTIALS_DIRECTORY")
-        return CredentialKeySource(Path(given) if given else None)
-    if kind == "otp":
-        return OtpKeySource(FileKeySource(directory))
-    raise KeySourceError(f"keys.source = {kind!r}: must be 'file', 'credential' or 'otp'")
 
 
 class FileKeySource:
@@ -60,14 +43,14 @@ class FileKeySource:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         with os.fdopen(handle, "rb") as file:
             # The opened file is examined, so that it cannot be exchanged in between.
             self._refuse_unsafe(path, os.fstat(file.fileno()))
             try:
-                return _decoded(path, file.read(1024))
+                return decoded(path, file.read(1024))
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
 
     def create(self, name: str) -> bytes:
         """Make a random key and keep it; it is on the disk, whole, when this returns.
@@ -147,52 +130,11 @@ class FileKeySource:
             )
 
 
-class CredentialKeySource:
-    """Keys that systemd decrypts for its unit (``LoadCredentialEncrypted=``), in memory only.
+def decoded(path: Path, content: bytes) -> bytes:
+    """The key in *content*: 32 raw bytes, or 64 hexadecimal digits with white space around them.
 
-    Bound to the machine's TPM where there is one; else systemd's host key lies on the same card.
+    Raises KeySourceError, which names *path*.
     """
-
-    def __init__(self, directory: Path | None) -> None:
-        """*directory* is ``$CREDENTIALS_DIRECTORY``, None when it is not set."""
-        self._directory = directory
-
-    def __str__(self) -> str:
-        return f"the systemd credentials in {self._directory}"
-
-    def load(self, name: str) -> bytes | None:
-        """The credential called *name*, None if the unit has none of that name.
-
-        Raises KeySourceError if this process was given no credentials, or not a key.
-        """
-        if self._directory is None:
-            raise KeySourceError(
-                "keys.source = 'credential', but $CREDENTIALS_DIRECTORY is not set: only systemd"
-                " hands credentials over; start the unit, or for a single command run: "
-                f"systemd-run --pipe --wait -p LoadCredentialEncrypted={name}:"
-                f"{DIRECTORY / name}.cred kaopass ..."
-            )
-        path = self._directory / name
-        try:
-            # No check of the mode: systemd lets the unit's user in by an access list.
-            return _decoded(path, path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unreadable(path, error) from error
-
-    def create(self, name: str) -> bytes:
-        """Always raises KeySourceError: only root can make a credential; the message says how."""
-        store = DIRECTORY / f"{name}.cred"
-        raise KeySourceError(
-            f"the unit has no credential {name!r}, and a service cannot make one; as root run: "
-            f"head -c 32 /dev/urandom | systemd-creds encrypt --name={name} - {store}"
-            f" and start the unit with LoadCredentialEncrypted={name}:{store}"
-        )
-
-
-def _decoded(path: Path, content: bytes) -> bytes:
-    """32 raw bytes, or 64 hexadecimal digits with white space around them."""
     if len(content) == KEY_BYTES:
         return content
     digits = content.strip()
@@ -204,8 +146,16 @@ def _decoded(path: Path, content: bytes) -> bytes:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> KeySourceError:
+def unreadable(path: Path, error: OSError) -> KeySourceError:
     return KeySourceError(
         f"key {path} cannot be read: {error.strerror}; run this as the agent's user, for example"
         " with sudo -u kaopass"
     )
+
+
+DRIVER = KeySourceDriver(
+    FileKeySource,
+    FileKeySource,
+    protects="other users of this machine; not whoever holds the storage card",
+    file="device-key",
+)

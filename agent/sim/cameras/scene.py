@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.base.errors import CameraError
+from agent.base.drivers import CameraDriver, CameraRequest
+from agent.base.errors import CameraError, UsageError
 from agent.base.values import Box, Frame, Image
+from agent.sim.photographs import passengers
 from agent.sim.scenery import (
     FACE_PIXELS,
     Cutout,
@@ -242,4 +244,18 @@ def _floats(values: object) -> Floats:
     return np.asarray(values, dtype=np.float32)
 
 
-__all__ = ["Passenger", "SceneCamera"]
+def _make(asked: CameraRequest) -> SceneCamera:
+    detector = asked.detector
+    if detector is None:
+        raise UsageError('camera.kind = "scene" is for `kaopass run` and `kaopass demo` only')
+    return SceneCamera(
+        lambda: passengers(detector),
+        width_pixels=asked.width_pixels,
+        height_pixels=asked.height_pixels,
+        frames_per_second=asked.frames_per_second,
+        pace=asked.pace,
+        rounds=0 if asked.loop else 1,
+    )
+
+
+DRIVER = CameraDriver(_make, live=False)

@@ -1,4 +1,4 @@
-"""Faceplugin's liveness network on ONNX Runtime, and the fake infrared camera."""
+"""Faceplugin's liveness network on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from agent.base.drivers import OpenSession
 from agent.base.errors import ModelError
-from agent.base.values import Face, Frame, Image, Vector
+from agent.base.values import Face, Image, Vector
 from agent.hw.models.insightface import not_numbers
-from agent.hw.models.onnx import OpenSession, open_session
+from agent.hw.models.networks.onnx import open_session
 
 SIDE_PIXELS = 128
 # Sides of the crops in face sizes (the longer side of the box): even steps of about a half octave,
@@ -136,21 +137,3 @@ def _square(face: Face, reach: float) -> tuple[float, float, float]:
     x1, y1, x2, y2 = face.box
     side = max(face.width, face.height, 1.0) * reach
     return (x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side
-
-
-class FakeInfrared:
-    """A ports.LivenessSensor that plays *answers*, frame by frame; afterwards it sees nothing.
-
-    Like the real thing it cannot tell faces narrower than *min_face_pixels*: skin farther away
-    reflects too little.
-    """
-
-    def __init__(self, answers: Sequence[bool | None], *, min_face_pixels: float = 40.0) -> None:
-        self._answers = list(answers)
-        self._min_face_pixels = min_face_pixels
-
-    def look(self, frame: Frame, faces: Sequence[Face]) -> list[bool | None]:
-        """The next answer, for every face near enough."""
-        del frame
-        answer = self._answers.pop(0) if self._answers else None
-        return [answer if face.width >= self._min_face_pixels else None for face in faces]

@@ -1,90 +1,20 @@
-"""Live cameras through OpenCV: USB cameras by their stable name, network cameras by RTSP."""
+"""USB and other V4L2 cameras, by their stable name."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
-
-# Both are read by OpenCV's native code at its first capture: FFmpeg would print to standard error
-# (addresses with their passwords among it), and V4L2 would wait 10 s for a camera that hangs.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
 
 import cv2
-import numpy as np
 
+from agent.base.drivers import CameraDriver, CameraRequest
 from agent.base.errors import CameraError
-from agent.base.values import Frame
-from agent.hw.cameras.frames import LiveNumbers
+from agent.hw.cameras.shared.capture import Capture, Connect, LiveCapture, connect
 
 log = logging.getLogger(__name__)
 
-LOG_ERRORS = 2  # OpenCV's level: a camera that cannot be opened is reported by us, not by it
-# OpenCV 4 has it at the top, OpenCV 5 in a module of its own.
-set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
-set_log_level(LOG_ERRORS)
-
 BY_PATH = Path("/dev/v4l/by-path")
-RTSP_SCHEMES = ("rtsp", "rtsps")
-
-
-class Capture(Protocol):
-    """The part of ``cv2.VideoCapture`` in use."""
-
-    def isOpened(self) -> bool: ...  # noqa: N802 - OpenCV's name
-
-    def read(self) -> tuple[bool, Any]: ...
-
-    def set(self, propId: int, value: float) -> bool: ...  # noqa: N803 - OpenCV's name
-
-    def get(self, propId: int) -> float: ...  # noqa: N803 - OpenCV's name
-
-    def release(self) -> None: ...
-
-
-# name, backend and parameters to a capture
-Connect = Callable[[str, int, Sequence[int]], Capture]
-
-
-def connect(name: str, backend: int, parameters: Sequence[int]) -> Capture:
-    """Open *name* with one of OpenCV's backends; look at ``isOpened()`` for success."""
-    return cv2.VideoCapture(name, backend, list(parameters))
-
-
-class LiveCapture:
-    """A live camera behind OpenCV; a kind of camera says how to connect and what to call it."""
-
-    def __init__(self, rotate_degrees: int) -> None:
-        self._numbers = LiveNumbers(rotate_degrees)
-        self._capture: Capture | None = None
-        self._label = ""
-
-    def open(self) -> None:
-        """Connect to the camera. Raises CameraError with what to do about it."""
-        self.close()
-        self._capture = self._connect()
-
-    def read(self) -> Frame | None:
-        """The next frame; never None. Raises CameraError when the camera is lost."""
-        if self._capture is None:
-            raise CameraError(f"camera {self._label}: not open")
-        good, image = self._capture.read()
-        if not good or image is None:
-            raise CameraError(f"camera {self._label}: no longer gives frames")
-        return self._numbers.frame(np.asarray(image))
-
-    def close(self) -> None:
-        """Let go of the camera."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
-
-    def _connect(self) -> Capture:
-        raise NotImplementedError
 
 
 class V4l2Camera(LiveCapture):
@@ -217,58 +147,14 @@ def _held_by(device: Path) -> str:
     return f"it is in use by {', '.join(holders)}" if holders else ""
 
 
-class RtspCamera(LiveCapture):
-    """A network camera. The address may hold ``user:password@``, which is never shown."""
-
-    def __init__(
-        self,
-        source: str,
-        *,
-        timeout_seconds: float = 5.0,
-        rotate_degrees: int = 0,
-        connect: Connect = connect,
-    ) -> None:
-        super().__init__(rotate_degrees)
-        self._source = source
-        self._timeout_seconds = timeout_seconds
-        self._open_capture = connect
-
-    def _connect(self) -> Capture:
-        self._label = masked_address(self._source)
-        milliseconds = int(self._timeout_seconds * 1000)
-        capture = self._open_capture(
-            self._source,
-            cv2.CAP_FFMPEG,
-            # OpenCV's own limit is 30 s for each.
-            (
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-                milliseconds,
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-                milliseconds,
-            ),
-        )
-        if not capture.isOpened():
-            capture.release()
-            raise CameraError(
-                f"camera {self._label}: no stream within {self._timeout_seconds:g} s; check that"
-                " the camera is on and reachable, and its path, user and password"
-            )
-        return capture
+def _make(asked: CameraRequest) -> V4l2Camera:
+    return V4l2Camera(
+        asked.source,
+        width_pixels=asked.width_pixels,
+        height_pixels=asked.height_pixels,
+        frames_per_second=asked.frames_per_second,
+        rotate_degrees=asked.rotate_degrees,
+    )
 
 
-def masked_address(source: str) -> str:
-    """Scheme, host and port of an RTSP address; the rest may hold secrets.
-
-    Raises CameraError when *source* is no RTSP address.
-    """
-    try:
-        parts = urlsplit(source)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.scheme not in RTSP_SCHEMES:
-        raise CameraError(
-            "camera.source is no RTSP address; it should look like"
-            " rtsp://user:password@192.0.2.7:554/stream"
-        )
-    return f"{parts.scheme}://{host}" + (f":{port}" if port else "") + "/..."
+DRIVER = CameraDriver(_make)

@@ -15,7 +15,7 @@ from gpiozero.pins.mock import MockFactory, MockPin, MockPWMPin
 
 from agent.base.errors import FeedbackError, UsageError
 from agent.base.values import DoorSignal
-from agent.hw.gpio.lamps import GpioLamps, LampState
+from agent.hw.lamps.gpio import GpioLamps, LampState
 
 GREEN, AMBER, RED, BUZZER = 17, 27, 22, 18
 DARK = LampState(green=False, amber=False, red=False, tone=None)

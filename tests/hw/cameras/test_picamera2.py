@@ -14,7 +14,7 @@ import pytest
 
 from agent.base.errors import CameraError, CameraStuckError
 from agent.device.workers import Worker
-from agent.hw.cameras.picamera import PiCamera, library
+from agent.hw.cameras.picamera2 import PiCamera, library
 from agent.vision.source import NewestFrame
 
 IMX708 = {"Model": "imx708", "Location": 2, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0}
