@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.base.errors import ModelError
-from agent.base.values import Face, Image
+from agent.base.values import Face, Image, Vector
 from agent.hw.models.networks.liveness import (
     LEAST_WIDE,
     SIDE_PIXELS,
@@ -128,7 +128,7 @@ def test_outputs_that_are_not_numbers_are_an_error_and_not_somebodys_end(
         def get_outputs(self) -> list[SimpleNamespace]:
             return [SimpleNamespace(name="out", shape=[1, 3])]
 
-        def run(self, names: object, feed: object) -> list[np.ndarray]:
+        def run(self, names: object, feed: object) -> list[Vector]:
             del names, feed
             logits = np.array([[1.0, 0.0, -1.0]], np.float32)
             logits[0, place] = broken
