@@ -129,4 +129,5 @@ COMMANDS = (
     ),
 )
 BY_NAME: Mapping[str, CommandSpec] = {spec.name: spec for spec in COMMANDS}
-NOTED = frozenset(spec.name for spec in COMMANDS if spec.noted)
+NOTED = tuple(spec.name for spec in COMMANDS if spec.noted)
+UNSIGNED = tuple(spec.name for spec in COMMANDS if spec.unsigned)

@@ -15,12 +15,12 @@ what ``commands`` allows unsigned, a replay, and every other device takes signed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent.base.errors import MessageError
-from agent.protocol.commands import BY_NAME, COMMANDS, CommandSpec
+from agent.protocol.commands import BY_NAME, UNSIGNED, CommandSpec
 from agent.protocol.fields import compact, parse
 from agent.protocol.forms import CrossCheck, Form
 from agent.protocol.signed import Role, SignedForm
@@ -29,7 +29,6 @@ from agent.protocol.specs import (
     DEVICE,
     Array,
     Choice,
-    Constant,
     Integer,
     OpenObject,
     Text,
@@ -152,22 +151,6 @@ REPORT = Form(
     most_bytes=MAX_REPORT_BYTES,
 )
 
-
-def unsigned_forms(commands: Sequence[CommandSpec]) -> dict[str, Form[dict[str, Any]]]:
-    """Those of *commands* that are taken unsigned, as they are sent then."""
-    return {
-        spec.name: Form(
-            dict,
-            "unsigned command",
-            {"command": Constant(spec.name), "id": COMMAND_ID, **spec.arguments.fields},
-            most_bytes=MAX_COMMAND_BYTES,
-        )
-        for spec in commands
-        if spec.unsigned
-    }
-
-
-UNSIGNED = unsigned_forms(COMMANDS)
 sign_command, read_command = COMMAND_MESSAGE.sign, COMMAND_MESSAGE.read
 sign_config, read_config = CONFIG_MESSAGE.sign, CONFIG_MESSAGE.read
 encode_result, decode_result = RESULT.encode, RESULT.decode
@@ -183,9 +166,8 @@ def read_unsigned(payload: bytes, device: str) -> Command:
     """Raises MessageError unless *payload* is a whole command that is taken unsigned."""
     value = parse(payload, MAX_COMMAND_BYTES, "unsigned command")
     name = value.get("command") if isinstance(value, dict) else None
-    spec = BY_NAME.get(name) if isinstance(name, str) else None
-    if spec is None or not spec.unsigned:
+    if not isinstance(name, str) or name not in UNSIGNED:
         raise MessageError(f"unsigned command: only {', '.join(UNSIGNED)} is taken")
     command_id = COMMAND_ID.read(value.get("id"), "id")
-    arguments = spec.arguments.write(spec.arguments.read(value))
-    return Command(device, command_id, 0, 0, 0, spec.name, arguments)
+    form = BY_NAME[name].arguments
+    return Command(device, command_id, 0, 0, 0, name, form.write(form.read(value)))

@@ -48,7 +48,7 @@ class Topic:
 
 
 EVENTS = Topic("u/ev", "events, in batches", ("batch",))
-STATE = Topic("u/st", "birth, or gone (the last will)", ("birth", "will"), retained=True)
+STATE = Topic("u/st", "birth, or the last will", ("birth", "will"), retained=True)
 RESULTS = Topic("u/res", "what became of commands", ("command-result",))
 REPORT = Topic("u/rep", "which settings are in force", ("settings-report",), retained=True)
 ASKS = Topic("u/gal", "asks for galleries, signed", ("hello", "want"))

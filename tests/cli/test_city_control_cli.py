@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +14,14 @@ from click.testing import CliRunner, Result
 from agent.base.errors import CityError, SettingsError, UsageError
 from agent.cityos.events.store import Store
 from agent.cityos.pki.ca import Authority
+from agent.cli.city.arguments import arguments_of
+from agent.cli.city.command import send_command
 from agent.cli.city.group import command
+from agent.protocol.commands import COMMANDS, Argument, CommandSpec
 from agent.protocol.control import CommandResult, SettingsReport
+from agent.protocol.forms import Form
 from agent.protocol.messages import Birth, Bounds
+from agent.protocol.specs import Flag, Integer, Optional
 from tests.events import EPOCH
 from tests.waiting import returns, until
 
@@ -101,6 +107,36 @@ def test_a_wrong_command_is_not_noted(
     with pytest.raises(CityError, match="ever spoke"):
         run(database, "command", "bus-9", "ping")
     assert run(database, "command", "list").stdout == "no commands\n"
+
+
+def test_a_new_entry_in_the_table_of_commands_can_be_given(database: str) -> None:
+    hop = CommandSpec(
+        "hop",
+        "hops so often",
+        arguments=Form(
+            dict,
+            "hop",
+            {
+                "how_often": Argument(Integer(1, 9), "how often", "N"),
+                "high": Optional(Argument(Flag(), "with a run-up")),
+            },
+        ),
+    )
+    command = send_command((*COMMANDS, hop))
+    told = CliRunner().invoke(command, ["--help"]).stdout
+    assert re.search(r"^ +hop +hops so often$", told, re.MULTILINE)
+    assert re.search(r"--how-often N +hop: how often\.", told)
+    assert re.search(r"--high +hop: with a run-up\.", told)
+    for arguments, words in (
+        ((), "hop needs --how-often: how often"),
+        (("--how-often", "10"), "--how-often: not an integer from 1 to 9"),
+        (("--key", KEY, "--how-often", "3"), "--key is for revoke-now, not for hop"),
+    ):
+        result = CliRunner().invoke(command, ["bus-1", "hop", *arguments, "--database", database])
+        assert isinstance(result.exception, UsageError)
+        assert words in str(result.exception)
+    given = {"how_often": 3, "high": True, "key": None}
+    assert arguments_of(hop, COMMANDS, given) == {"how_often": 3, "high": True}
 
 
 def test_settings_are_set_shown_and_refusals_explained(database: str) -> None:

@@ -15,6 +15,7 @@ from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker as CityBroker
 from agent.cityos.service.app import build_city
 from agent.cityos.service.loop import CityService
+from agent.protocol.commands import COMMANDS
 from agent.protocol.galleries.records import key_of
 from tests.line.door import Door, people_of
 from tests.provisioning.town import Town, kaopass, now_ms, town
@@ -59,7 +60,10 @@ def door(tmp_path: Path, town: Town) -> Iterator[Door]:
 def test_a_city_looks_after_a_device_it_never_sees(
     door: Door, city: CityService, store: Store
 ) -> None:
+    asked: set[str] = set()
+
     def told(command: str, seconds: float = 30.0, **arguments: str) -> tuple[str, str, Any]:
+        asked.add(command)
         name = store.order(DEVICE, command, arguments, now_ms())
 
         def found() -> Ordered:
@@ -117,6 +121,8 @@ def test_a_city_looks_after_a_device_it_never_sees(
     assert "max_faces = 5  # from the city, version 1" in shown
     assert told("status")[2]["state"] == "ready"
     assert store.devices()[0].online
+    # Nothing in the table of commands is without somebody who does it.
+    assert asked == {spec.name for spec in COMMANDS if not spec.ordered_by}
     door.stop()
     audit = kaopass("audit", "list", "--settings", str(door.settings), "--json").stdout
     actions = [json.loads(line)["action"] for line in audit.splitlines()]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,69 +10,87 @@ import pytest
 from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
 from agent.link.uplink.state import REMEMBERED_COMMANDS
 from agent.protocol import control
-from agent.protocol.commands import BY_NAME, read_replay
-from agent.protocol.control import read_unsigned
+from agent.protocol.commands import BY_NAME, COMMANDS, Argument, CommandSpec, read_replay
+from agent.protocol.description import MESSAGES
 from agent.protocol.events.enrolment import ENROLMENT, MAX_SEALED_BYTES
 from agent.protocol.events.kind import WORD
 from agent.protocol.events.kinds import KINDS
 from agent.protocol.events.unknown import MAX_UNKNOWN_BYTES
-from agent.protocol.items import Lost, decode_item
-from agent.protocol.messages import decode_ack, decode_state
+from agent.protocol.items import Lost
 from agent.protocol.signed import Role
+from agent.protocol.topics import DOWN, QOS, TOPICS, UP, below
 from agent.settings.remote import DEVICES_OWN
-from tests.protocol.town import Town, make_town
+from tests.protocol.readers import EXAMPLES, PAGE, reader_of
+from tests.protocol.town import Town
 
-PAGE = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"<!-- example: (\w+) -->\n```json\n(.*?)```", PAGE, re.DOTALL)
-NOW_MS = time.time_ns() // 1_000_000
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
-    return make_town(tmp_path_factory.mktemp("page") / "ca")
+ROWS = PAGE.splitlines()
 
 
-def plain(decode: Callable[[bytes], Any]) -> Callable[[Town, Any], Any]:
-    return lambda _, value: decode(json.dumps(value).encode())
-
-
-def command(town: Town, value: Any) -> Any:
-    signed = town.command.sign(control.COMMAND, value)
-    return control.read_command(signed, town.trust, value["device"], wall_ms=NOW_MS)
-
-
-def config(town: Town, value: Any) -> Any:
-    signed = town.command.sign(control.CONFIG, value)
-    return control.read_config(signed, town.trust, value["device"], wall_ms=NOW_MS)
-
-
-READERS: dict[str, Callable[[Town, Any], Any]] = {
-    "event": lambda _, value: decode_item(value).event,  # type: ignore[union-attr]
-    "lost": lambda _, value: decode_item(value),
-    "ack": plain(decode_ack),
-    "state": plain(decode_state),
-    "command": command,
-    "outcome": plain(control.decode_result),
-    "unsigned": lambda _, value: read_unsigned(json.dumps(value).encode(), "bus-7"),
-    "config": config,
-    "report": plain(control.decode_report),
-}
-
-
-@pytest.mark.parametrize(("name", "text"), EXAMPLES)
-def test_an_example_is_what_the_code_reads(name: str, text: str, town: Town) -> None:
-    found = READERS[name](town, json.loads(text))
+@pytest.mark.parametrize(("name", "value"), EXAMPLES)
+def test_an_example_is_what_the_code_reads(name: str, value: Any, town: Town) -> None:
+    found = reader_of(name)(town, value)
     assert isinstance(found, Lost) == (name == "lost")
 
 
 def test_there_is_an_example_of_everything() -> None:
-    assert {name for name, _ in EXAMPLES} == set(READERS)
-    unsigned = json.loads(next(text for name, text in EXAMPLES if name == "unsigned"))
+    shown = {name for name, _ in EXAMPLES}
+    # What is inside something sealed, or looks like noise, has none.
+    assert {*MESSAGES, "unsigned-command", "lost"} <= shown
+    unsigned = next(value for name, value in EXAMPLES if name == "unsigned-command")
     assert read_replay(unsigned).last == 90
 
 
+def test_the_table_of_topics_is_the_codes() -> None:
+    told = [row for row in ROWS if row.startswith("| `kp1/")]
+    assert told == [
+        f"| `{topic.of('{device}')}` | {topic.says} |{' yes' if topic.retained else ''} |"
+        for topic in TOPICS
+    ]
+    for direction in (UP, DOWN):
+        assert f"`{below(direction, '%u')}`" in PAGE
+    assert f"Everything is QoS {QOS}." in PAGE
+
+
+def untold(commands: Sequence[CommandSpec]) -> list[str]:
+    """What the page does not say of *commands*."""
+    lines = []
+    for spec in commands:
+        arguments = [
+            f"`{name}`" + (f": {field.says}" if isinstance(field, Argument) else "")
+            for name, field in spec.arguments.fields.items()
+        ]
+        lines.append(f"| `{spec.name}` | {', '.join(arguments) or 'none'} | {spec.does} |")
+    timeless, ending, noted, unsigned = (
+        [f"`{spec.name}`" for spec in commands if getattr(spec, what)]
+        for what in ("timeless", "ends_agent", "noted", "unsigned")
+    )
+    text = " ".join(PAGE.split())
+    sentences = [
+        f"Before there is either, only {_listed(timeless)} are done; the others fail and say so.",
+        f"{_listed(ending)} are recorded before they are done,",
+        f"{_listed(noted)} are in the audit logs of both sides.",
+        f"It takes {_listed(unsigned)}, which removes nothing, and no other command",
+    ]
+    return [line for line in lines if line not in ROWS] + [s for s in sentences if s not in text]
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def test_the_page_says_of_every_command_what_the_table_says() -> None:
+    assert untold(COMMANDS) == []
+    told = [row for row in ROWS if row.startswith("| `") and row.split("`")[1] in BY_NAME]
+    assert len(told) == len(COMMANDS)
+
+
+def test_a_command_that_the_page_does_not_tell_is_found() -> None:
+    assert untold((*COMMANDS, CommandSpec("hop", "hops"))) == ["| `hop` | none | hops |"]
+    assert len(untold((*COMMANDS, CommandSpec("hop", "hops", timeless=True, noted=True)))) == 3
+
+
 def test_every_kind_of_event_is_told_and_shown() -> None:
-    shown = {json.loads(text)["kind"] for name, text in EXAMPLES if name == "event"}
+    shown = {value["kind"] for name, value in EXAMPLES if name.endswith("-event")}
     for kind in KINDS:
         assert all(f"`{word}`" in PAGE for word in kind.words), kind.words
         # What is sealed looks like noise, so there is no example of that one.
@@ -91,10 +105,8 @@ def test_every_kind_of_event_is_told_and_shown() -> None:
 def test_numbers_and_names_on_the_page_are_the_codes() -> None:
     for role in (Role.COMMAND, Role.GALLERY):
         assert role.value.dotted_string in PAGE
-    for name in (*BY_NAME, *control.STATES):
+    for name in control.STATES:
         assert f"`{name}`" in PAGE, name
-    for topic in ("cmd", "cfg"):
-        assert f"kp1/{{device}}/d/{topic}" in PAGE
     assert f"{MAX_SEALED_BYTES:,}" in PAGE
     assert f"newest {REMEMBERED_COMMANDS}" in PAGE
     for setting in DEVICES_OWN:

@@ -16,11 +16,10 @@ from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from agent.base.errors import CityError, MessageError, UsageError
 from agent.cityos.db.schema import COMMAND, DEVICE
-from agent.protocol.commands import BY_NAME
+from agent.protocol.commands import BY_NAME, UNSIGNED
 from agent.protocol.control import (
     LONGEST_TTL_SECONDS,
     MAX_ARGUMENTS_BYTES,
-    UNSIGNED,
     Command,
     CommandResult,
 )
@@ -108,7 +107,7 @@ def due(db: Connection, now_ms: int, *, signed: bool) -> list[Command]:
         .with_for_update(of=COMMAND, skip_locked=True)
     )
     if not signed:
-        waiting = waiting.where(COMMAND.c.command.in_(tuple(UNSIGNED)))
+        waiting = waiting.where(COMMAND.c.command.in_(UNSIGNED))
     found = []
     for row in db.execute(waiting).all():
         sent = {"sent_ms": now_ms, "sends": row.sends + 1}

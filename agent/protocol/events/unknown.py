@@ -7,25 +7,25 @@ from typing import Any
 
 from agent.base.events import Moment, StoredEvent, UnknownEvent
 from agent.protocol.events.kind import PERSON, WORD, item_form
-from agent.protocol.fields import FieldError
+from agent.protocol.fields import CrossCheckError
 
 MAX_UNKNOWN_BYTES = 16_384  # beside identity, kind and moment; every new kind keeps to it
 
-_ITEM = item_form(UnknownEvent, {"kind": WORD}, {})
-_NOT_BODY = frozenset(_ITEM.fields)
+UNKNOWN_ITEM = item_form(UnknownEvent, {"kind": WORD}, {})
+_NOT_BODY = frozenset(UNKNOWN_ITEM.fields)
 
 
 def read_unknown(item: dict[str, Any]) -> StoredEvent:
-    """An event from the network of a kind not known here. Raises FieldError."""
+    """An event from the network of a kind not known here. Raises CrossCheckError."""
     person, body = _apart(item)
     if len(body.encode()) > MAX_UNKNOWN_BYTES:
-        raise FieldError("event", f"of an unknown kind, and over {MAX_UNKNOWN_BYTES} bytes")
-    return _ITEM.read(item, person=person, body=body)
+        raise CrossCheckError("event", f"of an unknown kind, and over {MAX_UNKNOWN_BYTES} bytes")
+    return UNKNOWN_ITEM.read(item, person=person, body=body)
 
 
 def write_unknown(stored: StoredEvent, event: UnknownEvent) -> dict[str, Any]:
     """*stored*, which is *event*, as it came."""
-    return {**_ITEM.write(stored), **unknown_body(event)}
+    return {**UNKNOWN_ITEM.write(stored), **unknown_body(event)}
 
 
 def unread(body: dict[str, Any], moment: Moment) -> UnknownEvent:
@@ -54,5 +54,5 @@ def _apart(item: dict[str, Any]) -> tuple[str, str]:
         text.encode()
     # ValueError: infinite, or half a character; RecursionError: nested deep.
     except (ValueError, RecursionError) as error:
-        raise FieldError("event", f"of an unknown kind, and {type(error).__name__}") from error
+        raise CrossCheckError("event", f"of an unknown kind, and {type(error).__name__}") from error
     return person, text
