@@ -10,7 +10,7 @@ import pytest
 from agent.base.errors import CityError
 from agent.cityos.events import enrolments
 from agent.cityos.events.store import Arrival, Store
-from tests.cityos.test_line import Broker, Device, city, until
+from tests.cityos.test_line import BrokerAddress, Device, city, until
 from tests.events import EPOCH, enrolment, stored
 from tests.mosquitto import Mosquitto, mosquitto
 
@@ -90,7 +90,7 @@ def test_from_a_journal_over_a_broker_that_fails_exactly_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     made = [enrolment(number).event for number in range(1, 6)]
-    broker = Broker("127.0.0.1", mosquitto.port)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port)
     with (
         city(store, broker),
         Device(tmp_path / "bus", mosquitto.port, lost_acks=2) as device,
