@@ -53,13 +53,12 @@ def open_ring(settings: Settings) -> KeyRing:
     Raises KeySourceError.
     """
     # Only the commands that need keys pay for these imports.
-    from agent.hw.keystores.keysource import key_source
     from agent.usecases.rotation import open_ring as open_from
+    from agent.wiring.devices import open_key_source
 
     state = settings.state_directory
     has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
-    source = key_source(settings.keys.source, settings.keys_directory)
-    return open_from(source, state, may_create=not has_data)
+    return open_from(open_key_source(settings), state, may_create=not has_data)
 
 
 def audit_log(settings: Settings, ring: KeyRing) -> AuditLog:

@@ -29,13 +29,14 @@ from agent.cityos.usecases import consents as consents_of
 from agent.cityos.usecases import galleries
 from agent.cityos.usecases.city import OpenCity
 from agent.cityos.usecases.office import CityPlaces, Office
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.certificates import new_key
 from agent.notices.texts import load_notices
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.signed import Signer, Trust
 from tests.galleries.device import Device
 from tests.postgres import Postgres, postgres
+from tests.vectors import unit
 
 __all__ = ["postgres"]  # a fixture
 
@@ -56,8 +57,7 @@ def faces(count: int, seed: int, values: int = VALUES) -> Vector:
     """Plain embeddings of one person, float32 (count, values), length 1."""
     rng = np.random.default_rng(seed)
     middle = rng.standard_normal(values)
-    rows = middle + 0.1 * rng.standard_normal((count, values))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit(middle + 0.1 * rng.standard_normal((count, values)))
 
 
 def consents(*purposes: str, at_ms: int | None = None) -> tuple[Given, ...]:
@@ -157,7 +157,7 @@ class City:
     def withdraw(self, person: str, purpose: str, at_ms: int) -> None:
         consents_of.withdraw(self.parts, person, [purpose], at_ms)
 
-    def device(self, name: str, gallery: str = "bus", **how: bool) -> Device:
+    def device(self, name: str, gallery: str = "bus", use_deltas: bool = True) -> Device:
         key = new_key()
         public = load_pem_private_key(key, None).public_key()
         certificate = self.authority.sign_device(public, name, f"serial-{name}")  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ class City:
         claim = self.registry.claim(name, serial, 1.0, now_ms(), noting, purpose=gallery)
         used = self.registry.use(claim, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(used, Issued)
-        return Device(name, gallery, Signer(pem, key), self.trust, now_ms(), **how)
+        return Device(name, gallery, Signer(pem, key), self.trust, now_ms(), use_deltas)
 
     def announce(self) -> list[Message]:
         """Let the city tell what it has to tell by itself."""

@@ -24,10 +24,10 @@ from agent.cityos.pki.claims import Issued, Registry
 from agent.cityos.service.est import EstServer, server_context
 from agent.cityos.service.estdesk import Desk
 from agent.cityos.usecases.office import CityPlaces, Office
-from agent.hw.net.mosquitto import Mosquitto, free_port
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
+from agent.sim.mosquitto import Mosquitto, free_port
 
 HOUR_MS = 3_600_000
 

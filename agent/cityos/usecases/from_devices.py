@@ -32,7 +32,7 @@ from agent.cityos.residents.profiles import Given, Profile
 from agent.cityos.residents.residents import Newcomer
 from agent.cityos.usecases.city import CityDatabase, OpenCity
 from agent.cityos.usecases.enrolling import FaceUnderOtherIdError, OtherFaceError, check, put
-from agent.protocol.consent import Enrolment, open_enrolment
+from agent.protocol.consent import EnrolmentRecord, open_enrolment
 from agent.recognition.protection import Protection, change
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class _Settling:
             put(db, city, newcomer, renewed if known else None, self._now_ms)
             self._end(db, TAKEN)
 
-    def _opened(self) -> tuple[int, Enrolment]:
+    def _opened(self) -> tuple[int, EnrolmentRecord]:
         """The number of the enrolment key it was sealed to, and what was sealed."""
         for number, key in self._city.keys.enrolment_keys().items():
             try:
@@ -196,7 +196,7 @@ class _Settling:
                 continue  # sealed to a key before this one, perhaps
         raise _RefusedError(UNREADABLE)
 
-    def _still_given(self, ref: bytes, enrolment: Enrolment) -> tuple[Given, ...]:
+    def _still_given(self, ref: bytes, enrolment: EnrolmentRecord) -> tuple[Given, ...]:
         """Their consents but those that were withdrawn since, or may have been.
 
         A device that knew no time cannot say that a consent is newer than a withdrawal.
@@ -211,7 +211,7 @@ class _Settling:
             raise _RefusedError(WITHDRAWN)
         return tuple(kept)
 
-    def _mapped(self, enrolment: Enrolment) -> dict[str, Vector]:
+    def _mapped(self, enrolment: EnrolmentRecord) -> dict[str, Vector]:
         keys, gallery = self._city.keys, self._gallery
         version = enrolment.template_version
         if version > keys.map_version(gallery):

@@ -21,7 +21,8 @@ from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.broker import publish
 from agent.cityos.pki.ca import Authority
 from agent.cityos.pki.claims import Registry
-from agent.hw.keystores.keysource import CredentialKeySource, FileKeySource
+from agent.hw.keystores.credential import CredentialKeySource
+from agent.hw.keystores.file import FileKeySource
 
 
 @dataclass(frozen=True, slots=True)

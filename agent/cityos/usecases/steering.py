@@ -11,8 +11,7 @@ from agent.cityos.control.orders import Ordered
 from agent.cityos.db.database import insert_for
 from agent.cityos.db.transactions import committing, reading
 from agent.cityos.usecases.city import CityDatabase
-
-NOTED = ("revoke-now", "reload", "restart")  # what changes something, in the audit log
+from agent.protocol.commands import NOTED
 
 
 def send(

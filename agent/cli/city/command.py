@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.base.errors import CityError, UsageError
+from agent.base.errors import CityError
+from agent.cli.city.arguments import argument_options, arguments_of
 from agent.cli.city.common import city_options, database, now_ms, time_text
 from agent.cli.common import json_option, print_json
+from agent.protocol.commands import COMMANDS, CommandSpec
 
 if TYPE_CHECKING:
     from agent.cityos.control.orders import Ordered
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from agent.cityos.usecases.office import CityPlaces
 
 _POLL_SECONDS = 0.2
-_KEY_CHARACTERS = 64
 
 _wait_option = click.option(
     "--wait",
@@ -51,51 +53,54 @@ class _Order(click.Group):
         return super().resolve_command(ctx, ["send", *args])
 
 
+def send_command(specs: Sequence[CommandSpec] = COMMANDS) -> click.Command:
+    """``send``: WHAT is one of *specs*, and each of their arguments an option."""
+    named = {spec.name: spec for spec in specs if not spec.ordered_by}
+
+    @city_options(database=True)
+    @click.argument("device", metavar="DEVICE")
+    @click.argument("what", metavar="WHAT", type=click.Choice(list(named)))
+    @argument_options(list(named.values()))
+    @_ttl_option
+    @_wait_option
+    @json_option
+    def send(
+        places: CityPlaces,
+        device: str,
+        what: str,
+        ttl_seconds: int,
+        wait_seconds: float,
+        as_json: bool,
+        **given: Any,
+    ) -> None:
+        from agent.cityos.usecases import steering
+
+        arguments = arguments_of(named[what], list(named.values()), given)
+        with database(places) as opened:
+            name = steering.send(opened, device, what, arguments, now_ms(), ttl_seconds)
+            found = _settled(opened, name, wait_seconds)
+        _show(found, as_json)
+        if wait_seconds and found.state != "done":
+            raise CityError(f"{device}: {what} is {found.state} after {wait_seconds:g} s")
+
+    listed = "\n".join(f"{spec.name:<12} {spec.does}" for spec in named.values())
+    elsewhere = "".join(
+        f" For {spec.name} there is '{spec.ordered_by}'." for spec in specs if spec.ordered_by
+    )
+    text = f"Have DEVICE do WHAT, and see what came of it.{elsewhere}\n\n\b\n{listed}"
+    return click.command("send", help=text)(send)
+
+
 @click.group("command", cls=_Order)
 def command() -> None:
     """Command devices: 'kaopass city command DEVICE WHAT', or 'list'.
 
-    WHAT is ping, status, diagnostics, reload, restart, or revoke-now with --key. (For replay there
-    is 'kaopass city replay'.) A running 'kaopass city serve' with the signing key sends it, again
-    and again until the device answers; the device does it once.
+    'kaopass city command send --help' says what there is. A running 'kaopass city serve' with the
+    signing key sends it, again and again until the device answers; the device does it once.
     """
 
 
-@command.command("send")
-@city_options(database=True)
-@click.argument("device", metavar="DEVICE")
-@click.argument(
-    "what",
-    metavar="WHAT",
-    type=click.Choice(["ping", "status", "diagnostics", "reload", "restart", "revoke-now"]),
-)
-@click.option(
-    "--key",
-    metavar="HEX",
-    help="revoke-now: the resident's key in galleries, which says nothing of who it is.",
-)
-@_ttl_option
-@_wait_option
-@json_option
-def send(
-    places: CityPlaces,
-    device: str,
-    what: str,
-    key: str | None,
-    ttl_seconds: int,
-    wait_seconds: float,
-    as_json: bool,
-) -> None:
-    """Have DEVICE do WHAT: ping, status, diagnostics, reload, restart or revoke-now."""
-    from agent.cityos.usecases import steering
-
-    arguments = _arguments(what, key)
-    with database(places) as opened:
-        name = steering.send(opened, device, what, arguments, now_ms(), ttl_seconds)
-        found = _settled(opened, name, wait_seconds)
-    _show(found, as_json)
-    if wait_seconds and found.state != "done":
-        raise CityError(f"{device}: {what} is {found.state} after {wait_seconds:g} s")
+command.add_command(send_command())
 
 
 @command.command("list")
@@ -113,16 +118,6 @@ def list_commands(places: CityPlaces, device: str | None, limit: int, as_json: b
         _show(row, as_json)
     if not rows and not as_json:
         click.echo("no commands")
-
-
-def _arguments(what: str, key: str | None) -> dict[str, Any]:
-    if what != "revoke-now":
-        if key is not None:
-            raise UsageError(f"--key is for revoke-now, not for {what}")
-        return {}
-    if key is None or len(key) != _KEY_CHARACTERS or set(key) - set("0123456789abcdef"):
-        raise UsageError(f"revoke-now needs --key: {_KEY_CHARACTERS} hexadecimal digits")
-    return {"key": key}
 
 
 def _settled(opened: CityDatabase, name: str, seconds: float) -> Ordered:

@@ -22,7 +22,7 @@ from agent.cli.common import (
 from agent.settings.model import Settings, load
 
 if TYPE_CHECKING:
-    from agent.base.ports import ChangeableKeySource
+    from agent.base.drivers import KeySourceDriver
     from agent.keys.ring import KeyRing
 
 STEPS = {
@@ -32,11 +32,6 @@ STEPS = {
     "journal": "every event is sealed under it",
     "replaced": "the old device key is gone",
     "tidied": "what lasts is under the new one alone",
-}
-PROTECTS = {
-    "file": "other users of this machine; not whoever holds the storage card",
-    "credential": "whoever holds the card alone, if systemd sealed it to a TPM; else not",
-    "otp": "whoever holds the card alone; not whoever holds the board",
 }
 
 
@@ -57,7 +52,7 @@ def show(settings_file: Path | None, as_json: bool) -> None:
     ring = open_ring(settings)
     facts: dict[str, Any] = {
         "source": settings.keys.source,
-        "protects_against": PROTECTS[settings.keys.source],
+        "protects_against": _driver(settings).protects,
         "fingerprint": ring.fingerprint(),
         **_file_facts(settings),
         "template_key": _template_key(settings, ring),
@@ -88,7 +83,9 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
         if not as_json:
             click.echo(f"  {STEPS[step]}", err=True)
 
-    done = change(_changeable(settings), settings.state_directory, tell)
+    done = change(
+        _driver(settings).changeable(settings.keys_directory), settings.state_directory, tell
+    )
     seconds = round(time.monotonic() - begun, 2)
     if settings.keys.source != "credential":
         # Root sees a credential's file, but only the unit is given the credential itself.
@@ -105,22 +102,16 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     )
 
 
-def _changeable(settings: Settings) -> ChangeableKeySource:
-    from agent.hw.keystores.credentials import CredentialFiles
-    from agent.hw.keystores.keysource import FileKeySource
-    from agent.hw.keystores.otp import OtpKeySource
+def _driver(settings: Settings) -> KeySourceDriver:
+    from agent.settings.drivers import KEY_SOURCES
 
-    if settings.keys.source == "credential":
-        return CredentialFiles()
-    files = FileKeySource(settings.keys_directory)
-    return OtpKeySource(files) if settings.keys.source == "otp" else files
+    return KEY_SOURCES.driver(settings.keys.source)
 
 
 def _file_facts(settings: Settings) -> dict[str, str]:
     """Path, owner and mode of what lies on the disk; a credential is systemd's affair."""
-    names = {"file": "device-key", "otp": "otp-device-key"}
-    name = names.get(settings.keys.source)
-    if name is None:
+    name = _driver(settings).file
+    if not name:
         return {"file": os.environ.get("CREDENTIALS_DIRECTORY", "")}
     path = settings.keys_directory / name
     status = path.stat()

@@ -38,7 +38,7 @@ def open_examiner(settings: Settings, model: LivenessModel | None = None) -> Exa
 def files_under(path: Path) -> list[Path]:
     """The pictures and clips of a folder and all below it, or the file itself."""
     from agent.hw.cameras.file import VIDEO_SUFFIXES
-    from agent.hw.cameras.frames import PICTURE_SUFFIXES
+    from agent.hw.cameras.shared.pictures import PICTURE_SUFFIXES
 
     if not path.exists():
         raise UsageError(f"{path}: there is no such file or folder")
