@@ -12,8 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from agent.base.values import PURPOSES, Message, Vector
-from agent.cityos.db.database import open_engine
-from agent.cityos.db.transactions import committing
+from agent.cityos.db.database import committing, open_engine
 from agent.cityos.galleries.library import Library
 from agent.cityos.galleries.publishing import Published, Publisher
 from agent.cityos.galleries.serving import GalleryHandler

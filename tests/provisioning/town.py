@@ -27,7 +27,7 @@ from agent.cityos.usecases.office import CityPlaces, Office
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
-from agent.sim.mosquitto import Mosquitto, free_port
+from agent.sim.net.mosquitto import Mosquitto, free_port
 
 HOUR_MS = 3_600_000
 

@@ -14,8 +14,8 @@ import numpy as np
 from sqlalchemy import Engine, Row, and_, insert, or_, select
 
 from agent.base.values import Vector
+from agent.cityos.db.database import committing, reading
 from agent.cityos.db.schema import DRAFT, MEMBER, RESIDENT, TEMPLATE
-from agent.cityos.db.transactions import committing, reading
 from agent.cityos.residents.profiles import Profile, Seal, served
 from agent.cityos.residents.residents import Residents
 from agent.protocol.galleries.records import (

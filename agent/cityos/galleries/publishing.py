@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Engine, Row, delete, func, or_, select, updat
 
 from agent.base.errors import CityError, MessageError
 from agent.base.values import PURPOSES
+from agent.cityos.db.database import committing, reading
 from agent.cityos.db.schema import DRAFT, ERASURE, HELD, MEMBER, RELEASE, RESIDENT
-from agent.cityos.db.transactions import committing, reading
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.drafting import draft
 from agent.cityos.galleries.versions import (

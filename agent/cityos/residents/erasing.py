@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.errors import CityError
 from agent.base.values import PURPOSES
+from agent.cityos.db.database import committing, errors_named, reading
 from agent.cityos.db.schema import DRAFT, ERASURE, EVENT, MEMBER, RELEASE, RESIDENT, TEMPLATE
-from agent.cityos.db.transactions import committing, reading
 from agent.cityos.keys.townkeys import ENROLMENT_KEY_DAYS
 from agent.cityos.residents.profiles import DAY_MS, Seal
 from agent.cityos.residents.residents import Residents
@@ -135,21 +133,18 @@ class Eraser:
 
         False if SQLite's log is still being read: it goes with the next sweep.
         """
-        try:
-            with self._engine.connect() as db:
-                if self._engine.dialect.name == "sqlite":
-                    # What was deleted was overwritten (secure_delete); its log holds older pages.
-                    driver: Any = db.connection.dbapi_connection
-                    db.rollback()
-                    busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                    return not busy
-                # Outside a transaction, as VACUUM wants it.
-                alone = db.execution_options(isolation_level="AUTOCOMMIT")
-                for table in (RESIDENT, TEMPLATE, MEMBER, DRAFT, EVENT):
-                    alone.exec_driver_sql(f"VACUUM {table.name}")
-                return True
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise CityError(f"city database: cannot be swept: {error}") from error
+        with errors_named(self._engine, "it cannot be swept"), self._engine.connect() as db:
+            if self._engine.dialect.name == "sqlite":
+                # What was deleted was overwritten (secure_delete); its log holds older pages.
+                driver: Any = db.connection.dbapi_connection
+                db.rollback()
+                busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return not busy
+            # Outside a transaction, as VACUUM wants it.
+            alone = db.execution_options(isolation_level="AUTOCOMMIT")
+            for table in (RESIDENT, TEMPLATE, MEMBER, DRAFT, EVENT):
+                alone.exec_driver_sql(f"VACUUM {table.name}")
+            return True
 
     def _go_on(self) -> None:
         for ref in self._keys.condemned():

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from agent.base.errors import CityError, UsageError
 from agent.base.values import PURPOSES, Vector
+from agent.cityos.db.database import reading
 from agent.cityos.db.schema import EVENT, RESIDENT, TEMPLATE
-from agent.cityos.db.transactions import reading
 from agent.cityos.keys.townkeys import OWN_DOMAIN, TownKeys
 from agent.cityos.residents.profiles import NONCE_BYTES, Given, Profile, Resident, Seal
 from agent.protocol.galleries.records import canonical_id

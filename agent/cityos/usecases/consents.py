@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent.base.audit import Note
 from agent.base.errors import CityError, UsageError
-from agent.cityos.db.transactions import committing
+from agent.cityos.db.database import committing
 from agent.cityos.residents.profiles import Given, Profile
 from agent.cityos.usecases.city import OpenCity
 from agent.protocol.consent import GUARDIAN_AGE

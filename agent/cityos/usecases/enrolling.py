@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from agent.base.errors import CityError, ImageError, UsageError
 from agent.base.values import PURPOSES, Vector
-from agent.cityos.db.transactions import committing
+from agent.cityos.db.database import committing
 from agent.cityos.residents.faces import EnrolledFaces
 from agent.cityos.residents.profiles import Given, Profile
 from agent.cityos.residents.residents import Newcomer

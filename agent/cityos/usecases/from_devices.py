@@ -23,8 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent.base.audit import Note
 from agent.base.errors import AuditError, CityError, MessageError, ModelError, UsageError
 from agent.base.values import BUILT_MS, PURPOSES, Vector
+from agent.cityos.db.database import committing, reading
 from agent.cityos.db.schema import ENROLMENT
-from agent.cityos.db.transactions import committing, reading
 from agent.cityos.events import enrolments
 from agent.cityos.events.enrolments import REFUSED, TAKEN, Waiting
 from agent.cityos.residents.faces import EnrolledFaces, Threshold

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.base.audit import Note
 from agent.base.values import PURPOSES
-from agent.cityos.db.transactions import reading
+from agent.cityos.db.database import reading
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.publishing import VALID_DAYS, Noted, Published
 from agent.cityos.galleries.receipts import HeldVersion

@@ -8,8 +8,7 @@ from typing import Any
 from agent.cityos.control import configs, orders
 from agent.cityos.control.configs import Version
 from agent.cityos.control.orders import Ordered
-from agent.cityos.db.database import insert_for
-from agent.cityos.db.transactions import committing, reading
+from agent.cityos.db.database import committing, insert_for, reading
 from agent.cityos.usecases.city import CityDatabase
 from agent.protocol.commands import NOTED
 

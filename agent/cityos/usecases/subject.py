@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.base.errors import CityError, UsageError
 from agent.base.values import PURPOSES
-from agent.cityos.db.transactions import reading
+from agent.cityos.db.database import reading
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.receipts import Applied
 from agent.cityos.keys.keybackup import backup

@@ -9,9 +9,8 @@ from sqlalchemy import select
 
 from agent.base.errors import CityError
 from agent.cityos.control import orders
-from agent.cityos.db.database import insert_for
+from agent.cityos.db.database import committing, insert_for, reading
 from agent.cityos.db.schema import STREAM
-from agent.cityos.db.transactions import committing, reading
 from agent.cityos.events import health, upkeep
 from agent.cityos.usecases.city import CityDatabase
 from agent.cityos.usecases.steering import send
