@@ -87,7 +87,7 @@ def eraser(found: City, start: Barrier) -> None:
 def opener(found: City, start: Barrier) -> None:
     """Whoever opens a city ends an erasure that a cut left behind; this one is not over."""
     start.wait()
-    while len(list(found.residents.all())):
+    while list(found.residents.all()):
         Eraser(found.residents)
 
 
