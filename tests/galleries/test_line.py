@@ -188,7 +188,7 @@ def sleeper(city: City, town: Town, folder: Path) -> None:
     client.loop_start()
     until(lambda: done)
     sent = client.publish(topics.ASKS.of("bus-2"), sign_want(want, signer), qos=1)
-    sent.wait_for_publish(10)
+    sent.wait_for_publish(LATE_SECONDS)
     client.disconnect()
     client.loop_stop()
 

@@ -107,7 +107,7 @@ def test_the_profile_runs_as_a_service(tmp_path: Path, systemd: Systemd, profile
     finally:
         if agent.poll() is None:
             agent.kill()
-            agent.wait(10)
+            agent.wait(LATE_SECONDS)
 
 
 def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path, systemd: Systemd) -> None:

@@ -16,7 +16,7 @@ from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls, tls_context
 from agent.keys.certificates import read_identity
 from tests.provisioning.town import Town, now_ms, outcome, town
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 __all__ = ["town"]  # a fixture
 
@@ -217,7 +217,7 @@ def test_a_devices_certificate_makes_no_server(town: Town, tmp_path: Path) -> No
     with pytest.raises(ssl.SSLCertVerificationError):
         tls_context(Tls(town.ca / "ca.pem")).wrap_socket(near, server_hostname="localhost")
     near.close()
-    thread.join(10)
+    thread.join(LATE_SECONDS)
 
 
 def test_a_revoked_device_is_refused_and_others_are_not(clients: Clients) -> None:
