@@ -7,14 +7,16 @@ import json
 import logging
 import secrets
 import unicodedata
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.base.errors import PersonError
+from agent.base.events import CorrectionEvent, EventRef, person_of
 from agent.base.values import PURPOSES
 from agent.gallery.gallery import Gallery
-from agent.journal import Journal
+from agent.journal import Entry, Journal
 from agent.journal.erasure import erase as erase_events
 from agent.journal.export import as_record
 from agent.keys.pseudonym import Pseudonyms
@@ -74,11 +76,8 @@ def export(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
     if places.journal.exists():
         key = places.ring.journal_key()
         with Journal(places.journal, key, read_only=True) as journal:
-            events = [
-                as_record(entry, show_persons=True)
-                for entry in journal.entries()
-                if entry.event is not None and entry.event.person in pseudonyms
-            ]
+            theirs = _events_of(journal, places.device, pseudonyms)
+            events = [as_record(entry, show_persons=True) for entry in theirs]
     if profile is None and not events:
         raise _nothing(person_id)
     return {
@@ -147,6 +146,19 @@ def is_receipt(ring: KeyRing, receipt: dict[str, Any]) -> bool:
     """Whether this device gave *receipt*, and nobody changed it since."""
     body = {name: value for name, value in receipt.items() if name != "mac"}
     return hmac.compare_digest(_mac(ring, body), str(receipt.get("mac", "")))
+
+
+def _events_of(journal: Journal, device: str, pseudonyms: Collection[str]) -> Iterator[Entry]:
+    """Events that are about one of *pseudonyms*, and the corrections of those."""
+    theirs: set[EventRef] = set()
+    for entry in journal.entries():
+        event = entry.event
+        if isinstance(event, CorrectionEvent):
+            if event.corrects in theirs:
+                yield entry
+        elif event is not None and person_of(event) in pseudonyms:
+            theirs.add(EventRef(device, entry.epoch, entry.seq))
+            yield entry
 
 
 def _mac(ring: KeyRing, receipt: dict[str, Any]) -> str:

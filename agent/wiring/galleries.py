@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from agent.base.errors import GalleryError
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.door.faces import Board, Faces
 from agent.gallery.city.admission import Admission
 from agent.gallery.city.lease import Lease, LeaseFile, LeaseTiming

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.base.values import DoorSignal, StoredEvent, Vector
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal, Vector
 from agent.device.notify import from_environment
 from agent.hw.keystores.file import FileKeySource
 from agent.hw.models.networks.onnx import open_session
@@ -20,7 +21,8 @@ from agent.settings.model import Settings, load
 from agent.sim.photographs import picture
 from agent.wiring.agent import Agent
 from agent.wiring.devices import camera_overrides
-from agent.wiring.parts import door_networks, open_networks, self_tested
+from agent.wiring.parts import door_networks, open_networks
+from agent.wiring.selftest import self_tested
 from tests import liveness_pack
 
 RESEARCH = load(None, {"models": {"licence": "research"}})

@@ -25,7 +25,7 @@ from agent.cityos.pki.est import EstServer, server_context
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
-from agent.sim.mosquitto import Mosquitto, free_port
+from agent.sim.net.mosquitto import Mosquitto, free_port
 from tests.waiting import LATE_SECONDS
 
 HOUR_MS = 3_600_000

@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from agent.base.errors import CityError
 from agent.base.values import Ack
 from agent.cityos.control import configs, orders
 from agent.cityos.control.configs import Version
 from agent.cityos.control.orders import Ordered
-from agent.cityos.db.database import insert_for, open_engine, writing
+from agent.cityos.db.database import errors_named, insert_for, open_engine, writing
 from agent.cityos.db.schema import DEVICE, EVENT, STREAM
 from agent.cityos.events import arrivals as arriving
 from agent.cityos.events import asks, health, streams, upkeep
@@ -167,17 +165,30 @@ class Store:
             configs.reported(db, self._insert, device, report, now_ms)
 
     def events(
-        self, device: str | None = None, since: int = 0, limit: int = 100
+        self,
+        device: str | None = None,
+        since: int = 0,
+        limit: int = 100,
+        kinds: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        """Events with seq > *since*, newest *limit* of them, in the order they were received."""
+        """Events with seq > *since*, newest *limit* of them, in the order they were received.
+
+        Of *kinds*, or of all when there are none. ``body`` is a dict, None for a resident's event.
+        """
         wanted = select(EVENT).where(EVENT.c.seq > since)
         if device is not None:
             wanted = wanted.where(EVENT.c.device == device)
+        if kinds:
+            wanted = wanted.where(EVENT.c.kind.in_(kinds))
         newest_first = wanted.order_by(
             EVENT.c.received_ms.desc(), EVENT.c.device, EVENT.c.epoch, EVENT.c.seq.desc()
         ).limit(limit)
         with self._read() as db:
-            return [dict(row._mapping) for row in reversed(db.execute(newest_first).all())]
+            rows = db.execute(newest_first).all()
+        return [
+            {**row._mapping, "body": json.loads(row.body) if row.body else None}
+            for row in reversed(rows)
+        ]
 
     def event_count(self) -> int:
         """How many events there are."""
@@ -241,19 +252,13 @@ class Store:
 
     @contextmanager
     def _write(self, trouble: str) -> Iterator[Connection]:
-        try:
-            with self._writes.begin() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: {trouble}: {error}") from error
+        with errors_named(self._engine, trouble), self._writes.begin() as db:
+            yield db
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: cannot be read: {error}") from error
+        with errors_named(self._engine, "it cannot be read"), self._engine.connect() as db:
+            yield db
 
     def _hold(
         self, db: Connection, names: Iterable[str], now_ms: int, *columns: Any

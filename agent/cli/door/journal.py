@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.base.errors import JournalError, UsageError
-from agent.base.values import EventKind
 from agent.cli.common import (
     counted,
     json_option,
@@ -22,6 +22,7 @@ from agent.cli.common import (
     settings_option,
     written,
 )
+from agent.protocol.events.kinds import BY_WORD
 from agent.settings.model import load
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ kind_option = click.option(
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice([kind.value for kind in EventKind]),
+    type=click.Choice(list(BY_WORD)),
     help="Only events of this kind; may be given several times.",
 )
 persons_option = click.option(
@@ -205,9 +206,21 @@ def _line(record: dict[str, Any]) -> str:
         f"{record['kind'] or 'damaged':<9}",
         where,
         record["person"] or "",
+        _said(record["detail"]),
         record["code"],
     )
     return "  ".join(part for part in parts if part).rstrip()
+
+
+def _said(detail: Any) -> str:
+    """What only an event of this kind has, in a line."""
+    if not isinstance(detail, dict):
+        return str(detail or "")
+    told = ((name, value) for name, value in detail.items() if value is not None)
+    return ", ".join(
+        f"{name} {value if isinstance(value, (str, int)) else json.dumps(value)}"
+        for name, value in told
+    )
 
 
 def _time(wall_ms: int) -> str:

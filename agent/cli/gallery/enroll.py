@@ -235,7 +235,7 @@ def _at_the_city(
     pack: str,
     consents: tuple[Consent, ...],
 ) -> None:
-    from agent.base.values import Place
+    from agent.base.events import Place
     from agent.device.clock import SystemClock
     from agent.journal import Journal
     from agent.protocol.galleries.records import canonical_id

@@ -19,7 +19,7 @@ from agent.base.values import LinkDown, LinkEvent, LinkUp, Message
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.lab.broker import LabBroker
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 from tests.certificates import Authority
 from tests.mosquitto import Mosquitto, mosquitto
 from tests.waiting import LATE_SECONDS, returns, until

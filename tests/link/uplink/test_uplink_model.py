@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import LinkError
+from agent.base.events import person_of
 from agent.base.values import Ack, Nack
 from agent.link.uplink.uplink import Totals, Uplink, UplinkLimits
 from agent.protocol.items import decode_event
@@ -44,7 +45,8 @@ class ModelCity:
             if event.seq % POISON == 0:
                 self.refused.add(key)
             else:
-                assert self.rows.setdefault(key, event.event.person) == event.event.person
+                person = person_of(event.event)
+                assert self.rows.setdefault(key, person) == person
         seen = {seq for found, seq in (*self.rows, *self.refused) if found == epoch}
         upto = 0
         while upto + 1 in seen:
@@ -59,7 +61,7 @@ class World:
 
     def __init__(self) -> None:
         self.outbox = MemoryOutbox(OTHER_EPOCH, EPOCH)
-        self.outbox.append(9, epoch=OTHER_EPOCH)
+        self.outbox.fill(9, epoch=OTHER_EPOCH)
         self.city = ModelCity()
         self.totals = Totals()
         self.uplink = Uplink(self.outbox, self._publish, LIMITS, self.totals)
@@ -89,7 +91,7 @@ class World:
 
     def step(self, action: str, number: int) -> None:
         if action == "append":
-            self.outbox.append(number)
+            self.outbox.fill(number)
         elif action == "time":
             self.now_ms += number
         elif action in ("up", "up again", "lose up") and self.rising:
