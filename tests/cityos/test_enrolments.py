@@ -106,6 +106,6 @@ def test_from_a_journal_over_a_broker_that_fails_exactly_once(
                 mosquitto.kill()
                 until(lambda: not device.sync.status.connected)
                 mosquitto.start()
-        until(device.drained, 30)
+        until(device.drained)
     assert [each.sealed for each in waiting(store)] == [event.sealed for event in made]
     assert store.event_count() == 20

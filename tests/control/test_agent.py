@@ -66,13 +66,13 @@ def test_a_city_looks_after_a_device_it_never_sees(
             assert ordered is not None
             return ordered
 
-        until(lambda: found().answered_ms is not None, seconds, command)
+        until(lambda: found().answered_ms is not None, command, seconds=seconds)
         return found().state, found().reason, found().detail
 
     def settled(seconds: float = 30.0, **sections: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         made = store.configure(DEVICE, sections, now_ms())
         state: Callable[[], Any] = lambda: store.configurations(DEVICE)[made.version - 1]  # noqa: E731
-        until(lambda: state().state != "waiting", seconds, f"settings {sections}")
+        until(lambda: state().state != "waiting", f"settings {sections}", seconds=seconds)
         return state().state, state().problems
 
     door.start(door.queue_of())

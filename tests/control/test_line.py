@@ -193,7 +193,7 @@ def answered(store: Store, name: str) -> Ordered:
         found = store.command(name)
         return found is not None and found.answered_ms is not None
 
-    until(settled, 20)
+    until(settled)
     found = store.command(name)
     assert found is not None
     return found
@@ -294,6 +294,6 @@ def test_a_provisioned_devices_losses_are_asked_for_with_a_signature(
         city(town, second),
         device.running() as sync,
     ):
-        until(lambda: second.event_count() == 30, 30)
+        until(lambda: second.event_count() == 30)
         assert sync.status.replayed == 30
         assert sync.status.rejected_messages == 0

@@ -28,6 +28,7 @@ from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
 from agent.sim.net.mosquitto import Mosquitto, free_port
+from tests.waiting import LATE_SECONDS
 
 HOUR_MS = 3_600_000
 
@@ -57,7 +58,7 @@ class Est:
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(LATE_SECONDS)
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -66,7 +67,7 @@ class Est:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(LATE_SECONDS)
         assert not self._thread.is_alive()
 
 
