@@ -9,16 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
 from agent.base.errors import UsageError
-
-if TYPE_CHECKING:
-    from agent.base.audit import AuditLog
-    from agent.keys.ring import KeyRing
-    from agent.settings.model import Settings
 
 settings_option = click.option(
     "--settings",
@@ -44,29 +39,6 @@ def id_and_file(text: str) -> tuple[str, str]:
             f"--enroll {text}: write it as ID=FILE, for example --enroll anna=anna.jpg"
         )
     return person, file
-
-
-def open_ring(settings: Settings) -> KeyRing:
-    """The keys of the device that *settings* describe, as its agent and its commands share them.
-
-    The device key is made on first use, but never where data written under another one lies.
-    Raises KeySourceError.
-    """
-    # Only the commands that need keys pay for these imports.
-    from agent.hw.keystores.keysource import key_source
-    from agent.usecases.rotation import open_ring as open_from
-
-    state = settings.state_directory
-    has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
-    source = key_source(settings.keys.source, settings.keys_directory)
-    return open_from(source, state, may_create=not has_data)
-
-
-def audit_log(settings: Settings, ring: KeyRing) -> AuditLog:
-    """This device's log of who did what."""
-    from agent.base.audit import AuditLog
-
-    return AuditLog(settings.audit_file, ring.audit_key())
 
 
 def operator() -> str:

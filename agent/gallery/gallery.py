@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from agent.gallery.city.meta import (
     read_version,
     readmit,
 )
-from agent.gallery.file.opening import BUSY_SECONDS, Salvage, wipe_set_aside
+from agent.gallery.file.opening import BUSY_SECONDS, Salvage, has_set_aside, wipe_set_aside
 from agent.gallery.file.rows import (
     LASTING_FIELDS,
     as_person,
@@ -222,12 +222,16 @@ class Gallery:
             self.store.overwrite_old_pages()
 
     def rekey(
-        self, domain: str | None = None, progress: rekeying.Progress = lambda _done, _of: None
+        self,
+        domain: str | None = None,
+        progress: rekeying.Progress = lambda _done, _of: None,
+        before_commit: Callable[[Protection, int], None] = lambda _new, _count: None,
     ) -> int:
         """Rotate every template to a new template key, of *domain* if given; how many.
 
         In one transaction: a cut leaves all under the old key or all under the new. Old and new
-        templates of one person are as unlike as strangers'. *progress* hears (done, of) at times.
+        templates of one person are as unlike as strangers'. *progress* hears (done, of) at times,
+        *before_commit* the new map and how many are under it; what it raises undoes all.
         Raises GalleryError when the disk fails, or old pages could not be overwritten.
         """
         with self.store.writing():
@@ -238,6 +242,7 @@ class Gallery:
             forget_staged(self.store)
             changed = rekeying.remap(self.store.db, self.store.sealer, old, new, progress)
             self.store.set_meta("template_map", rekeying.sealed_map(self.store.sealer, new))
+            before_commit(new, changed)
         self._map = new
         self.store.domain = self.store.domain and new.domain
         with self.store.errors_named():
@@ -272,6 +277,15 @@ class Gallery:
         with self.store.errors_named():
             self.store.overwrite_old_pages()
         return changed
+
+    def may_hold(self, person_id: str) -> bool:
+        """Whether anything of *person_id* may be here: a row, damaged or not, or a file set aside
+        after damage, which nobody has searched."""
+        ref = self.store.sealer.ref(person_id)
+        query = "SELECT 1 FROM person WHERE ref = :r UNION SELECT 1 FROM template WHERE ref = :r"
+        with self.store.reading():
+            found = self.store.db.execute(query, {"r": ref}).fetchone()
+        return found is not None or has_set_aside(self.store.path)
 
     def person(self, person_id: str) -> Person | None:
         """Who is enrolled as *person_id*, None if nobody is, or their profile does not open."""

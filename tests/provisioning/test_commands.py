@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from agent.base.retry import Backoff
-from agent.cli.common import open_ring
 from agent.hw.net.mosquitto import free_port
 from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.protocol.commands import down_topics
 from agent.settings.model import load
+from agent.wiring.desk import open_ring
 from agent.wiring.link import mqtt_link
 from tests.events import make_event
 from tests.mosquitto import until

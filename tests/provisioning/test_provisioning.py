@@ -16,8 +16,8 @@ from agent.hw.net.mqtt import MqttLink
 from agent.link.provisioning.credentials import IdentityFolder
 from agent.link.provisioning.provisioning import STEPS, Provisioned
 from agent.settings.model import Settings, load
-from agent.wiring.provisioning import broker_tls, provision
-from tests.provisioning.town import Town, noting, now_ms, outcome, settings_file, town
+from agent.wiring.provisioning import broker_tls
+from tests.provisioning.town import Town, noting, now_ms, outcome, provision, settings_file, town
 
 __all__ = ["town"]  # a fixture
 

@@ -14,8 +14,8 @@ from agent.keys.certificates import Identity, read_identity
 from agent.link.provisioning.credentials import CERTIFICATE, IdentityFolder, Plan
 from agent.link.provisioning.renewal import Renewal
 from agent.settings.model import load
-from agent.wiring.provisioning import provision, renew
-from tests.provisioning.town import Town, now_ms, settings_file, town
+from agent.wiring.provisioning import renew
+from tests.provisioning.town import Town, now_ms, provision, settings_file, town
 
 __all__ = ["town"]  # a fixture
 

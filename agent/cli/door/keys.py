@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.base.errors import GalleryError
-from agent.cli.common import (
-    audit_log,
-    json_option,
-    open_ring,
-    operator,
-    print_json,
-    settings_option,
-)
-from agent.settings.model import Settings, load
-
-if TYPE_CHECKING:
-    from agent.base.ports import ChangeableKeySource
-    from agent.keys.ring import KeyRing
+from agent.cli.common import json_option, operator, print_json, settings_option
+from agent.settings.model import load
 
 STEPS = {
     "made": "a new device key is made beside the old one",
@@ -53,14 +40,19 @@ def command() -> None:
 @json_option
 def show(settings_file: Path | None, as_json: bool) -> None:
     """Say where the key comes from and tell its fingerprint; never the key itself."""
-    settings = load(settings_file)
-    ring = open_ring(settings)
-    facts: dict[str, Any] = {
-        "source": settings.keys.source,
-        "protects_against": PROTECTS[settings.keys.source],
-        "fingerprint": ring.fingerprint(),
-        **_file_facts(settings),
-        "template_key": _template_key(settings, ring),
+    from agent.usecases.keys import show as key_facts
+    from agent.wiring.desk import LocalDesk
+
+    desk = LocalDesk(load(settings_file))
+    source, file = desk.settings.keys.source, desk.key_file
+    found = key_facts(desk.ring, file, desk.gallery if desk.gallery_file.exists() else None)
+    facts = {
+        "source": source,
+        "protects_against": PROTECTS[source],
+        "fingerprint": found.fingerprint,
+        "file": str(file or os.environ.get("CREDENTIALS_DIRECTORY", "")),
+        **({"permissions": found.permissions} if file else {}),
+        "template_key": found.template_key,
     }
     if as_json:
         print_json(facts)
@@ -80,6 +72,7 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     by the next command, or by running this again. A systemd credential can be changed by root only.
     """
     from agent.usecases.rotation import rotate as change
+    from agent.wiring.desk import changeable_keys
 
     settings = load(settings_file)
     begun = time.monotonic()
@@ -88,56 +81,12 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
         if not as_json:
             click.echo(f"  {STEPS[step]}", err=True)
 
-    done = change(_changeable(settings), settings.state_directory, tell)
+    done = change(changeable_keys(settings), settings.state_directory, tell, actor=operator())
     seconds = round(time.monotonic() - begun, 2)
-    if settings.keys.source != "credential":
-        # Root sees a credential's file, but only the unit is given the credential itself.
-        audit_log(settings, open_ring(settings)).append(
-            "keys.rotated", actor=operator(), people=done.people, events=done.events
-        )
     if as_json:
-        facts = {"people": done.people, "events": done.events, "fingerprint": done.fingerprint}
-        print_json({**facts, "seconds": seconds})
+        print_json({**asdict(done), "seconds": seconds})
         return
     click.echo(
         f"the device key is {done.fingerprint} now: {done.people} people and {done.events} events"
         f" are under it ({seconds} s)"
     )
-
-
-def _changeable(settings: Settings) -> ChangeableKeySource:
-    from agent.hw.keystores.credentials import CredentialFiles
-    from agent.hw.keystores.keysource import FileKeySource
-    from agent.hw.keystores.otp import OtpKeySource
-
-    if settings.keys.source == "credential":
-        return CredentialFiles()
-    files = FileKeySource(settings.keys_directory)
-    return OtpKeySource(files) if settings.keys.source == "otp" else files
-
-
-def _file_facts(settings: Settings) -> dict[str, str]:
-    """Path, owner and mode of what lies on the disk; a credential is systemd's affair."""
-    names = {"file": "device-key", "otp": "otp-device-key"}
-    name = names.get(settings.keys.source)
-    if name is None:
-        return {"file": os.environ.get("CREDENTIALS_DIRECTORY", "")}
-    path = settings.keys_directory / name
-    status = path.stat()
-    return {
-        "file": str(path),
-        "permissions": f"{stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}",
-    }
-
-
-def _template_key(settings: Settings, ring: KeyRing) -> str:
-    from agent.gallery.gallery import Gallery
-
-    path = settings.state_directory / "gallery.db"
-    if not path.exists():
-        return "none yet"
-    try:
-        with Gallery(path, ring, settings.models.pack) as gallery:
-            return gallery.protection.name
-    except GalleryError as error:
-        return str(error)
