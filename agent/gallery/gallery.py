@@ -317,6 +317,12 @@ class Gallery:
         with self.store.reading():
             yield
 
+    @contextmanager
+    def one_change(self) -> Iterator[None]:
+        """Whatever is read and changed within is one transaction, and other writers wait for it."""
+        with self.store.writing(told=False):
+            yield
+
     def census(self) -> tuple[Census, Roster]:
         """Who is here, and what the door may do with them: far less than ``people()``."""
         with self.store.reading():

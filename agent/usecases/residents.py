@@ -106,7 +106,7 @@ def enroll(
     at once do not give one face two ids.
     """
     check_words(applicant.id, applicant.nickname, applicant.purposes)
-    with audited(audit, actor) as note:
+    with audited(audit, actor) as note, gallery.one_change():
         templates = gallery.protection.apply(applicant.templates)
         if same_face is not None:
             _refuse_double(gallery, applicant.id, templates, same_face)

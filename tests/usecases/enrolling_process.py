@@ -1,0 +1,46 @@
+"""A second process that enrols a face: ``python -m tests.usecases.enrolling_process GALLERY ID``.
+
+It says "checked" when its checks are done, and goes on once it is given a line.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from agent.base.audit import AuditLog, Entry, Fact
+from agent.base.errors import KaopassError
+from agent.gallery.gallery import Gallery
+from agent.packs.manifest import load_manifest
+from agent.recognition.rules import pack_calibration
+from agent.settings.model import DecisionSettings
+from agent.usecases.residents import Applicant, SameFace, enroll
+from tests.recognition.people import NOW_MS, PACK, RING, templates
+
+BUSY_SECONDS = 0.1  # somebody else is in the midst of a change: an error at once
+
+
+class Held(AuditLog):
+    """Lets a test do something between the checks of an act and the act."""
+
+    def append(self, action: str, *, actor: str = "", subject: str = "", **facts: Fact) -> Entry:
+        print("checked", flush=True)  # noqa: T201 - the test reads it
+        sys.stdin.readline()
+        return super().append(action, actor=actor, subject=subject, **facts)
+
+
+def enrolment(path: Path, person: str, log: type[AuditLog] = AuditLog) -> str:
+    """How it ends: "enrolled", or the error."""
+    same = SameFace(DecisionSettings(), pack_calibration(load_manifest().pack(PACK)))
+    audit = log(path.with_name("audit.jsonl"), RING.audit_key())
+    try:
+        with Gallery(path, RING, PACK, busy_seconds=BUSY_SECONDS) as gallery:
+            face = Applicant(person, templates(1))
+            enroll(gallery, face, same, audit=audit, actor="", now_ms=NOW_MS)
+    except KaopassError as error:
+        return f"{type(error).__name__}: {error}"
+    return "enrolled"
+
+
+if __name__ == "__main__":
+    print(enrolment(Path(sys.argv[1]), sys.argv[2], Held))  # noqa: T201 - the test reads it
