@@ -1,4 +1,4 @@
-"""Who is known here: one face has one id, whoever enrols it at the same moment."""
+"""Who is known here: one face has one id, and nobody goes without an entry in the audit log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.base.audit import entries
+import pytest
+
+from agent.base.audit import AuditLog, entries
+from agent.base.errors import PersonError
 from agent.gallery.gallery import Gallery
-from tests.recognition.people import PACK, RING
+from agent.usecases.residents import revoke
+from tests.recognition.people import PACK, RING, enroll, person_id
 from tests.usecases.enrolling_process import enrolment
 
 
@@ -32,3 +36,34 @@ def test_a_face_enrolled_by_two_processes_at_once_gets_one_id(tmp_path: Path) ->
     assert between.startswith("GalleryError: ")
     assert "enrolled already as resident-1" in afterwards
     assert [e.action for e in entries(tmp_path / "audit.jsonl")] == ["gallery.enrolled"]
+
+
+def test_somebody_whose_profile_no_longer_opens_is_revoked_with_an_entry_too(
+    tmp_path: Path,
+) -> None:
+    audit = AuditLog(tmp_path / "audit.jsonl", RING.audit_key())
+    with Gallery(tmp_path / "gallery.db", RING, PACK) as gallery:
+        enroll(gallery, 1)
+        with gallery.store.writing():
+            gallery.store.db.execute("UPDATE person SET profile = x'00'")
+        assert gallery.person(person_id(1)) is None
+        revoke(gallery, person_id(1), audit=audit, actor="tanaka")
+        assert not gallery.may_hold(person_id(1))
+    (entry,) = entries(tmp_path / "audit.jsonl")
+    assert (entry.action, entry.subject) == ("gallery.revoked", audit.reference(person_id(1)))
+
+
+def test_who_is_only_looked_for_in_a_file_set_aside_has_an_entry_that_says_so(
+    tmp_path: Path,
+) -> None:
+    """The file is searched and may be changed, so that is noted; then nobody is found."""
+    audit = AuditLog(tmp_path / "audit.jsonl", RING.audit_key())
+    with Gallery(tmp_path / "gallery.db", RING, PACK) as gallery:
+        with pytest.raises(PersonError):
+            revoke(gallery, person_id(1), audit=audit, actor="")
+        assert list(entries(tmp_path / "audit.jsonl")) == []
+        (tmp_path / "gallery.db.damaged-1").write_bytes(bytes(100))
+        with pytest.raises(PersonError):
+            revoke(gallery, person_id(1), audit=audit, actor="")
+    found = [entry.action for entry in entries(tmp_path / "audit.jsonl")]
+    assert found == ["gallery.revoked", "act.failed"]
