@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.hw.net import mosquitto as mosquitto_process
-from agent.hw.net.mosquitto import LOOPBACK, free_port
-
-
-def until(condition: Callable[[], object], seconds: float = 15.0, what: str = "") -> None:
-    """Wait for *condition*; fail the test if it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {what or condition}")
-        time.sleep(0.02)
+from agent.sim import mosquitto as mosquitto_process
+from agent.sim.mosquitto import LOOPBACK, free_port
 
 
 class Mosquitto(mosquitto_process.Mosquitto):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.accuracy.protocol import Person
-from agent.accuracy.reading import View
+from agent.accuracy.protocol import PersonPictures
+from agent.accuracy.reading import PictureView
 from agent.base.values import Vector
 from agent.recognition.fusion import fuse, template
 from agent.recognition.tail import Measured, measure
@@ -53,7 +53,9 @@ class PackFigures:
         )
 
 
-def pack_figures(people: Sequence[Person], views: Mapping[Path, View]) -> PackFigures:
+def pack_figures(
+    people: Sequence[PersonPictures], views: Mapping[Path, PictureView]
+) -> PackFigures:
     """Measure on *people*, all of whose pictures are in *views* as probes and as references.
 
     Raises UsageError when they are too few.
@@ -73,7 +75,7 @@ def pack_figures(people: Sequence[Person], views: Mapping[Path, View]) -> PackFi
 
 
 def _rows(
-    people: Sequence[Sequence[View]], size: int, *, reference: bool
+    people: Sequence[Sequence[PictureView]], size: int, *, reference: bool
 ) -> tuple[Vector, NDArray[np.intp]]:
     """Rows of groups of *size* views that share none, and whose they are."""
     rows, owners = [], []

@@ -10,14 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from agent.accuracy.rates import NEVER
-from agent.accuracy.report import Report, percent
+from agent.accuracy.report import AccuracyReport, percent
 from agent.base.errors import UsageError
 
 DOTS_PER_INCH = 130
 BINS = 70
 
 
-def draw(report: Report, folder: Path, title: str) -> list[Path]:
+def draw(report: AccuracyReport, folder: Path, title: str) -> list[Path]:
     """Write ``det.png`` and ``scores.png`` into *folder*, made if need be; returns their paths.
 
     Only curves and counts: neither picture nor name nor embedding. Raises UsageError.
@@ -39,7 +39,7 @@ def draw(report: Report, folder: Path, title: str) -> list[Path]:
     return written
 
 
-def _det(report: Report, axes: Axes) -> None:
+def _det(report: AccuracyReport, axes: Axes) -> None:
     """FNIR over FPIR, both logarithmic; zero errors lie on the floor of what could be seen."""
     found = report.run.outcomes
     _, fpir, fnir = found.curve()
@@ -82,7 +82,7 @@ def _det(report: Report, axes: Axes) -> None:
     axes.legend(fontsize=8, loc="upper right")
 
 
-def _scores(report: Report, axes: Axes) -> None:
+def _scores(report: AccuracyReport, axes: Axes) -> None:
     """How often each score occurs: hatched for strangers, outlined for residents."""
     found = report.run.outcomes
     mated = found.mated[found.mated > NEVER]

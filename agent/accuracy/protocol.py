@@ -17,7 +17,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonPictures:
     """Somebody of the folder: their folder's name and their pictures in the order of names."""
 
     name: str
@@ -33,15 +33,15 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Evaluation:
     """Whom to enrol with what, and who then comes: residents and strangers."""
 
-    enrolled: tuple[Person, ...]
+    enrolled: tuple[PersonPictures, ...]
     probes: tuple[Probe, ...]
     strangers: tuple[Probe, ...]
 
 
-def read_folder(folder: Path) -> list[Person]:
+def read_folder(folder: Path) -> list[PersonPictures]:
     """The people of *folder*: one folder a person, by name. Raises UsageError if there are none."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: is no folder; give one that holds a folder for each person")
@@ -49,7 +49,7 @@ def read_folder(folder: Path) -> list[Person]:
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         pictures = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)
         if pictures:
-            people.append(Person(place.name, tuple(pictures)))
+            people.append(PersonPictures(place.name, tuple(pictures)))
     if not people:
         raise UsageError(
             f"{folder}: no pictures in folders of their own; it must hold a folder for each "
@@ -59,14 +59,14 @@ def read_folder(folder: Path) -> list[Person]:
 
 
 def plan(
-    people: list[Person],
+    people: list[PersonPictures],
     *,
     gallery_size: int | None,
     enroll_images: int,
     probe_frames: int,
     first_probe: int | None = None,
     seed: int | None = None,
-) -> Trial:
+) -> Evaluation:
     """Choose *gallery_size* people to enrol (None: all that can be) and say who comes.
 
     Whoever has two pictures or more can be enrolled; those with most pictures come first, then in
@@ -111,8 +111,8 @@ def plan(
             f"nobody has {start + probe_frames} pictures: give fewer --enroll-images or "
             "--probe-frames"
         )
-    return Trial(
-        enrolled=tuple(Person(p.name, p.pictures[:enroll_images]) for p in chosen),
+    return Evaluation(
+        enrolled=tuple(PersonPictures(p.name, p.pictures[:enroll_images]) for p in chosen),
         probes=probes,
         strangers=tuple(Probe(p.name, p.pictures) for p in people if len(p.pictures) == 1),
     )

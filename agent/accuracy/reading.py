@@ -25,7 +25,7 @@ NO_FACE = "no_face"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class PictureView:
     """One picture's face and its quality; nothing embedded where it was refused.
 
     ``probe`` is its embedding as at the door, ``reference`` as for enrolment, where asked for.
@@ -53,7 +53,7 @@ def read_views(
     *,
     workers: int,
     done: Callable[[], None],
-) -> dict[Path, View]:
+) -> dict[Path, PictureView]:
     """The face of every picture, embedded as *probes* or *references* or both.
 
     *read* raises CameraError for what is no picture. *open_eyes* is called once in each of
@@ -63,7 +63,7 @@ def read_views(
     as_probe, as_reference = set(probes), set(references)
     pictures = sorted(as_probe | as_reference)
 
-    def look(path: Path) -> View:
+    def look(path: Path) -> PictureView:
         if not hasattr(own, "eyes"):
             own.eyes = open_eyes()
         view = _view(path, read, own.eyes, path in as_probe, path in as_reference)
@@ -81,18 +81,18 @@ def read_views(
 
 def _view(
     path: Path, read: Callable[[Path], Image], eyes: Eyes, probe: bool, reference: bool
-) -> View:
+) -> PictureView:
     try:
         image = read(path)
     except CameraError:
-        return View(Quality(0.0, NO_PICTURE))
+        return PictureView(Quality(0.0, NO_PICTURE))
     face = main_face(image, eyes.detector.detect(image))
     if face is None:
-        return View(Quality(0.0, NO_FACE))
+        return PictureView(Quality(0.0, NO_FACE))
     quality = eyes.judge(image, face)
     if not quality.usable:
-        return View(quality)
-    return View(
+        return PictureView(quality)
+    return PictureView(
         quality,
         probe=eyes.embedder.embed(image, [face])[0] if probe else None,
         reference=eyes.embedder.embed_reference(image, [face])[0] if reference else None,

@@ -65,7 +65,7 @@ class OfGroup:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Report:
+class AccuracyReport:
     run: Run
     results: tuple[AtFpir, ...]
     calibrated: tuple[AtPromise, ...]
@@ -77,7 +77,7 @@ def assess(
     promises: Sequence[tuple[float, float]],
     min_lead: float,
     groups: Mapping[str, str] | None = None,
-) -> Report:
+) -> AccuracyReport:
     """Judge *run* at each promise: (FPIR, calibrated threshold). *groups* is person to group."""
     found = run.outcomes
     results, calibrated = [], []
@@ -95,7 +95,9 @@ def assess(
             )
         )
     thresholds = [threshold for _, threshold in promises]
-    return Report(run, tuple(results), tuple(calibrated), tuple(_by_group(run, thresholds, groups)))
+    return AccuracyReport(
+        run, tuple(results), tuple(calibrated), tuple(_by_group(run, thresholds, groups))
+    )
 
 
 def _by_group(
@@ -121,7 +123,7 @@ def _by_group(
         )
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json(report: AccuracyReport) -> dict[str, Any]:
     """Everything, with the names issue and README promise."""
     run = report.run
     calibrated = [_promise(item) for item in report.calibrated]
@@ -198,7 +200,7 @@ def _interval(rate: Rate) -> list[float]:
     return [round(side, 6) for side in rate.interval]
 
 
-def as_lines(report: Report, min_lead: float) -> Iterator[str]:
+def as_lines(report: AccuracyReport, min_lead: float) -> Iterator[str]:
     """The same for a person to read."""
     run = report.run
     yield f"enrolled   {len(run.templates.ids)} people; {_words(run.fte, 'could not be (FTE)')}"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.accuracy.protocol import Probe, Trial
+from agent.accuracy.protocol import Evaluation, Probe
 from agent.accuracy.rates import NEVER, Outcomes, Rate
-from agent.accuracy.reading import View
+from agent.accuracy.reading import PictureView
 from agent.base.errors import UsageError
 from agent.base.values import Candidate, Vector
 from agent.recognition.fusion import fuse, template
@@ -46,7 +46,7 @@ class Run:
     strange_people: tuple[str, ...]
 
 
-def play(trial: Trial, views: Mapping[Path, View]) -> Run:
+def play(trial: Evaluation, views: Mapping[Path, PictureView]) -> Run:
     """Enrol the people of *trial*, and ask who each visitor is.
 
     Raises UsageError when nobody could be enrolled, or no resident or no stranger came.
@@ -88,13 +88,13 @@ def play(trial: Trial, views: Mapping[Path, View]) -> Run:
     )
 
 
-def _seen(probe: Probe, views: Mapping[Path, View]) -> list[View]:
+def _seen(probe: Probe, views: Mapping[Path, PictureView]) -> list[PictureView]:
     """What of a visit can be compared."""
     return [view for view in (views[path] for path in probe.pictures) if view.probe is not None]
 
 
 def _answers(
-    templates: TemplateSet, probes: Sequence[Probe], views: Mapping[Path, View]
+    templates: TemplateSet, probes: Sequence[Probe], views: Mapping[Path, PictureView]
 ) -> tuple[list[str], list[Candidate]]:
     """Who came and could be compared, and the gallery's answer to each."""
     people, rows = [], []

@@ -43,7 +43,7 @@ _REFERENCE_DIGITS = 32  # 128 bits: no two people share one
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One line. ``actor`` and ``subject`` are references (32 hex digits) or empty.
 
     ``wall_ms`` is what the clock said; only ``seq`` is an order.
@@ -93,7 +93,9 @@ class AuditLog:
         digest = hmac.new(self._key, identifier.encode("utf-8", "surrogatepass"), hashlib.sha256)
         return digest.hexdigest()[:_REFERENCE_DIGITS]
 
-    def append(self, action: str, *, actor: str = "", subject: str = "", **facts: Fact) -> Entry:
+    def append(
+        self, action: str, *, actor: str = "", subject: str = "", **facts: Fact
+    ) -> AuditEntry:
         """Write one entry; it is on the disk when this returns.
 
         *action* is dotted, e.g. "device.revoked". *actor* and *subject* are people's identifiers
@@ -156,7 +158,7 @@ class AuditLog:
         actor: str,
         subject: str,
         facts: Mapping[str, Fact],
-    ) -> Entry:
+    ) -> AuditEntry:
         body = {
             "seq": seq + 1,
             "wall_ms": self._wall_ns() // 1_000_000,
@@ -202,7 +204,7 @@ def audited(audit: AuditLog | None, actor: str = "") -> Iterator[Note]:
         raise
 
 
-def entries(path: Path) -> Iterator[Entry]:
+def entries(path: Path) -> Iterator[AuditEntry]:
     """Every entry in order, each checked against the chain. Raises AuditError at the first fault.
 
     A last line without its end was being written when the power went, and is left out.
@@ -270,7 +272,7 @@ def _seal(body: Mapping[str, object]) -> str:
     return hashlib.sha256(_canonical(body)).hexdigest()
 
 
-def _parse(path: Path, number: int, line: bytes) -> Entry:
+def _parse(path: Path, number: int, line: bytes) -> AuditEntry:
     try:
         value = json.loads(line)
         # One spelling only: nothing can hide in a doubled key or a space.
@@ -283,5 +285,5 @@ def _parse(path: Path, number: int, line: bytes) -> Entry:
         raise AuditError(f"audit log {path}, line {number}: changed: {error}") from error
 
 
-def _entry(value: Mapping[str, object]) -> Entry:
-    return Entry(**value)  # type: ignore[arg-type] # the hash vouches for what was written
+def _entry(value: Mapping[str, object]) -> AuditEntry:
+    return AuditEntry(**value)  # type: ignore[arg-type] # the hash vouches for what was written

@@ -11,13 +11,13 @@ from typing import Protocol, runtime_checkable
 
 from agent.base.values import (
     Ack,
+    DoorSignal,
     Event,
     Face,
     Frame,
     Image,
     LinkEvent,
     Moment,
-    Notice,
     Pending,
     StoredEvent,
     Vector,
@@ -181,8 +181,8 @@ class Outbox(Protocol):
 class Lamps(Protocol):
     """Three lamps and a buzzer at the door."""
 
-    def show(self, notice: Notice) -> None:
-        """Show *notice*; returns at once. Raises FeedbackError."""
+    def show(self, signal: DoorSignal) -> None:
+        """Show *signal*; returns at once. Raises FeedbackError."""
 
     def close(self) -> None: ...
 
@@ -190,7 +190,7 @@ class Lamps(Protocol):
 class Display(Protocol):
     """A screen or a terminal."""
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None: ...
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None: ...
 
     def close(self) -> None: ...
 

@@ -235,10 +235,10 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class DoorSignal:
     """What a person at the door is told. ``nickname`` is what they chose, never their name."""
 
-    signal: str  # "welcome", "again", "goodbye", "fallback", "out_of_service", "ready"
+    name: str  # "welcome", "again", "goodbye", "fallback", "out_of_service", "ready"
     nickname: str = ""
 
 

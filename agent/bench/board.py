@@ -15,8 +15,8 @@ from agent.base.values import Frame
 from agent.packs.manifest import load_manifest
 from agent.packs.store import find
 from agent.settings.model import Settings, load
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers
-from agent.sim.scene import SceneCamera
 
 PEOPLE = 25_324  # Izumi Park Town, January 2022
 PACK = "buffalo_s"
@@ -27,7 +27,7 @@ TEMPLATE_BYTES = 512 * 4
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Machine:
     """The machine a figure belongs to; ``load`` is the 1-minute load average at the start."""
 
     cores: int
@@ -35,14 +35,14 @@ class Board:
     load: float
 
 
-def this_board() -> Board:
+def this_board() -> Machine:
     """The processor cores this process may use, the memory, and what else is running."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0))
-    return Board(cores, pages // 2**20, round(os.getloadavg()[0], 1))
+    return Machine(cores, pages // 2**20, round(os.getloadavg()[0], 1))
 
 
-def gallery_room(board: Board, ms_search: float) -> int:
+def gallery_room(board: Machine, ms_search: float) -> int:
     """The largest gallery for *board*, to a thousand, if a town's is searched in *ms_search*."""
     by_time = int(SEARCH_BUDGET_MS / ms_search * PEOPLE)
     by_memory = board.memory_mb * 2**20 // MEMORY_SHARE // TEMPLATE_BYTES
@@ -76,15 +76,6 @@ def door_sections() -> dict[str, dict[str, Any]]:
         "models": {**accepted, "directory": str(directory)},
         "liveness": {"mode": "on", "threshold": 0.0},
     }
-
-
-def liveness_note(*, judged: bool) -> str:
-    """A line that says so where liveness was not measured."""
-    if judged:
-        return ""
-    return (
-        "  note: without liveness, whose pack is not installed: kaopass models install faceplugin\n"
-    )
 
 
 def scene_frames(settings: Settings, detector: FaceDetector, seconds: float) -> list[Frame]:

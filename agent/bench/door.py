@@ -13,31 +13,27 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-import click
 import numpy as np
 
 from agent.base.errors import UsageError
-from agent.base.values import Frame, Notice, StoredEvent
+from agent.base.values import DoorSignal, Frame, StoredEvent
 from agent.bench.board import (
     PACK,
     PEOPLE,
-    Board,
+    Machine,
     bench_settings,
     door_sections,
-    liveness_note,
     percentile,
     scene_frames,
     this_board,
 )
 from agent.bench.start import gallery_of
-from agent.bench.vision import load_warning
-from agent.cli.common import json_option, print_json
 from agent.device.notify import from_environment
 from agent.door.recogniser import Step
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.sim.photographs import CAST_PICTURES, read_picture
 from agent.wiring.agent import Agent
@@ -65,7 +61,7 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class DoorFigures:
-    board: Board
+    board: Machine
     doors: tuple[Door, ...]
 
 
@@ -100,9 +96,9 @@ class Stopwatch:
     def open(self) -> None:
         """Nothing to open."""
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         """Called after the lamps are lit."""
-        del notice
+        del signal
         if stored is not None:
             self._lit.append(time.monotonic_ns() / 1e6)
 
@@ -194,39 +190,3 @@ def run_here(cores: int, seconds: float) -> Door:
         frames=counters.frames,
         dropped=counters.dropped,
     )
-
-
-@click.command("door")
-@click.option(
-    "--cores", type=click.IntRange(1, 64), help="Only on that many cores, in this process."
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(2, 60),
-    default=37.0,
-    show_default=True,
-    help="Length of the scene; it is played in real time.",
-)
-@json_option
-def command(cores: int | None, seconds: float, as_json: bool) -> None:
-    """Time the door: from the first usable frame of a face to the lamp, on one core and on two."""
-    if cores is not None:
-        door, board = run_here(cores, seconds), this_board()
-        if as_json:
-            print_json(asdict(door))
-            return
-        doors: tuple[Door, ...] = (door,)
-    else:
-        found = measure(seconds)
-        doors, board = found.doors, found.board
-        if as_json:
-            print_json({"bench": "door", **asdict(found)})
-            return
-    for door in doors:
-        click.echo(
-            f"on {door.cores} core(s): decision in {door.ms_median / 1000:.2f} s, 95% within "
-            f"{door.ms_p95 / 1000:.2f} s (promised: {PROMISED_MS / 1000}), {door.decisions} people,"
-            f" {door.dropped} of {door.frames} frames not looked at"
-        )
-    click.echo(liveness_note(judged=all(door.liveness for door in doors)), nl=False)
-    click.echo(load_warning(board), nl=False)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.bench.board import (
     PEOPLE,
     TEMPLATE_BYTES,
-    Board,
+    Machine,
     gallery_room,
     percentile,
     this_board,
 )
-from agent.bench.vision import load_warning, strangers
-from agent.cli.common import json_option, print_json
+from agent.bench.vision import strangers
 from agent.recognition.matcher import Matcher
 from agent.recognition.templates import TemplateSet
 
@@ -28,7 +26,7 @@ BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class TimedSearch:
     """Medians in milliseconds; ``ratio`` is the median over rounds of search over product."""
 
     people: int
@@ -53,9 +51,9 @@ class Half:
 class MatchFigures:
     """``ratio`` is that of the first search, over 25,324 people."""
 
-    board: Board
+    board: Machine
     ratio: float
-    searches: tuple[Search, ...]
+    searches: tuple[TimedSearch, ...]
     half: Half
     gallery_up_to: int
     skipped: str
@@ -86,7 +84,7 @@ def measure(rounds: int = 41, *, million: bool = True) -> MatchFigures:
     )
 
 
-def time_search(templates: TemplateSet, rounds: int) -> Search:
+def time_search(templates: TemplateSet, rounds: int) -> TimedSearch:
     """Search and bare product in turn, each with a new probe."""
     matcher, matrix = Matcher(templates), templates.matrix
     rng = np.random.default_rng(1)
@@ -106,7 +104,7 @@ def time_search(templates: TemplateSet, rounds: int) -> Search:
             taken = (time.perf_counter() - begun) * 1000
             if number >= 2:
                 (product if turn else search).append(taken)
-    return Search(
+    return TimedSearch(
         people=len(templates.ids),
         megabytes=matrix.nbytes // 2**20,
         ms_search=round(percentile(search, 50), 3),
@@ -149,31 +147,3 @@ def half_product(matrix: NDArray[np.float16], probe: NDArray[np.float32]) -> NDA
         block = matrix[start : start + BLOCK_ROWS].astype(np.float32)
         np.matmul(block, probe, out=out[start : start + BLOCK_ROWS])
     return out
-
-
-@click.command("match")
-@click.option(
-    "--million/--no-million", default=True, help="Also measure 1,000,000 people (2 GB of memory)."
-)
-@json_option
-def command(million: bool, as_json: bool) -> None:
-    """Time the search of the gallery for one face, beside one matrix-vector product."""
-    found = measure(million=million)
-    if as_json:
-        print_json({"bench": "match", **asdict(found)})
-        return
-    click.echo(f"this board: gallery up to {found.gallery_up_to:,} templates")
-    for search in found.searches:
-        click.echo(
-            f"  {search.people:>9,} people  {search.ms_search:8.2f} ms a search, "
-            f"{search.ms_product:8.2f} ms the bare product, ratio {search.ratio:.2f} "
-            f"(promised: at most 1.3), {search.megabytes} MB"
-        )
-    half = found.half
-    click.echo(
-        f"  {half.people:>9,} in float16  {half.ms_search:.2f} ms a search, {half.times_slower} "
-        f"times as long for half the memory; answers the same in {half.same_answers:.0%}"
-    )
-    if found.skipped:
-        click.echo(f"  {found.skipped}")
-    click.echo(load_warning(found.board), nl=False)

@@ -16,18 +16,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from agent.base.errors import UsageError
-from agent.bench.board import PACK, PEOPLE, Board, door_sections, liveness_note, this_board
+from agent.bench.board import PACK, PEOPLE, Machine, door_sections, this_board
 from agent.bench.process import cpu_seconds, memory_mb
-from agent.bench.vision import load_warning, strangers
-from agent.cli.common import json_option, print_json
+from agent.bench.vision import strangers
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.sim.photographs import picture
 
@@ -56,7 +53,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class StartFigures:
-    board: Board
+    board: Machine
     starts: tuple[Start, ...]
 
 
@@ -164,25 +161,3 @@ def _looked(status: str) -> bool:
     """Whether the agent had looked at faces by then; else its memory says little."""
     counters = json.loads(status).get("counters", {}) if status else {}
     return int(counters.get("faces", 0)) > 0
-
-
-@click.command("start")
-@click.option(
-    "--people", type=click.IntRange(1), default=PEOPLE, show_default=True, help="People enrolled."
-)
-@json_option
-def command(people: int, as_json: bool) -> None:
-    """Time the start with a full gallery, of one and of three templates each, and its memory."""
-    found = measure(people)
-    if as_json:
-        print_json({"bench": "start", **asdict(found)})
-        return
-    for start in found.starts:
-        where = "read from disk" if start.cold else "in the page cache"
-        click.echo(
-            f"{start.people:,} people, {start.templates_each} template(s) each, {where}: ready in "
-            f"{start.seconds:.1f} s, {start.cpu_seconds:.1f} s of it computing (promised: 5); "
-            f"memory {start.resident_mb:.0f} MB, at most {start.peak_mb:.0f} MB (promised: 350)"
-        )
-    click.echo(liveness_note(judged=all(start.liveness for start in found.starts)), nl=False)
-    click.echo(load_warning(found.board), nl=False)

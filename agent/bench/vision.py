@@ -8,26 +8,22 @@ of that frame. Both are timed frame by frame in turn, so that other load meets b
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import click
 import numpy as np
 
 from agent.base.values import Frame, Vector
 from agent.bench.board import (
     PEOPLE,
     SCENE_SECONDS,
-    Board,
-    bench_settings,
+    Machine,
     gallery_room,
     percentile,
     scene_frames,
     this_board,
 )
-from agent.cli.common import json_option, print_json, settings_option
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.recognition.matcher import Matcher
 from agent.recognition.templates import TemplateSet
 from agent.settings.model import Settings
@@ -45,7 +41,7 @@ class VisionFigures:
     camera's rate or this board's, whichever is slower; ``gallery_up_to`` is in people.
     """
 
-    board: Board
+    board: Machine
     frames: int
     embeddings: int
     ms_per_frame: float
@@ -152,51 +148,3 @@ def strangers(people: int, templates: int = 1) -> TemplateSet:
 def _is_crop(feed: dict[str, Vector]) -> bool:
     (given,) = feed.values()
     return given.shape[-2:] == (112, 112)
-
-
-@click.command("vision")
-@settings_option
-@click.option(
-    "--seconds",
-    type=click.FloatRange(1, 60),
-    default=SCENE_SECONDS,
-    show_default=True,
-    help="Length of the scene to run.",
-)
-@json_option
-def command(settings_file: Path | None, seconds: float, as_json: bool) -> None:
-    """Time a frame of the scene through the whole line, beside the bare model calls for it."""
-    settings = bench_settings(settings_file)
-    found = measure(settings, seconds)
-    if as_json:
-        print_json({"bench": "vision", **asdict(found)})
-        return
-    models = settings.models
-    click.echo(
-        f"this board: {found.frames_per_second:.0f} frames a second, decision in "
-        f"{found.decision_seconds:.1f} s, gallery up to {found.gallery_up_to:,}"
-    )
-    click.echo(
-        f"  with {models.pack}, detector input {models.detector_input_pixels} pixels, "
-        f"{models.threads} threads"
-    )
-    click.echo(
-        f"  a frame          {found.ms_per_frame:7.1f} ms   (95% within "
-        f"{found.ms_per_frame_p95:.1f} ms; {found.frames} frames, {found.embeddings} faces)"
-    )
-    click.echo(f"  its model calls  {found.ms_bare:7.1f} ms")
-    click.echo(
-        f"  ratio            {found.ratio:7.2f}      (where faces are embedded "
-        f"{found.ratio_with_faces:.2f}; promised: at most 1.25)"
-    )
-    click.echo(load_warning(found.board), nl=False)
-
-
-def load_warning(board: Board) -> str:
-    """A line to print when the figures are worse than the board."""
-    if board.load < board.cores / 2:
-        return ""
-    return (
-        f"  note: something else is running (load {board.load} on {board.cores} cores); "
-        "stop the agent and measure again\n"
-    )

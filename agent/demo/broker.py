@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from agent.base.errors import LinkError
-from agent.hw.net.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
+from agent.sim.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ START_SECONDS = 5.0
 STOP_SECONDS = 3.0
 
 
-class Broker:
+class DemoBroker:
     """A running MQTT broker within a ``with`` block.
 
     *kind* "auto" takes Mosquitto when it is installed. After entering, ``host``, ``port``,
@@ -41,7 +41,7 @@ class Broker:
         self.protocol: Literal["5", "3.1.1"] = "5"
         self.name = ""
 
-    def __enter__(self) -> Broker:
+    def __enter__(self) -> DemoBroker:
         """Start; returns when it takes connections. Raises LinkError if it does not in time."""
         own = self._kind != "embedded" and find_mosquitto() is not None
         if not own and self._kind == "mosquitto":

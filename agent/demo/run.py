@@ -20,24 +20,24 @@ import numpy as np
 
 from agent.base.errors import LinkError
 from agent.base.ports import Display
-from agent.base.values import Notice, StoredEvent, Vector
+from agent.base.values import DoorSignal, StoredEvent, Vector
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker as CityBroker
 from agent.cityos.service.app import build_city
-from agent.demo.broker import Broker
+from agent.demo.broker import DemoBroker
 from agent.demo.page import Page
 from agent.demo.state import DemoState
 from agent.demo.watch import Feeder, Witness
 from agent.device.notify import Notifier, Watchdog
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import key_source
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.pseudonym import Pseudonyms
 from agent.keys.ring import KeyRing, open_keyring
 from agent.link.uplink.supervisor import SyncStatus
 from agent.recognition.protection import Protection
 from agent.settings.model import Settings, load
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers, picture
-from agent.sim.scene import SceneCamera
 from agent.sim.scenery import Passenger
 from agent.sim.walks import overlap
 from agent.wiring.agent import Agent
@@ -86,9 +86,9 @@ class Boardings:
         self._person_of = person_of  # pseudonym -> id, known to the demo alone
         self.by_person: Counter[str] = Counter()
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         """Count *stored* if there is one."""
-        del notice
+        del signal
         if stored is not None:
             self.by_person[self._person_of[stored.event.person]] += 1
 
@@ -110,7 +110,7 @@ def run(
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="kaopass-demo-")))
         settings = _settings(options, folder)
         networks = door_networks(settings)
-        ring = open_keyring(key_source("file", settings.keys_directory), may_create=True)
+        ring = open_keyring(FileKeySource(settings.keys_directory), may_create=True)
         protection, templates = _enrol(options, settings, networks, ring)
         networks = networks.protected(protection)
         tell(f"enrolled: {', '.join(templates)}")
@@ -118,7 +118,7 @@ def run(
             tell("liveness: off, as the passengers are photographs; at a door it is on")
         scene, known = _scene(options, settings, networks, templates)
         del networks  # the agent opens its own
-        broker = opened.enter_context(Broker(options.broker))
+        broker = opened.enter_context(DemoBroker(options.broker))
         settings = _settings(options, folder, broker)
         store = Store(str(folder / "city.db"))
         opened.callback(store.close)
@@ -160,7 +160,7 @@ def run(
         )
 
 
-def _settings(options: Options, folder: Path, broker: Broker | None = None) -> Settings:
+def _settings(options: Options, folder: Path, broker: DemoBroker | None = None) -> Settings:
     """The demo's settings: everything under *folder*, lamps on mock pins, research licence."""
     pace = "fast" if options.headless else "clock"
     camera: dict[str, Any] = camera_overrides(options.source or "scene")
@@ -252,7 +252,7 @@ def _recognised_by_photograph(
 
 
 def _state(
-    options: Options, settings: Settings, broker: Broker, scene: SceneCamera | None
+    options: Options, settings: Settings, broker: DemoBroker, scene: SceneCamera | None
 ) -> DemoState:
     return DemoState(
         place=settings.place.kind,

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 
 from agent.base.errors import ImageError
-from agent.base.values import Box, Image, Notice, StoredEvent
+from agent.base.values import Box, DoorSignal, Image, StoredEvent
 from agent.demo.annotate import Mark, annotate, hide
 from agent.feedback.words import phrase
 
@@ -47,9 +47,9 @@ class Row:
 
 
 class DemoState:
-    """Thread-safe; also a ``ports.Display``, so feedback shows its notices here.
+    """Thread-safe; also a ``ports.Display``, so feedback shows its signals here.
 
-    *broker* and *liveness* are facts of this run that the page states. A passing notice is shown
+    *broker* and *liveness* are facts of this run that the page states. A passing signal is shown
     for *show_seconds*.
     """
 
@@ -76,8 +76,8 @@ class DemoState:
         self._veiled_before: tuple[Box, ...] = ()
         self._number = 0
         self._encoded: dict[bool, tuple[int, bytes]] = {}
-        self._steady = Notice("ready")
-        self._notice = self._steady
+        self._steady = DoorSignal("ready")
+        self._signal = self._steady
         self._noticed = 0.0
         self._notices = 0
         self._figures = Figures()
@@ -95,13 +95,13 @@ class DemoState:
             self._veiled = (*faces, *(mark.box for mark in marks))
             self._number += 1
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
-        """Show *notice* on the lamp, as a display does."""
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
+        """Show *signal* on the lamp, as a display does."""
         del stored
         with self._lock:
-            if notice.signal in _STEADY:
-                self._steady = notice
-            self._notice = notice
+            if signal.name in _STEADY:
+                self._steady = signal
+            self._signal = signal
             self._noticed = self._monotonic()
             self._notices += 1
 
@@ -120,13 +120,13 @@ class DemoState:
     def snapshot(self) -> dict[str, Any]:
         """Everything but the picture, as the page's script reads it."""
         with self._lock:
-            passing = self._notice.signal not in _STEADY
+            passing = self._signal.name not in _STEADY
             over = passing and self._monotonic() - self._noticed > self._show_seconds
-            notice = self._steady if over else self._notice
+            signal = self._steady if over else self._signal
             figures, rows, number = self._figures, self._rows, self._notices
-        words = phrase(notice, self._place, "both", self._direction)
+        words = phrase(signal, self._place, "both", self._direction)
         return {
-            "signal": notice.signal,
+            "signal": signal.name,
             "number": number,
             "icon": words.icon,
             "colour": words.colour,

@@ -16,7 +16,7 @@ from agent.demo.state import DemoState, Figures, Row
 from agent.device.health import HealthBoard
 from agent.door.recogniser import Step
 from agent.link.uplink.supervisor import SyncStatus
-from agent.sim.scene import SceneCamera
+from agent.sim.cameras.scene import SceneCamera
 
 STOP_NAMES = ("公民館前", "中央公園", "団地入口", "駅前")
 _FEED_SECONDS = 0.25

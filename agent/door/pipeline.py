@@ -12,10 +12,10 @@ from agent.base.errors import JournalError, ModelError
 from agent.base.ports import Clock, EventLog
 from agent.base.values import (
     Decision,
+    DoorSignal,
     Event,
     Frame,
     Moment,
-    Notice,
     Outcome,
     StoredEvent,
     TrackedFace,
@@ -45,7 +45,7 @@ class FrameSource(Protocol):
 class Teller(Protocol):
     """Tells the person at the door."""
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None: ...
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None: ...
 
 
 class Counters(Protocol):
@@ -140,7 +140,7 @@ class Pipeline:
         """Say once that nobody can be seen, and once that they can again."""
         if lost != self._camera_lost:
             self._camera_lost = lost
-            self._teller.show(Notice("out_of_service" if lost else "ready"), None)
+            self._teller.show(DoorSignal("out_of_service" if lost else "ready"), None)
 
     def _note_model(self, error: ModelError | None) -> None:
         """A network that stops giving answers is an alarm and a lamp, never "nobody there"."""
@@ -150,7 +150,7 @@ class Pipeline:
             self._finish()
         if (error is not None) != self._model_lost:
             self._model_lost = error is not None
-            self._teller.show(Notice("out_of_service" if self._model_lost else "ready"), None)
+            self._teller.show(DoorSignal("out_of_service" if self._model_lost else "ready"), None)
             if error is None:
                 self._health.clear("model")
 
@@ -222,7 +222,7 @@ class Pipeline:
         if event is None:
             visit.recorded = person
             self._welcomed_ms = decision.t_ms
-            self._tell(visit, Notice("again", self._nickname(person)), None)
+            self._tell(visit, DoorSignal("again", self._nickname(person)), None)
             return
         try:
             stored = self._journal.append(event)
@@ -240,18 +240,18 @@ class Pipeline:
         if self._journal_lost:
             # Else the lamp would be red again after the welcome.
             self._journal_lost = False
-            self._teller.show(Notice("ready"), None)
-        self._tell(visit, Notice(self._success, self._nickname(person)), stored)
+            self._teller.show(DoorSignal("ready"), None)
+        self._tell(visit, DoorSignal(self._success, self._nickname(person)), stored)
 
     def _journal_failed(self, visit: _Visit, person: str, error: JournalError) -> None:
         # The visit stays unrecorded: the next look at this track tries the journal again.
         self._health.count("journal_failures")
         self._health.alarm("journal", str(error))
         if self._on_journal_failure == "admit":
-            self._tell(visit, Notice(self._success, self._nickname(person)), None)
+            self._tell(visit, DoorSignal(self._success, self._nickname(person)), None)
         else:
             self._journal_lost = True
-            self._tell(visit, Notice("out_of_service"), None)
+            self._tell(visit, DoorSignal("out_of_service"), None)
 
     def _offer_fallback(self, seen: Sequence[TrackedFace], frame: Frame) -> None:
         """Offer the usual way to those who have waited in vain, in the order of the queue.
@@ -275,17 +275,17 @@ class Pipeline:
             ]
         for _, visit in waiting:
             visit.told = "fallback"
-        self._teller.show(Notice("fallback"), None)
+        self._teller.show(DoorSignal("fallback"), None)
 
     def _unanswered(self, seen: TrackedFace) -> bool:
         visit = self._visits.get(seen.track)
         return visit is not None and visit.outcome is not Outcome.MATCH and not visit.told
 
-    def _tell(self, visit: _Visit, notice: Notice, stored: StoredEvent | None) -> None:
-        if stored is None and visit.told == notice.signal:
+    def _tell(self, visit: _Visit, signal: DoorSignal, stored: StoredEvent | None) -> None:
+        if stored is None and visit.told == signal.name:
             return
-        visit.told = notice.signal
-        self._teller.show(notice, stored)
+        visit.told = signal.name
+        self._teller.show(signal, stored)
 
     def _leave(self, track: int) -> None:
         self._colours.forget(track)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from agent.base.errors import FeedbackError
 from agent.base.ports import Display, Lamps
-from agent.base.values import Notice, StoredEvent
+from agent.base.values import DoorSignal, StoredEvent
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ STEADY_SIGNALS = frozenset({"ready", "out_of_service"})
 
 
 class Feedback:
-    """Shows each notice on the lamps and on every display.
+    """Shows each signal on the lamps and on every display.
 
     *open_lamps* makes the lamps (it may raise FeedbackError) and is asked again after a failure,
     at most every *retry_seconds*; None for a door without lamps. A part that fails is logged once,
@@ -40,25 +40,25 @@ class Feedback:
         self._lock = threading.Lock()
         self._lamps: Lamps | None = None
         self._next_try = self._monotonic()
-        self._steady = Notice("ready")
+        self._steady = DoorSignal("ready")
         self._losses: dict[str, str] = {}
         self._closed = False
         with self._lock:
             self._reopen()
 
-    def show(self, notice: Notice, stored: StoredEvent | None = None) -> None:
-        """Show *notice*; *stored* is the journalled event behind it, if there is one."""
+    def show(self, signal: DoorSignal, stored: StoredEvent | None = None) -> None:
+        """Show *signal*; *stored* is the journalled event behind it, if there is one."""
         with self._lock:
             if self._closed:
                 return
-            if notice.signal in STEADY_SIGNALS:
-                self._steady = notice
+            if signal.name in STEADY_SIGNALS:
+                self._steady = signal
             self._reopen()
-            self._light(notice)
+            self._light(signal)
             for number, display in enumerate(self._displays, start=1):
                 part = f"display {number}"
                 try:
-                    display.show(notice, stored)
+                    display.show(signal, stored)
                 except FeedbackError as error:
                     self._lost(part, error)
                 else:
@@ -97,11 +97,11 @@ class Feedback:
         except FeedbackError as error:
             self._lost("lamps", error)
 
-    def _light(self, notice: Notice) -> None:
+    def _light(self, signal: DoorSignal) -> None:
         if self._lamps is None:
             return
         try:
-            self._lamps.show(notice)
+            self._lamps.show(signal)
         except FeedbackError as error:
             self._lost("lamps", error)
             self._drop_lamps()

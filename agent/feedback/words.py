@@ -1,4 +1,4 @@
-"""The words for every notice: plain, polite Japanese for a passenger of eighty, and English.
+"""The words for every signal: plain, polite Japanese for a passenger of eighty, and English.
 
 Each signal also has an icon and a colour of its own, so that nobody depends on one sense alone.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.base.errors import UsageError
-from agent.base.values import Notice
+from agent.base.values import DoorSignal
 
 COLOURS = ("green", "amber", "red", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """What is shown for one notice. ``lines`` has one text a language, Japanese first.
+    """What is shown for one signal. ``lines`` has one text a language, Japanese first.
 
     ``colour`` is "green", "amber", "red" or "none", the same as the lamp's.
     """
@@ -91,22 +91,22 @@ _PERSONAL = frozenset({"welcome", "again", "goodbye"})
 SIGNALS = tuple(_LOOK)
 
 
-def phrase(notice: Notice, place: str, language: str, direction: str = "in") -> Phrase:
-    """The words, icon and colour for *notice*.
+def phrase(signal: DoorSignal, place: str, language: str, direction: str = "in") -> Phrase:
+    """The words, icon and colour for *signal*.
 
     *place* is "bus" or "hall", *language* "ja", "en" or "both", *direction* "in" or "out".
     A nickname appears only where somebody was recognised. Raises UsageError for a signal there
     are no words for.
     """
-    look = _LOOK.get(notice.signal)
+    look = _LOOK.get(signal.name)
     if look is None:
         known = ", ".join(SIGNALS)
-        raise UsageError(f"there is no signal {notice.signal!r}; known are {known}")
-    japanese, english = _WORDS[place][notice.signal]
+        raise UsageError(f"there is no signal {signal.name!r}; known are {known}")
+    japanese, english = _WORDS[place][signal.name]
     if direction == "out":
-        japanese, english = _WAY_OUT[place].get(notice.signal, (japanese, english))
-    if notice.nickname and notice.signal in _PERSONAL:
-        japanese = f"{notice.nickname} 様、{japanese}"
-        english = f"{notice.nickname}: {english}"
+        japanese, english = _WAY_OUT[place].get(signal.name, (japanese, english))
+    if signal.nickname and signal.name in _PERSONAL:
+        japanese = f"{signal.nickname} 様、{japanese}"
+        english = f"{signal.nickname}: {english}"
     lines = {"ja": (japanese,), "en": (english,), "both": (japanese, english)}[language]
     return Phrase(*look, lines)

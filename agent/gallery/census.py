@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from agent.base.values import Vector
 from agent.gallery.file.rows import opened_profile, slot_of
-from agent.gallery.file.sealing import Sealer
+from agent.gallery.file.sealing import GallerySealer
 from agent.recognition.fusion import fused
 from agent.recognition.person import Roster
 from agent.recognition.templates import TemplateSet
@@ -46,7 +46,7 @@ class Changes:
     damaged: int
 
 
-def take_census(db: Database, sealer: Sealer) -> tuple[Census, Roster]:
+def take_census(db: Database, sealer: GallerySealer) -> tuple[Census, Roster]:
     """Everybody in the gallery, in one look at each person's row."""
     ids: list[str] = []
     stamps: list[int] = []
@@ -62,7 +62,7 @@ def take_census(db: Database, sealer: Sealer) -> tuple[Census, Roster]:
 
 
 def changes_since(
-    census: Census, db: Database, sealer: Sealer, map_name: str, pack: str, purpose: str
+    census: Census, db: Database, sealer: GallerySealer, map_name: str, pack: str, purpose: str
 ) -> Changes | None:
     """What changed since *census*; None if that is too much to be told one by one."""
     known = set(census.stamps.tolist())
@@ -102,7 +102,7 @@ def changes_since(
     return Changes(gone, TemplateSet.build(found), _roster(told), damaged)
 
 
-def _opened(sealer: Sealer, ref: Any, wrapped: Any, sealed: Any) -> dict[str, Any] | None:
+def _opened(sealer: GallerySealer, ref: Any, wrapped: Any, sealed: Any) -> dict[str, Any] | None:
     # A damaged record may hold anything where the reference was.
     seal = sealer.person(ref, wrapped) if isinstance(ref, bytes) else None
     return None if seal is None else opened_profile(seal, sealed)

@@ -42,7 +42,7 @@ from agent.gallery.file.rows import (
     seals_by_slot,
     slot_of,
 )
-from agent.gallery.file.sealing import PersonSeal, Sealer
+from agent.gallery.file.sealing import GallerySealer, PersonSeal
 from agent.gallery.file.store import GalleryStore
 from agent.gallery.removal import take_out, take_out_key
 from agent.keys.ring import KeyRing
@@ -255,7 +255,7 @@ class Gallery:
         In one transaction. Raises GalleryError if *ring* lacks the template key in use, which
         would lose every template.
         """
-        sealer = Sealer(ring)
+        sealer = GallerySealer(ring)
         with self.store.writing():
             now = self.store.map_in_use()
             kept = rekeying.protection_of(ring, now.domain, now.version)

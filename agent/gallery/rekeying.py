@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from agent.base.errors import GalleryError
 from agent.base.values import PURPOSES
 from agent.gallery.file.rows import seals_by_slot
-from agent.gallery.file.sealing import PersonSeal, Sealer
+from agent.gallery.file.sealing import GallerySealer, PersonSeal
 from agent.keys.ring import KeyRing
 from agent.recognition.protection import Matrix, Protection, change
 
@@ -31,12 +31,14 @@ def protection_of(ring: KeyRing, domain: str, version: int) -> Protection:
     return Protection(ring.template_key(domain, version), domain, version)
 
 
-def is_map(sealer: Sealer, sealed: object) -> bool:
+def is_map(sealer: GallerySealer, sealed: object) -> bool:
     """Whether *sealed* is a record of the map in use that opens."""
     return sealer.open_map(sealed) is not None
 
 
-def read_map(ring: KeyRing, sealer: Sealer, sealed: object, domain: str | None) -> Protection:
+def read_map(
+    ring: KeyRing, sealer: GallerySealer, sealed: object, domain: str | None
+) -> Protection:
     """The map that the gallery's record *sealed* names; it must be of *domain* unless None.
 
     Raises GalleryError if it is another domain's, does not open, or names a key *ring* lacks.
@@ -62,12 +64,12 @@ def read_map(ring: KeyRing, sealer: Sealer, sealed: object, domain: str | None) 
     return found
 
 
-def sealed_map(sealer: Sealer, protection: Protection) -> bytes:
+def sealed_map(sealer: GallerySealer, protection: Protection) -> bytes:
     """The record of which map is in use."""
     return sealer.seal_map(f"{protection.name} {protection.check}")
 
 
-def find_map(db: Database, ring: KeyRing, sealer: Sealer, domain: str) -> Protection:
+def find_map(db: Database, ring: KeyRing, sealer: GallerySealer, domain: str) -> Protection:
     """The map in use where its record is lost: the one whose name opens a template.
 
     The first of *domain* where there is none to try, or none opens.
@@ -85,7 +87,7 @@ def find_map(db: Database, ring: KeyRing, sealer: Sealer, domain: str) -> Protec
 
 
 def remap(
-    db: Database, sealer: Sealer, old: Protection, new: Protection, progress: Progress
+    db: Database, sealer: GallerySealer, old: Protection, new: Protection, progress: Progress
 ) -> int:
     """Rotate every template from *old* to *new*; how many. *progress* hears (done, of)."""
     seals = seals_by_slot(db, sealer)
@@ -120,7 +122,7 @@ def remap(
     return done
 
 
-def rewrap(db: Database, old: Sealer, new: Sealer) -> int:
+def rewrap(db: Database, old: GallerySealer, new: GallerySealer) -> int:
     """Wrap every person's key by *new* instead of *old*; how many."""
     changed: list[tuple[Any, ...]] = []
     for ref, wrapped in db.execute("SELECT ref, wrapped_key FROM person").fetchall():

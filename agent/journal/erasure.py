@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import JournalError
+from agent.base.sqlite import sidecars
 from agent.base.values import Moment
-from agent.journal.database import Database, sidecars
+from agent.journal.database import Database
 from agent.journal.rescue.pages import every_row
 from agent.journal.rescue.salvage import EPOCH_BYTES, EVENT_ROW, is_row
 from agent.journal.resealing import clear_log

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.base.errors import JournalError, MessageError
+from agent.base.sqlite import sidecars
 from agent.base.values import Ack, Event, Moment, StoredEvent
 from agent.journal import replays, retention
 from agent.journal.acks import check_ack
-from agent.journal.database import Database, sidecars
+from agent.journal.database import Database
 from agent.journal.entries import BootReport, Entry, Gap, Stats
 from agent.journal.rescue.salvage import check_at_boot
 from agent.journal.rows import MAX_SEQ, Rows, as_stored

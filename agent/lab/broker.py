@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.hw.net.mosquitto import LOOPBACK, Mosquitto, free_port
+from agent.sim.mosquitto import LOOPBACK, Mosquitto, free_port
 
 
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
@@ -49,7 +49,7 @@ class Address:
         return ["--broker", url, *(["--ca", str(self.authority)] if self.authority else [])]
 
 
-class Broker(Mosquitto):
+class LabBroker(Mosquitto):
     """Mosquitto on a free port, where anybody is let in. Raises LinkError and UsageError."""
 
     def __init__(self, folder: Path, *options: str, tls: bool = True) -> None:

@@ -11,18 +11,15 @@ import os
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-
-import click
 
 from agent.base.errors import JournalError
 from agent.base.values import Event, EventKind, Moment, Place
-from agent.cli.common import json_option, print_json
 from agent.journal import Journal
 from agent.journal.journal import MAX_BYTES
 from agent.journal.sealing import Sealer
-from agent.lab.disk import Progress, folder_option, fresh_folder, quick_folder, shown_progress
+from agent.lab.disk import Progress
 
 TURNS = 20  # so that both sides meet the same moods of the disk
 GOAL_PER_SECOND = 50.0  # requirement H4
@@ -127,76 +124,4 @@ def _summary(seconds: list[float]) -> Appends:
         per_second=round(len(ordered) / sum(ordered), 1),
         p50_ms=round(ordered[round(at * 0.5)] * 1000, 3),
         p99_ms=round(ordered[round(at * 0.99)] * 1000, 3),
-    )
-
-
-@click.command("journal")
-@folder_option
-@click.option(
-    "--events",
-    type=click.IntRange(min=TURNS),
-    default=2_000,
-    show_default=True,
-    help="How many to append.",
-)
-@click.option(
-    "--days",
-    type=click.IntRange(min=1),
-    default=30,
-    show_default=True,
-    help="How long there is no network.",
-)
-@click.option(
-    "--per-day",
-    type=click.IntRange(min=1),
-    default=5_000,
-    show_default=True,
-    help="Events in each of these days.",
-)
-@json_option
-def command(folder: Path, events: int, days: int, per_day: int, as_json: bool) -> None:
-    """How fast events are safe on the disk, and what a month without network takes of it."""
-    progress = shown_progress()
-    with fresh_folder(folder) as fresh:
-        ours, bare = compare_appends(fresh, events, progress)
-    # How large the files get does not depend on the disk: in memory it is known within a minute.
-    with quick_folder(3 * 512 * days * per_day, folder) as fresh:
-        size = measure_size(fresh, days * per_day, progress)
-    progress("", 1.0)
-    if as_json:
-        print_json(
-            {
-                "bench": "journal",
-                "events": events,
-                "journal": asdict(ours),
-                "bare_sqlite": asdict(bare),
-                "ratio": {
-                    "per_second": round(ours.per_second / bare.per_second, 3),
-                    "p50": round(ours.p50_ms / bare.p50_ms, 3),
-                    "p99": round(ours.p99_ms / bare.p99_ms, 3),
-                },
-                "offline": {
-                    "days": days,
-                    **asdict(size),
-                    "bytes_per_event": round(size.bytes_per_event, 1),
-                },
-            }
-        )
-        return
-    click.echo(f"{events:,} events, each synced to the disk of {folder.absolute()}")
-    click.echo(f"{'':<16}{'a second':>10}{'median':>12}{'99%':>12}")
-    for name, one in (("journal", ours), ("bare SQLite", bare)):
-        click.echo(f"{name:<16}{one.per_second:>10,.0f}{one.p50_ms:>9.2f} ms{one.p99_ms:>9.2f} ms")
-    click.echo(
-        f"{'journal / bare':<16}{ours.per_second / bare.per_second:>10.2f}"
-        f"{ours.p50_ms / bare.p50_ms:>12.2f}{ours.p99_ms / bare.p99_ms:>12.2f}"
-    )
-    met = ours.per_second >= GOAL_PER_SECOND and ours.p99_ms <= GOAL_P99_MS
-    click.echo(
-        f"{'enough' if met else 'TOO SLOW'}: a door needs {GOAL_PER_SECOND:.0f} a second and"
-        f" {GOAL_P99_MS:.0f} ms at 99%"
-    )
-    click.echo(
-        f"{days} days offline at {per_day:,} events a day: {size.disk_bytes / 2**20:,.1f} MB of"
-        f" {size.limit_bytes / 2**20:,.0f} MB ({size.bytes_per_event:.0f} bytes an event)"
     )

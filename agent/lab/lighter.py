@@ -1,4 +1,4 @@
-"""``scripts/quantize``: an 8-bit variant of a model pack, and what it costs and saves here.
+"""An 8-bit variant of a model pack, and what it costs and saves here.
 
 A variant is a pack of its own, ``buffalo_s-int8``: its templates are compared with no other's. It
 can be chosen only when its loss was measured on a folder of people, which is then kept with it.
@@ -12,30 +12,28 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from agent.accuracy.packfigures import pack_figures
-from agent.accuracy.protocol import Trial, plan, read_folder
-from agent.accuracy.reading import Eyes, View, read_views
+from agent.accuracy.protocol import Evaluation, plan, read_folder
+from agent.accuracy.reading import Eyes, PictureView, read_views
 from agent.accuracy.trial import play
-from agent.base.errors import CameraError, KaopassError, UsageError
+from agent.base.errors import CameraError, UsageError
 from agent.base.values import Image
 from agent.bench.board import percentile
 from agent.bench.vision import Tapped
-from agent.hw.cameras.frames import read_picture
-from agent.hw.models.onnx import open_session
+from agent.hw.cameras.shared.pictures import read_picture
+from agent.hw.models.networks.onnx import open_session
 from agent.lab.golden import golden_values
 from agent.lab.quantize import to_int8
 from agent.packs.manifest import ImpostorTail, ModelFile, Pack
 from agent.packs.store import LOCAL, InstalledPack, locate, sha256_of
-from agent.recognition.rules import pack_calibration
-from agent.settings.model import Settings, load
+from agent.settings.model import Settings
 from agent.sim.photographs import picture, picture_names
 from agent.wiring.parts import Networks, pack_networks, quality_gate
 
@@ -112,7 +110,8 @@ def compared(role: str, source: Path, target: Path, calls: Sequence[Call]) -> Ne
             if number >= 2:
                 taken.append((time.perf_counter() - begun) * 1000)
         a, b = (out.astype(np.float64) for out in outputs)
-        cosines.append(float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)))
+        lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+        cosines.append(float(a @ b) / max(lengths, 1e-12))
     return Network(
         role=role,
         megabytes=round(source.stat().st_size / 1e6, 2),
@@ -155,7 +154,7 @@ def measured(settings: Settings, light: InstalledPack, whole: Pack, people: Path
         found, gallery_size=None, enroll_images=3, probe_frames=1, first_probe=None, seed=None
     )
     told = []
-    views: dict[Path, View] = {}
+    views: dict[Path, PictureView] = {}
     for pack in (locate(whole.name, settings.models_directory, settings.models.licence), light):
         views = _read(settings, pack, trial, [p for one in several for p in one.pictures])
         outcomes = play(trial, views).outcomes
@@ -186,8 +185,8 @@ def measured(settings: Settings, light: InstalledPack, whole: Pack, people: Path
 
 
 def _read(
-    settings: Settings, pack: InstalledPack, trial: Trial, singles: list[Path]
-) -> dict[Path, View]:
+    settings: Settings, pack: InstalledPack, trial: Evaluation, singles: list[Path]
+) -> dict[Path, PictureView]:
     judge = quality_gate(settings).judge
 
     def eyes() -> Eyes:
@@ -212,8 +211,13 @@ def put(pack: Pack, folder: Path, directory: Path) -> Path:
     return final
 
 
-def lighten(settings: Settings, images: Path | None, people: Path | None) -> Path | None:
-    """Make, compare and, with *people*, measure and keep the variant; where it is then."""
+def lighten(
+    settings: Settings, images: Path | None, people: Path | None, tell: Callable[[Network], None]
+) -> tuple[Pack, Path] | None:
+    """Make and compare the variant; with *people* also measure and keep it: it, and where it is.
+
+    *tell* is given each network as soon as it is compared. Raises KaopassError.
+    """
     models = settings.models
     whole = locate(models.pack, settings.models_directory, models.licence)
     if whole.pack.variant_of:
@@ -224,51 +228,14 @@ def lighten(settings: Settings, images: Path | None, people: Path | None) -> Pat
         folder = Path(scratch) / "pack"
         folder.mkdir()
         made = {}
-        click.echo("network       MB   int8       ms   int8  ratio   cosine: least  median")
         for file in whole.pack.files:
             source = whole.paths[file.role]
             if not calls.get(source):
                 continue
             made[file.role] = folder / f"{source.stem}{SUFFIX}.onnx"
             to_int8(source, made[file.role], [feed for _, feed in calls[source]])
-            row = compared(file.role, source, made[file.role], calls[source])
-            click.echo(
-                f"{row.role:10} {row.megabytes:5.1f} {row.megabytes_int8:6.1f}  {row.ms:7.2f} "
-                f"{row.ms_int8:6.2f}  {row.ratio:5.2f}          {row.least_cosine:.4f}  "
-                f"{row.median_cosine:.4f}"
-            )
+            tell(compared(file.role, source, made[file.role], calls[source]))
         if people is None:
-            click.echo("not kept: give --people DIR to measure its loss")
             return None
         pack = measured(settings, variant_of(whole.pack, folder, made), whole.pack, people)
-        click.echo(f"{pack.name}: {pack.loss}")
-        threshold = pack_calibration(pack).threshold(100, 0.001)
-        click.echo(f"threshold for 100 people at FPIR 0.1%: {threshold:.3f}")
-        return put(pack, folder, settings.models_directory)
-
-
-@click.command("quantize")
-@click.argument("pack")
-@click.option("--pictures", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--people", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--models", "directory", type=click.Path(path_type=Path), help="Installed packs.")
-def command(pack: str, pictures: Path | None, people: Path | None, directory: Path | None) -> None:
-    """Make PACK-int8, with ranges from PICTURES (default: those of installed packages).
-
-    With --people, a folder of people as for `kaopass accuracy`, its loss is measured and it is
-    put among the installed packs, to be chosen by models.pack.
-    """
-    given: dict[str, Any] = {"pack": pack, "licence": "research", "threads": 1}
-    if directory is not None:
-        given["directory"] = directory
-    settings = load(None, {"models": given, "liveness": {"mode": "off"}})
-    try:
-        where = lighten(settings, pictures, people)
-    except KaopassError as error:
-        raise click.ClickException(str(error)) from error
-    if where is not None:
-        click.echo(f'kept in {where}; choose it with models.pack = "{where.name}"')
-
-
-if __name__ == "__main__":
-    command()
+        return pack, put(pack, folder, settings.models_directory)

@@ -11,10 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.base.errors import ModelError
 from agent.base.resources import data_path
+from agent.settings.drivers import MODELS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -150,7 +151,7 @@ class Pack:
     ``impostor_fmr`` holds measured (false match rate, cosine) pairs, rate falling, cosine rising;
     ``impostor_tail`` goes on from the last of them. ``typical_norm`` is the median length of the
     embedder's raw output where that tells how good a view is.
-    ``runtime`` names the adapter that runs the pack.
+    ``runtime`` names the driver that runs the pack.
 
     A lighter variant made on this machine (``scripts/quantize``) has no source; ``variant_of``
     names the pack it was made of, ``loss`` how much worse it was measured to be.
@@ -161,7 +162,7 @@ class Pack:
     title: Text
     licence: Literal["research", "MIT", "Apache-2.0"]
     licence_note: Text
-    runtime: Literal["insightface", "faceplugin"]
+    runtime: Annotated[str, AfterValidator(MODELS.check)]
     embedding_size: Annotated[int, Field(ge=16, le=4096)]
     impostor_fmr: tuple[tuple[Rate, Cosine], ...]
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]

@@ -7,19 +7,18 @@ the broker see noise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agent.base.errors import MessageError
-from agent.protocol.fields import array, choice, compact, fields, flag, integer, parse, text
+from agent.protocol.forms import Form
 from agent.protocol.galleries.records import MAX_RECORD_BYTES, Record, decode_record, encode_record
 from agent.protocol.hpke import open_sealed, seal_to
+from agent.protocol.specs import Array, Choice, Flag, Integer, Text
 
 CONSENT_PURPOSES = ("bus", "hall", "linking", "statistics", "third_party")
 MAX_SEALED_BYTES = 40_000  # an event with it, in base64, must fit into a batch of 64 KB
 GUARDIAN_AGE = 16  # below it a guardian consents [requirements A2]
-_MAX_LIST = 32
 _MAX_HEAD_BYTES = 16_384
 
 
@@ -44,7 +43,7 @@ class Consent:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolment:
+class EnrolmentRecord:
     """A resident enrolled at a device: templates under that device's gallery's template key."""
 
     record: Record
@@ -52,50 +51,43 @@ class Enrolment:
     consents: tuple[Consent, ...]
 
 
-def consent_fields(consent: Consent) -> dict[str, Any]:
-    """*consent* as a JSON object."""
-    return {
-        "purpose": consent.purpose,
-        "controller": consent.controller,
-        "categories": list(consent.categories),
-        "recipients": list(consent.recipients),
-        "retention_days": consent.retention_days,
-        "text_version": consent.text_version,
-        "language": consent.language,
-        "given_ms": consent.given_ms,
-        "expires_ms": consent.expires_ms,
-        "guardian": consent.guardian,
-    }
+_TEXTS = Array(Text(1, 200), 32)
+CONSENT = Form(
+    Consent,
+    "consent",
+    {
+        "purpose": Choice(CONSENT_PURPOSES),
+        "controller": Text(1, 200),
+        "categories": _TEXTS,
+        "recipients": _TEXTS,
+        "retention_days": Integer(0, 36_500),
+        "text_version": Text(1, 64),
+        "language": Text(2, 16),
+        "given_ms": Integer(),
+        "expires_ms": Integer(),
+        "guardian": Flag(),
+    },
+)
+CONSENTS = Array(CONSENT, len(CONSENT_PURPOSES))
+# An enrolment's JSON line; the record follows it.
+ENROLMENT_HEAD: Form[dict[str, Any]] = Form(
+    dict,
+    "enrolment",
+    {"template_version": Integer(1), "consents": CONSENTS},
+    most_bytes=_MAX_HEAD_BYTES,
+)
+consent_fields = CONSENT.write
 
 
 def read_consent(value: Any) -> Consent:
     """Raises MessageError unless *value* is a whole consent record."""
-    wanted = (
-        *("purpose", "controller", "categories", "recipients", "retention_days"),
-        *("text_version", "language", "given_ms", "expires_ms", "guardian"),
-    )
-    told = fields(value, wanted, "consent")
-    return Consent(
-        purpose=choice(told["purpose"], "consent.purpose", CONSENT_PURPOSES),
-        controller=text(told["controller"], "consent.controller", 1, 200),
-        categories=_texts(told["categories"], "consent.categories"),
-        recipients=_texts(told["recipients"], "consent.recipients"),
-        retention_days=integer(told["retention_days"], "consent.retention_days", 0, 36_500),
-        text_version=text(told["text_version"], "consent.text_version", 1, 64),
-        language=text(told["language"], "consent.language", 2, 16),
-        given_ms=integer(told["given_ms"], "consent.given_ms"),
-        expires_ms=integer(told["expires_ms"], "consent.expires_ms"),
-        guardian=flag(told["guardian"], "consent.guardian"),
-    )
+    return CONSENT.read(value, "consent")
 
 
-def seal_enrolment(enrolment: Enrolment, device: str, public_key: bytes) -> bytes:
+def seal_enrolment(enrolment: EnrolmentRecord, device: str, public_key: bytes) -> bytes:
     """*enrolment*, made at *device*, for the city alone. Raises MessageError if it is too big."""
-    head = {
-        "template_version": enrolment.template_version,
-        "consents": [consent_fields(consent) for consent in enrolment.consents],
-    }
-    plain = compact(head) + b"\n" + encode_record(enrolment.record)
+    head = {"template_version": enrolment.template_version, "consents": enrolment.consents}
+    plain = ENROLMENT_HEAD.encode(head) + b"\n" + encode_record(enrolment.record)
     sealed = seal_to(public_key, plain, _info(device))
     if len(sealed) > MAX_SEALED_BYTES:
         raise MessageError(
@@ -105,27 +97,15 @@ def seal_enrolment(enrolment: Enrolment, device: str, public_key: bytes) -> byte
     return sealed
 
 
-def open_enrolment(sealed: bytes, device: str, private_key: bytes) -> Enrolment:
+def open_enrolment(sealed: bytes, device: str, private_key: bytes) -> EnrolmentRecord:
     """Raises MessageError unless *sealed* is a whole enrolment that *device* made."""
     if len(sealed) > MAX_SEALED_BYTES:
         raise MessageError(f"enrolment: at most {MAX_SEALED_BYTES} bytes are read")
     head, separator, record = open_sealed(private_key, sealed, _info(device)).partition(b"\n")
     if not separator or len(record) > MAX_RECORD_BYTES:
         raise MessageError("enrolment: it has no record")
-    told = fields(
-        parse(head, _MAX_HEAD_BYTES, "enrolment"), ("template_version", "consents"), "enrolment"
-    )
-    consents = array(told["consents"], len(CONSENT_PURPOSES), "consents")
-    return Enrolment(
-        record=decode_record(record),
-        template_version=integer(told["template_version"], "template_version", 1),
-        consents=tuple(read_consent(consent) for consent in consents),
-    )
-
-
-def _texts(value: Any, what: str) -> tuple[str, ...]:
-    found: Sequence[Any] = array(value, _MAX_LIST, what)
-    return tuple(text(item, what, 1, 200) for item in found)
+    told = ENROLMENT_HEAD.decode(head)
+    return EnrolmentRecord(record=decode_record(record), **told)
 
 
 def _info(device: str) -> bytes:

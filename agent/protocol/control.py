@@ -2,45 +2,48 @@
 
 ::
 
-    d/cfg  "kp1-cfg" COMMAND, retained  {device, version, base, settings}: put *settings* in force
-                                        if ``base`` is the version in force (compare and set)
-    d/cmd  "kp1-cmd" COMMAND            {device, id, counter, issued, ttl, command, arguments}
-    u/res  plain                        {id, state, ...}: received, done, failed, expired
-    u/rep  plain, retained              {settings, problems, ...}: what is in force
+    d/cfg  "kp1-cfg" COMMAND, retained  put settings in force if ``base`` is the version in force
+                                        (compare and set)
+    d/cmd  "kp1-cmd" COMMAND            do a command of ``commands``
+    u/res  plain                        what became of it: received, done, failed, expired
+    u/rep  plain, retained              which settings are in force
 
-What goes up is plain: the broker lets nobody but the device itself write there.
+What goes up is plain: the broker lets nobody but the device itself write there. A device that was
+never provisioned has nobody whose signature it could check (a demo, a bench, a first try). It takes
+what ``commands`` allows unsigned, a replay, and every other device takes signed commands only.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent.base.errors import MessageError
-from agent.protocol.fields import (
-    array,
-    choice,
-    compact,
-    fields,
-    integer,
-    name,
-    parse,
-    text,
+from agent.protocol.commands import BY_NAME, COMMANDS, CommandSpec
+from agent.protocol.fields import compact, parse
+from agent.protocol.forms import CrossCheck, Form
+from agent.protocol.signed import Role, SignedForm
+from agent.protocol.specs import (
+    COMMAND_ID,
+    DEVICE,
+    Array,
+    Choice,
+    Constant,
+    Integer,
+    OpenObject,
+    Text,
 )
-from agent.protocol.signed import Role, Signer, Trust
 
 CONFIG, COMMAND = "kp1-cfg", "kp1-cmd"
-COMMANDS = ("ping", "status", "replay", "diagnostics", "reload", "revoke-now", "restart")
 STATES = ("received", "done", "failed", "expired")
 MAX_ARGUMENTS_BYTES = 4_096
+MAX_COMMAND_BYTES = 4_096  # unsigned
 MAX_SETTINGS_BYTES = 32_768
 MAX_RESULT_BYTES = 65_536
 MAX_REPORT_BYTES = 65_536
+MAX_REASON = 500
 LONGEST_TTL_SECONDS = 30 * 86_400
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,13 @@ class Command:
     command: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def spec(self) -> CommandSpec:
+        return BY_NAME[self.command]
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CommandResult:
     """What became of the command ``id``; ``detail`` is JSON, ``reason`` why it failed."""
 
     id: str
@@ -81,7 +88,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SettingsReport:
     """What is in force: the settings' version, and why the newest one was not taken, if so."""
 
     settings_version: int
@@ -89,133 +96,89 @@ class Report:
     problems: tuple[str, ...] = ()
 
 
-def command_topic(device: str) -> str:
-    return f"kp1/{device}/d/cmd"
-
-
-def config_topic(device: str) -> str:
-    return f"kp1/{device}/d/cfg"
-
-
-def result_topic(device: str) -> str:
-    return f"kp1/{device}/u/res"
-
-
-def report_topic(device: str) -> str:
-    return f"kp1/{device}/u/rep"
-
-
-def sign_command(command: Command, signer: Signer) -> bytes:
-    return signer.sign(
+# Arguments are judged when the command's turn comes, so that a device answers what is wrong.
+COMMAND_MESSAGE = SignedForm(
+    COMMAND,
+    Role.COMMAND,
+    Form(
+        Command,
         COMMAND,
         {
-            "device": command.device,
-            "id": command.id,
-            "counter": command.counter,
-            "issued": command.issued_ms,
-            "ttl": command.ttl_seconds,
-            "command": command.command,
-            "arguments": dict(command.arguments),
+            "device": DEVICE,
+            "id": COMMAND_ID,
+            "counter": Integer(1),
+            "issued": Integer(),
+            "ttl": Integer(1, LONGEST_TTL_SECONDS),
+            "command": Choice(tuple(BY_NAME)),
+            "arguments": OpenObject(MAX_ARGUMENTS_BYTES),
         },
-    )
-
-
-def read_command(message: bytes, trust: Trust, device: str, *, wall_ms: int) -> Command:
-    """Raises MessageError unless this town signed it for *device*. Says nothing of its time."""
-    signed = trust.check(message, COMMAND, Role.COMMAND, wall_ms=wall_ms)
-    wanted = ("device", "id", "counter", "issued", "ttl", "command", "arguments")
-    value = fields(signed.payload, wanted, COMMAND)
-    if value["device"] != device:
-        raise MessageError(f"{COMMAND}: it is for another device")
-    return Command(
-        device=device,
-        id=name(value["id"], "id", _ID),
-        counter=integer(value["counter"], "counter", 1),
-        issued_ms=integer(value["issued"], "issued"),
-        ttl_seconds=integer(value["ttl"], "ttl", 1, LONGEST_TTL_SECONDS),
-        command=choice(value["command"], "command", COMMANDS),
-        arguments=_object(value["arguments"], "arguments", MAX_ARGUMENTS_BYTES),
-    )
-
-
-def encode_outcome(outcome: Outcome) -> bytes:
-    return compact(
-        {
-            "id": outcome.id,
-            "state": outcome.state,
-            "reason": outcome.reason,
-            "detail": dict(outcome.detail),
-        }
-    )
-
-
-def decode_outcome(payload: bytes) -> Outcome:
-    """Raises MessageError."""
-    value = fields(
-        parse(payload, MAX_RESULT_BYTES, "result"), ("id", "state", "reason", "detail"), "result"
-    )
-    return Outcome(
-        id=name(value["id"], "id", _ID),
-        state=choice(value["state"], "state", STATES),
-        reason=text(value["reason"], "reason", 0, 500),
-        detail=_object(value["detail"], "detail", MAX_RESULT_BYTES),
-    )
-
-
-def sign_config(config: Config, signer: Signer) -> bytes:
-    return signer.sign(
+        names={"issued": "issued_ms", "ttl": "ttl_seconds"},
+    ),
+)
+CONFIG_MESSAGE = SignedForm(
+    CONFIG,
+    Role.COMMAND,
+    Form(
+        Config,
         CONFIG,
         {
-            "device": config.device,
-            "version": config.version,
-            "base": config.base,
-            "settings": {section: dict(values) for section, values in config.settings.items()},
+            "device": DEVICE,
+            "version": Integer(1),
+            "base": Integer(),
+            "settings": OpenObject(MAX_SETTINGS_BYTES, of_objects=True),
         },
+        checks=(CrossCheck("base", "not below version", lambda told: told.base < told.version),),
+    ),
+)
+RESULT = Form(
+    CommandResult,
+    "result",
+    {
+        "id": COMMAND_ID,
+        "state": Choice(STATES),
+        "reason": Text(0, MAX_REASON),
+        "detail": OpenObject(MAX_RESULT_BYTES),
+    },
+    most_bytes=MAX_RESULT_BYTES,
+)
+REPORT = Form(
+    SettingsReport,
+    "report",
+    {
+        "settings_version": Integer(),
+        "refused_version": Integer(),
+        "problems": Array(Text(1, 1_000), 100),
+    },
+    most_bytes=MAX_REPORT_BYTES,
+)
+UNSIGNED: Mapping[str, Form[dict[str, Any]]] = {
+    spec.name: Form(
+        dict,
+        "unsigned command",
+        {"command": Constant(spec.name), "id": COMMAND_ID, **spec.arguments.fields},
     )
+    for spec in COMMANDS
+    if spec.unsigned
+}
+
+sign_command, read_command = COMMAND_MESSAGE.sign, COMMAND_MESSAGE.read
+sign_config, read_config = CONFIG_MESSAGE.sign, CONFIG_MESSAGE.read
+encode_result, decode_result = RESULT.encode, RESULT.decode
+encode_report, decode_report = REPORT.encode, REPORT.decode
 
 
-def read_config(message: bytes, trust: Trust, device: str, *, wall_ms: int) -> Config:
-    """Raises MessageError unless this town signed it for *device*; values are not judged here."""
-    signed = trust.check(message, CONFIG, Role.COMMAND, wall_ms=wall_ms)
-    value = fields(signed.payload, ("device", "version", "base", "settings"), CONFIG)
-    if value["device"] != device:
-        raise MessageError(f"{CONFIG}: it is for another device")
-    settings = _object(value["settings"], "settings", MAX_SETTINGS_BYTES)
-    if not all(isinstance(section, dict) for section in settings.values()):
-        raise MessageError(f"{CONFIG}: settings are objects by section")
-    version = integer(value["version"], "version", 1)
-    return Config(device, version, integer(value["base"], "base", 0, version - 1), settings)
+def encode_unsigned(command: Command) -> bytes:
+    """*command* as a city without a signing key publishes it."""
+    return compact({"command": command.command, "id": command.id, **command.arguments})
 
 
-def encode_report(report: Report) -> bytes:
-    return compact(
-        {
-            "settings_version": report.settings_version,
-            "refused_version": report.refused_version,
-            "problems": list(report.problems),
-        }
-    )
-
-
-def decode_report(payload: bytes) -> Report:
-    """Raises MessageError."""
-    value = fields(
-        parse(payload, MAX_REPORT_BYTES, "report"),
-        ("settings_version", "refused_version", "problems"),
-        "report",
-    )
-    return Report(
-        settings_version=integer(value["settings_version"], "settings_version"),
-        refused_version=integer(value["refused_version"], "refused_version"),
-        problems=tuple(
-            text(problem, "problems", 1, 1_000)
-            for problem in array(value["problems"], 100, "problems")
-        ),
-    )
-
-
-def _object(value: Any, what: str, most: int) -> dict[str, Any]:
-    found = fields(value, (), what)
-    if len(json.dumps(found)) > most:
-        raise MessageError(f"{what}: at most {most} bytes are read")
-    return found
+def read_unsigned(payload: bytes, device: str) -> Command:
+    """Raises MessageError unless *payload* is a whole command that is taken unsigned."""
+    value = parse(payload, MAX_COMMAND_BYTES, "unsigned command")
+    name = value.get("command") if isinstance(value, dict) else None
+    spec = BY_NAME.get(name) if isinstance(name, str) else None
+    if spec is None or not spec.unsigned:
+        raise MessageError(f"unsigned command: only {', '.join(UNSIGNED)} is taken")
+    command_id = COMMAND_ID.read(value.get("id"), "id")
+    arguments = spec.arguments.write(spec.arguments.read(value))
+    return Command(device, command_id, 0, 0, 0, spec.name, arguments)

@@ -25,13 +25,17 @@ class FieldError(MessageError):
     """One field is wrong. The message never holds its value: it may be a pseudonym."""
 
     def __init__(self, field: str, why: str) -> None:
-        self.field = field
+        self.field, self.why = field, why
         super().__init__(f"{field}: {why}")
 
     @property
     def code(self) -> str:
         """The nack code for it, for example "bad_place_name"."""
         return f"bad_{self.field.replace('.', '_')}"
+
+
+class CrossCheckError(FieldError):
+    """What a schema allows breaks a rule that schemas cannot express."""
 
 
 def fields(value: Any, wanted: tuple[str, ...], what: str) -> dict[str, Any]:

@@ -6,26 +6,44 @@ or inside an event of the device it comes from. ``info`` says what it is and for
 
 from __future__ import annotations
 
+from typing import Any
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from agent.base.errors import MessageError
-from agent.protocol.fields import (
-    compact,
-    encode_bytes,
-    encoded,
-    fields,
-    hexadecimal,
-    integer,
-    parse,
-)
+from agent.base.values import PURPOSES
+from agent.protocol.forms import Form
 from agent.protocol.galleries.bodies import CONTENT_KEY_BYTES, KEY_ID_BYTES
 from agent.protocol.galleries.messages import GalleryKeys
+from agent.protocol.specs import Base64, Hexadecimal, Integer, Optional
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-_MAX_KEYS_BYTES = 8_192
-_PSEUDONYMS = ("bus", "hall", "linked")
+_PSEUDONYMS = (*PURPOSES, "linked")
+_KEY = Base64(CONTENT_KEY_BYTES, CONTENT_KEY_BYTES)
+
+
+def _gallery_keys(pseudonyms: dict[str, bytes | None], **told: Any) -> GalleryKeys:
+    given = {name: key for name, key in pseudonyms.items() if key is not None}
+    return GalleryKeys(pseudonyms=given, **told)
+
+
+GALLERY_KEYS = Form(
+    _gallery_keys,
+    "gallery keys",
+    {
+        "key": Hexadecimal(KEY_ID_BYTES),
+        "content": _KEY,
+        "template": _KEY,
+        "template_version": Integer(1),
+        "pseudonyms": Form(
+            dict, "pseudonyms", {name: Optional(_KEY) for name in _PSEUDONYMS}, closed=True
+        ),
+        "enrolment": _KEY,
+    },
+    most_bytes=8_192,
+)
 
 
 def seal_to(public_key: bytes, secret: bytes, info: bytes) -> bytes:
@@ -61,38 +79,13 @@ def unwrap_keys(wrapped: bytes, gallery: str, device: str, private_key: bytes) -
 
 def encode_keys(keys: GalleryKeys) -> bytes:
     """*keys* as JSON: a secret, never to be sent or kept unsealed."""
-    return compact(
-        {
-            "key": keys.key.hex(),
-            "content": encode_bytes(keys.content),
-            "template": encode_bytes(keys.template),
-            "template_version": keys.template_version,
-            "pseudonyms": {name: encode_bytes(key) for name, key in keys.pseudonyms.items()},
-            "enrolment": encode_bytes(keys.enrolment),
-        }
-    )
+    return GALLERY_KEYS.encode(keys)
 
 
 def decode_keys(told: bytes) -> GalleryKeys:
     """Raises MessageError unless *told* is what ``encode_keys`` makes."""
-    wanted = ("key", "content", "template", "template_version", "pseudonyms", "enrolment")
-    value = fields(parse(told, _MAX_KEYS_BYTES, "gallery keys"), wanted, "gallery keys")
-    pseudonyms = fields(value["pseudonyms"], (), "pseudonyms")
-    if not set(pseudonyms) <= set(_PSEUDONYMS):
-        raise MessageError(f"gallery keys: pseudonyms are of {', '.join(_PSEUDONYMS)}")
-    return GalleryKeys(
-        key=hexadecimal(value["key"], "key", KEY_ID_BYTES),
-        content=_key(value["content"], "content"),
-        template=_key(value["template"], "template"),
-        template_version=integer(value["template_version"], "template_version", 1),
-        pseudonyms={name: _key(pseudonyms[name], "pseudonyms") for name in sorted(pseudonyms)},
-        enrolment=_key(value["enrolment"], "enrolment"),
-    )
+    return GALLERY_KEYS.decode(told)
 
 
 def _info(gallery: str, device: str) -> bytes:
     return b"kaopass/1 gallery keys\0" + gallery.encode() + b"\0" + device.encode()
-
-
-def _key(value: object, what: str) -> bytes:
-    return encoded(value, what, CONTENT_KEY_BYTES, CONTENT_KEY_BYTES)

@@ -1,4 +1,4 @@
-"""What crosses the network between a device and the city: topics, batches, acks, births and wills.
+"""What crosses the network between a device and the city: batches, acks, births and wills.
 
 Everything received is somebody else's bytes: it parses completely and within bounds, or it is a
 MessageError. Nothing here keeps state or does I/O.
@@ -13,19 +13,18 @@ from typing import Any
 
 from agent.base.errors import MessageError
 from agent.base.values import Ack, Nack
-from agent.protocol.fields import (
+from agent.protocol.fields import MAX_INTEGER, FieldError, parse
+from agent.protocol.forms import CrossCheck, Form
+from agent.protocol.specs import (
     BOOT,
     CODE,
-    MAX_INTEGER,
-    FieldError,
-    array,
-    compact,
-    epoch_name,
-    fields,
-    integer,
-    name,
-    parse,
-    text,
+    EPOCH,
+    Array,
+    Constant,
+    Integer,
+    Optional,
+    Pair,
+    Text,
 )
 
 MAX_BATCH_EVENTS = 100
@@ -74,27 +73,75 @@ class Birth:
     settings_version: int = 0
     clocks: tuple[Offset, ...] = ()
 
+    @property
+    def gallery(self) -> dict[str, Any]:
+        """As the wire has it."""
+        return {"version": self.gallery_version, "root": self.gallery_root}
+
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Will:
     """The device is no longer connected; void if ``connection`` is not its latest."""
 
     connection: int
 
 
-def events_topic(device: str) -> str:
-    """Batches of events, up."""
-    return f"kp1/{device}/u/ev"
+_SEQ = Integer(1)
+
+ACK = Form(
+    Ack,
+    "ack",
+    {
+        "epoch": EPOCH,
+        "upto": Integer(),
+        "have": Array(Pair(Integer(1)), MAX_RANGES),
+        "nack": Array(Form(Nack, "nack", {"seq": _SEQ, "code": CODE}), MAX_RANGES),
+        "server_time": Integer(),
+    },
+    names={"server_time": "server_time_ms"},
+    checks=(
+        CrossCheck(
+            "have",
+            "a range runs backwards",
+            lambda ack: all(first <= last for first, last in ack.have),
+        ),
+    ),
+    most_bytes=MAX_ACK_BYTES,
+)
+_BOUNDS = Form(
+    Bounds,
+    "epochs",
+    {"epoch": EPOCH, "first": Integer(1), "last": Integer()},
+    checks=(CrossCheck("last", "before first", lambda held: held.last >= held.first - 1),),
+)
+_OFFSET = Form(Offset, "clocks", {"boot": BOOT, "offset_ms": Integer(-MAX_INTEGER)})
 
 
-def state_topic(device: str) -> str:
-    """Birth and will, up, retained."""
-    return f"kp1/{device}/u/st"
+def _birth(gallery: dict[str, Any], **told: Any) -> Birth:
+    return Birth(gallery_version=gallery["version"], gallery_root=gallery["root"], **told)
 
 
-def ack_topic(device: str) -> str:
-    """What the city has committed, down."""
-    return f"kp1/{device}/d/ack"
+BIRTH = Form(
+    _birth,
+    "birth",
+    {
+        "online": Constant(True),
+        "epoch": EPOCH,
+        "epochs": Array(_BOUNDS, MAX_EPOCHS),
+        "connection": Integer(),
+        "software": Text(0, 64),
+        "gallery": Form(dict, "gallery", {"version": Integer(), "root": Text(0, 128)}),
+        "settings_version": Integer(),
+        "clocks": Optional(Array(_OFFSET, MAX_CLOCKS), ()),
+    },
+    most_bytes=MAX_STATE_BYTES,
+)
+WILL = Form(
+    Will,
+    "will",
+    {"online": Constant(False), "connection": Integer()},
+    most_bytes=MAX_STATE_BYTES,
+)
 
 
 def pack(events: Sequence[bytes]) -> bytes:
@@ -130,109 +177,24 @@ def _inflate(payload: bytes) -> bytes:
     return body
 
 
-def encode_ack(ack: Ack) -> bytes:
-    """The ack as it is published on the device's ``d/ack``."""
-    return compact(
-        {
-            "epoch": ack.epoch,
-            "upto": ack.upto,
-            "have": [list(span) for span in ack.have],
-            "nack": [{"seq": nack.seq, "code": nack.code} for nack in ack.nack],
-            "server_time": ack.server_time_ms,
-        }
-    )
+encode_ack, decode_ack = ACK.encode, ACK.decode
+encode_birth = BIRTH.encode
 
 
-def decode_ack(payload: bytes) -> Ack:
-    """Raises MessageError unless *payload* is a whole, consistent ack."""
-    value = fields(
-        parse(payload, MAX_ACK_BYTES, "ack"),
-        ("epoch", "upto", "have", "nack", "server_time"),
-        "ack",
-    )
-    have = []
-    for span in array(value["have"], MAX_RANGES, "have"):
-        if not isinstance(span, list) or len(span) != 2:
-            raise MessageError("ack: a range in have is [first, last]")
-        first, last = (integer(end, "have", 1) for end in span)
-        if last < first:
-            raise MessageError(f"ack: range {first}..{last} in have runs backwards")
-        have.append((first, last))
-    nacks = []
-    for item in array(value["nack"], MAX_RANGES, "nack"):
-        nack = fields(item, ("seq", "code"), "nack")
-        nacks.append(Nack(integer(nack["seq"], "nack.seq", 1), name(nack["code"], "code", CODE)))
-    return Ack(
-        epoch=epoch_name(value["epoch"]),
-        upto=integer(value["upto"], "upto", 0),
-        have=tuple(have),
-        nack=tuple(nacks),
-        server_time_ms=integer(value["server_time"], "server_time", 0),
-    )
-
-
-def encode_birth(birth: Birth) -> bytes:
-    """The birth as it is published, retained, on ``u/st``."""
-    return compact(
-        {
-            "online": True,
-            "epoch": birth.epoch,
-            "epochs": [
-                {"epoch": bounds.epoch, "first": bounds.first, "last": bounds.last}
-                for bounds in birth.epochs
-            ],
-            "connection": birth.connection,
-            "software": birth.software,
-            "gallery": {"version": birth.gallery_version, "root": birth.gallery_root},
-            "settings_version": birth.settings_version,
-            "clocks": [
-                {"boot": clock.boot, "offset_ms": clock.offset_ms} for clock in birth.clocks
-            ],
-        }
-    )
-
-
-def encode_gone(connection: int) -> bytes:
+def encode_will(connection: int) -> bytes:
     """The last will, and the farewell of an orderly stop."""
-    return compact({"online": False, "connection": connection})
+    return WILL.encode(Will(connection))
 
 
-def decode_state(payload: bytes) -> Birth | Gone:
+def decode_state(payload: bytes) -> Birth | Will:
     """A birth or a will. Raises MessageError when it is neither."""
     value = parse(payload, MAX_STATE_BYTES, "state")
-    if not isinstance(value, dict) or not isinstance(value.get("online"), bool):
-        raise MessageError("state: online must be true or false")
-    if not value["online"]:
-        return Gone(integer(fields(value, ("online", "connection"), "will")["connection"], "will"))
-    wanted = ("epoch", "epochs", "connection", "software", "gallery", "settings_version")
-    fields(value, ("online", *wanted), "birth")
-    gallery = fields(value["gallery"], ("version", "root"), "gallery")
-    epochs = []
-    for item in array(value["epochs"], MAX_EPOCHS, "epochs"):
-        held = fields(item, ("epoch", "first", "last"), "epochs")
-        first, last = integer(held["first"], "first", 1), integer(held["last"], "last", 0)
-        if last < first - 1:
-            raise MessageError(f"birth: journal from {first} to {last} runs backwards")
-        epochs.append(Bounds(epoch_name(held["epoch"]), first, last))
-    clocks = []
-    for item in array(value.get("clocks", []), MAX_CLOCKS, "clocks"):
-        clock = fields(item, ("boot", "offset_ms"), "clocks")
-        offset_ms = integer(clock["offset_ms"], "offset_ms", -MAX_INTEGER)
-        clocks.append(Offset(name(clock["boot"], "boot", BOOT), offset_ms))
-    return Birth(
-        connection=integer(value["connection"], "connection"),
-        epoch=epoch_name(value["epoch"]),
-        epochs=tuple(epochs),
-        software=text(value["software"], "software", 0, 64),
-        gallery_version=integer(gallery["version"], "gallery.version", 0),
-        gallery_root=text(gallery["root"], "gallery.root", 0, 128),
-        settings_version=integer(value["settings_version"], "settings_version", 0),
-        clocks=tuple(clocks),
-    )
+    online = isinstance(value, dict) and value.get("online") is True
+    return BIRTH.read(value) if online else WILL.read(value)
 
 
 def identity(item: Any) -> tuple[str, int]:
     """(epoch, seq) of one item of a batch, however bad the rest of it is. Raises MessageError."""
     if not isinstance(item, dict):
         raise FieldError("event", "not an object")
-    return epoch_name(item.get("epoch")), integer(item.get("seq"), "seq", 1)
+    return EPOCH.read(item.get("epoch"), "epoch"), _SEQ.read(item.get("seq"), "seq")

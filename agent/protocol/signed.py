@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jwt
 from cryptography import x509
@@ -30,6 +30,7 @@ from jwt.api_jws import PyJWS
 from agent.base.errors import MessageError
 from agent.base.values import BUILT_MS
 from agent.protocol.fields import compact, parse
+from agent.protocol.forms import Form
 
 MAX_SIGNED_BYTES = 65_536
 _MAX_CERTIFICATE_BYTES = 4_096
@@ -45,6 +46,9 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 _SHAPE = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+
+T = TypeVar("T")
 
 
 class Role(Enum):
@@ -192,6 +196,29 @@ class Trust:
                     continue
                 return certificate
         raise MessageError(f"{kind}: its certificate is not from this town's authority")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedForm(Generic[T]):
+    """A kind of signed message: its ``typ``, in which role it is signed, and what it says."""
+
+    typ: str
+    role: Role
+    form: Form[T]
+
+    def sign(self, value: T, signer: Signer) -> bytes:
+        """*value* as it is published."""
+        return signer.sign(self.typ, self.form.write(value))
+
+    def read(self, message: bytes, trust: Trust, device: str | None = None, *, wall_ms: int) -> T:
+        """Raises MessageError unless this town signed it, for *device* if that is given.
+
+        *wall_ms* as in ``Trust.check``. Says nothing of the message's own times.
+        """
+        told = trust.check(message, self.typ, self.role, wall_ms=wall_ms).payload
+        if device is not None and told.get("device", device) != device:
+            raise MessageError(f"{self.typ}: it is for another device")
+        return self.form.read(told)
 
 
 def _authorities(found: Iterable[x509.Certificate]) -> list[tuple[x509.Certificate, bool]]:

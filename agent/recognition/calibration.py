@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.base.errors import GalleryError
 from agent.base.wholefile import write_file
@@ -120,7 +121,7 @@ def measure_residents(templates: TemplateSet) -> Measured:
             f"{len(templates.ids)} residents are enrolled; their scores tell how rare false matches"
             f" are from {LEAST_RESIDENTS} on. Until then the model pack's own figures are used"
         )
-    people = np.arange(len(templates.ids))
+    people: NDArray[np.intp] = np.arange(len(templates.ids))
     if len(people) > MOST_PEOPLE:
         people = np.random.default_rng(1).choice(people, MOST_PEOPLE, replace=False)
     rows = np.flatnonzero(np.isin(templates.owners, people))

@@ -9,7 +9,8 @@ from agent.recognition.decision import Rule, Search
 from agent.recognition.matcher import Matcher
 from agent.recognition.tail import Tail
 from agent.recognition.templates import TemplateSet
-from agent.settings.model import DecisionSettings, Settings
+from agent.settings.model import Settings
+from agent.settings.sections import DecisionSettings
 
 ENROLLED_VIEWS = 3  # of a resident, at least: requirement B3 and enrolment.min_images
 # Two views in one track are far more alike than two people: 2 in 100 pairs of strangers reach this,

@@ -204,8 +204,8 @@ def draw_door(width: int, height: int, opening: float) -> tuple[Floats, Floats]:
     A picture behind it is multiplied by the second array, then the first is added; both are
     (height, width, 3).
     """
-    colour = np.zeros((height, width, 3), np.float32)
-    alpha = np.zeros((height, width), np.float32)
+    colour: Floats = np.zeros((height, width, 3), np.float32)
+    alpha: Floats = np.zeros((height, width), np.float32)
     jamb_left, jamb_right = round(width * 0.14), round(width * 0.86)
     lintel, sill = round(height * 0.07), round(height * 0.90)
     middle = (jamb_left + jamb_right) / 2

@@ -63,7 +63,7 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ScenePlan:
     """All walks of one round, in order of their first frame, and how long it is in frames."""
 
     walks: tuple[Walk, ...]
@@ -81,7 +81,7 @@ def plan(
     *,
     returning: Collection[str] = (),
     stops: int = 3,
-) -> Plan:
+) -> ScenePlan:
     """Send everybody of *keys* once, in a random order over *stops*, one after another.
 
     Those in *returning* board at the first stop and come again at the last.
@@ -110,7 +110,7 @@ def plan(
         start += max(0, length - follow)
         departures.append(start)
         start += pause
-    return Plan(tuple(walks), start, stops, tuple(arrivals), tuple(departures))
+    return ScenePlan(tuple(walks), start, stops, tuple(arrivals), tuple(departures))
 
 
 def _walk(

@@ -11,7 +11,7 @@ from agent.gallery.gallery import Gallery
 from agent.packs.manifest import Pack
 from agent.recognition.calibration import LEAST_TEMPLATES, from_measured, measure_residents, save
 from agent.recognition.rules import pack_calibration, rule_for
-from agent.settings.model import DecisionSettings
+from agent.settings.sections import DecisionSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,12 @@ from agent.base.values import PURPOSES, Event, EventKind, Moment, Place, StoredE
 from agent.gallery.gallery import Gallery
 from agent.keys.pseudonym import Pseudonyms
 from agent.protocol.consent import (
-    CONSENT_PURPOSES,
+    CONSENTS,
     Consent,
-    Enrolment,
-    read_consent,
+    EnrolmentRecord,
     seal_enrolment,
 )
-from agent.protocol.fields import array, parse
+from agent.protocol.fields import parse
 from agent.protocol.galleries.messages import GalleryKeys
 from agent.protocol.galleries.records import Record, canonical_id
 from agent.recognition.person import check_words
@@ -39,10 +38,8 @@ def consents_in(content: bytes) -> tuple[Consent, ...]:
     Raises UsageError saying which field is wrong.
     """
     try:
-        told = array(
-            parse(content, MAX_CONSENT_BYTES, "consents"), len(CONSENT_PURPOSES), "consents"
-        )
-        found = tuple(read_consent(value) for value in told)
+        told = parse(content, MAX_CONSENT_BYTES, "consents")
+        found = CONSENTS.read(told, "consents")
     except MessageError as error:
         raise UsageError(f"these are no consent records: {error}") from error
     if len({consent.purpose for consent in found}) < len(found):
@@ -126,7 +123,7 @@ def enroll_for_city(
     )
     try:
         sealed = seal_enrolment(
-            Enrolment(record, keys.template_version, tuple(consents)), device, keys.enrolment
+            EnrolmentRecord(record, keys.template_version, tuple(consents)), device, keys.enrolment
         )
     except MessageError as error:
         raise UsageError(str(error)) from error

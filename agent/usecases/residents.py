@@ -24,7 +24,7 @@ from agent.recognition.matcher import Matcher
 from agent.recognition.person import Person, Verification, check_words
 from agent.recognition.protection import Protection
 from agent.recognition.rules import ENROLLED_VIEWS, rule_for
-from agent.settings.model import DecisionSettings
+from agent.settings.sections import DecisionSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,9 +12,10 @@ from typing import Any
 
 from agent import __version__
 from agent.base.audit import AuditLog
+from agent.base.drivers import OpenSession
 from agent.base.errors import CameraError, JournalError
 from agent.base.ports import Camera, Display, Lamps
-from agent.base.values import Moment, Notice, Place, Standing
+from agent.base.values import DoorSignal, Moment, Place, Standing
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard
@@ -27,7 +28,7 @@ from agent.door.pipeline import Pipeline
 from agent.door.recogniser import Step
 from agent.feedback.front import Feedback
 from agent.gallery.gallery import Gallery
-from agent.hw.models.onnx import OpenSession, open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.journal import Journal
 from agent.journey.boarding import BoardingRules
 from agent.keys.pseudonym import Pseudonyms
@@ -38,9 +39,9 @@ from agent.link.galleries.worker import Downlink
 from agent.link.uplink.supervisor import Supervisor
 from agent.settings.model import Settings
 from agent.vision.source import NewestFrame
-from agent.wiring.devices import FILE_KINDS, gpio_lamps, open_camera
+from agent.wiring.devices import check_camera, is_live, open_camera, open_lamps
 from agent.wiring.galleries import open_faces
-from agent.wiring.link import open_sync, revoking, without_arguments
+from agent.wiring.link import open_sync, revoking, telling
 from agent.wiring.parts import door_networks, recogniser, self_tested
 from agent.wiring.provisioning import renewal
 
@@ -124,6 +125,8 @@ class Agent:
     def open(self) -> None:
         """Open every part, the ones most likely to be misconfigured first. Raises KaopassError."""
         settings = self._settings
+        if self._camera is None:
+            check_camera(settings.camera)
         networks = door_networks(settings, self._opener)
         camera = self._camera or open_camera(settings.camera, networks.detector)
         settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -146,7 +149,7 @@ class Agent:
         self.health.watch_alarms(self.feedback.alarms)
         self.source = NewestFrame(
             camera,
-            pace=settings.camera.pace if settings.camera.kind in FILE_KINDS else "live",
+            pace="live" if is_live(settings.camera.kind) else settings.camera.pace,
             reopen_min_seconds=settings.camera.reopen_min_seconds,
             reopen_max_seconds=settings.camera.reopen_max_seconds,
         )
@@ -218,7 +221,7 @@ class Agent:
             self.faces.between(self._recogniser)
             return_freed()
             # Ready is who can recognise, so not before the gallery is in memory.
-            self.feedback.show(Notice("ready"))
+            self.feedback.show(DoorSignal("ready"))
             self.health.state("ready")
             self._notifier.ready()
             self._works = True
@@ -264,7 +267,7 @@ class Agent:
 
     def _stand_idle(self) -> None:
         """Out of service, but alive: the status says why, and events already made are synced."""
-        self.feedback.show(Notice("out_of_service"))
+        self.feedback.show(DoorSignal("out_of_service"))
         self.health.state("out of service")
         self._notifier.ready()
         while not (self._until_end or self._stop.wait(TICK_SECONDS)):
@@ -332,11 +335,11 @@ class Agent:
         if feedback.lamps == "none":
             return None
 
-        def open_lamps() -> Lamps:
-            self.lamps = gpio_lamps(feedback)
+        def opened() -> Lamps:
+            self.lamps = open_lamps(feedback)
             return self.lamps
 
-        return open_lamps
+        return opened
 
     def _open_sync(self) -> None:
         if not self._settings.sync.enabled:
@@ -351,8 +354,8 @@ class Agent:
             time=known,
             audit=AuditLog(self._settings.audit_file, self._ring.audit_key()),
             handlers={
-                "status": without_arguments(lambda: asdict(self.health.snapshot())),
-                "diagnostics": without_arguments(self._diagnostics),
+                "status": telling(lambda: asdict(self.health.snapshot())),
+                "diagnostics": telling(self._diagnostics),
                 "revoke-now": revoking(self.faces.revoke_now),
             },
             steering=self._steering,

@@ -6,19 +6,18 @@ from functools import cached_property
 from pathlib import Path
 
 from agent.base.audit import AuditLog
+from agent.base.drivers import KeySourceDriver
 from agent.base.errors import GalleryError, JournalError
-from agent.base.ports import ChangeableKeySource
 from agent.device.clock import SystemClock, boottime_ms
 from agent.gallery.city.lease import LEASE_FILE, LeaseFile
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.credentials import CredentialFiles
-from agent.hw.keystores.keysource import FileKeySource, key_source
-from agent.hw.keystores.otp import OtpKeySource
 from agent.journal import Journal
 from agent.keys.ring import KeyRing
+from agent.settings.drivers import KEY_SOURCES
 from agent.settings.model import Settings
 from agent.usecases.rotation import open_ring as open_from
 from agent.usecases.subject import Places
+from agent.wiring.devices import open_key_source
 
 
 def open_ring(settings: Settings) -> KeyRing:
@@ -29,16 +28,7 @@ def open_ring(settings: Settings) -> KeyRing:
     """
     state = settings.state_directory
     has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
-    source = key_source(settings.keys.source, settings.keys_directory)
-    return open_from(source, state, may_create=not has_data)
-
-
-def changeable_keys(settings: Settings) -> ChangeableKeySource:
-    """Where the device key can be changed; for a credential that is root's side of it."""
-    if settings.keys.source == "credential":
-        return CredentialFiles()
-    files = FileKeySource(settings.keys_directory)
-    return OtpKeySource(files) if settings.keys.source == "otp" else files
+    return open_from(open_key_source(settings), state, may_create=not has_data)
 
 
 class LocalDesk:
@@ -55,11 +45,15 @@ class LocalDesk:
         return open_ring(self.settings)
 
     @property
+    def key_driver(self) -> KeySourceDriver:
+        """The kind of place the device key is in."""
+        return KEY_SOURCES.driver(self.settings.keys.source)
+
+    @property
     def key_file(self) -> Path | None:
-        """What the device key is read from; None for a credential, which is systemd's affair."""
-        names = {"file": "device-key", "otp": "otp-device-key"}
-        name = names.get(self.settings.keys.source)
-        return None if name is None else self.settings.keys_directory / name
+        """What lies on the disk of the device key; None for a credential, systemd's affair."""
+        name = self.key_driver.file
+        return self.settings.keys_directory / name if name else None
 
     @property
     def audit(self) -> AuditLog:

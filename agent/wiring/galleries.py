@@ -14,7 +14,7 @@ from agent.gallery.file.store import GalleryStore
 from agent.gallery.gallery import Gallery
 from agent.keys.ring import KeyRing
 from agent.link.galleries.fetch import Timing
-from agent.link.galleries.worker import Downlink, Identity, known_ms
+from agent.link.galleries.worker import Downlink, SigningIdentity, known_ms
 from agent.recognition.rules import both_sides, pack_change
 from agent.settings.model import Settings
 from agent.wiring.parts import Networks
@@ -81,7 +81,7 @@ def downlink_for(
         settings.device.name,
         kind,
         store=lambda: GalleryStore(directory / "gallery.db", ring, domain=kind, checked=True),
-        identity=lambda: Identity(*signing(settings)),
+        identity=lambda: SigningIdentity(*signing(settings)),
         private_key=ring.receive_key(),
         lease=lease,
         now=now,

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import __version__
 from agent.base.audit import AuditLog
-from agent.base.errors import KaopassError, MessageError
+from agent.base.errors import KaopassError
 from agent.base.ports import Duty
 from agent.base.retry import Backoff
 from agent.base.values import Message, Standing
@@ -21,15 +21,13 @@ from agent.link.control.trustedtime import TrustedTime
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import JournalFactory, Supervisor
 from agent.link.uplink.uplink import UplinkLimits
-from agent.protocol.commands import down_topics
-from agent.protocol.fields import fields, hexadecimal
-from agent.protocol.galleries.records import DIGEST_BYTES
+from agent.protocol.commands import NOTED
+from agent.protocol.topics import down_topics
 from agent.settings.model import Settings
 from agent.wiring.provisioning import broker_tls
 
 log = logging.getLogger(__name__)
 
-NOTED = ("revoke-now", "reload", "restart")  # what changes something, in the audit log
 NOBODY = "this agent does not run under systemd, so nobody would start it again"
 
 
@@ -146,26 +144,15 @@ def mqtt_link(settings: Settings, topics: Sequence[str], will: Message) -> MqttL
 
 
 def revoking(revoke: Callable[[bytes], bool]) -> Handler:
-    """The command ``revoke-now {"key"}``, done by *revoke*.
+    """The command ``revoke-now``, done by *revoke*.
 
     *revoke* gets what ``records.key_of`` makes of a resident's id; it destroys all this device
     holds of them and says whether there was anything. It raises KaopassError if old data could not
     be overwritten.
     """
-
-    def handler(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        value = fields(arguments, ("key",), "revoke-now")["key"]
-        return {"found": revoke(hexadecimal(value, "key", DIGEST_BYTES))}
-
-    return handler
+    return lambda arguments: {"found": revoke(arguments["key"])}
 
 
-def without_arguments(tell: Callable[[], Mapping[str, Any]]) -> Handler:
-    """A command that has none and is answered by *tell*."""
-
-    def handler(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        if arguments:
-            raise MessageError("this command has no arguments")
-        return tell()
-
-    return handler
+def telling(tell: Callable[[], Mapping[str, Any]]) -> Handler:
+    """A command that is answered by *tell*."""
+    return lambda _: tell()

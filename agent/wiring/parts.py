@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.base.drivers import NetworkRequest, OpenSession
 from agent.base.errors import ImageError, ModelError
 from agent.base.ports import FaceDetector, FaceEmbedder, LivenessModel
 from agent.device.selftest import Golden, SelfTest, liveness_self_test, self_test
 from agent.door.recogniser import Recogniser
-from agent.hw.models.faceplugin import FacepluginDetector
-from agent.hw.models.insightface import ArcFaceEmbedder, ScrfdDetector
-from agent.hw.models.liveness import FacepluginLiveness
-from agent.hw.models.onnx import OpenSession, open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.packs.manifest import GoldenValues
 from agent.packs.store import InstalledPack, known_packs, locate, locate_role
 from agent.recognition.calibration import Calibration
@@ -26,12 +24,14 @@ from agent.recognition.enrolment import Enroller
 from agent.recognition.protection import ProtectedEmbedder, Protection
 from agent.recognition.rules import both_sides, calibration_for
 from agent.recognition.templates import TemplateSet
+from agent.settings.drivers import MODELS
 from agent.settings.model import Settings
 from agent.sim.photographs import pinned_picture
 from agent.vision.examine import Examiner
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
 from agent.vision.threshold import load as load_threshold
+from agent.wiring.devices import open_sensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,9 +86,10 @@ def open_networks(settings: Settings, opener: OpenSession = open_session) -> Net
 
 def pack_networks(settings: Settings, installed: InstalledPack, opener: OpenSession) -> Networks:
     """Detector and embedder of one verified pack. Raises ModelError."""
+    driver, request = MODELS.driver(installed.pack.runtime), _request(settings, installed, opener)
     return Networks(
-        detector=_detector(settings, installed, opener),
-        embedder=_embedder(settings, installed, opener),
+        detector=driver.detector(request),
+        embedder=driver.embedder(request),
         calibration=calibration_for(settings, installed.pack),
         golden=installed.pack.golden,
     )
@@ -104,7 +105,9 @@ def _former(settings: Settings, networks: Networks, opener: OpenSession) -> Netw
         raise ModelError(f"models.former: {error}") from error
     return Networks(
         detector=networks.detector,
-        embedder=_embedder(settings, installed, opener),
+        embedder=MODELS.driver(installed.pack.runtime).embedder(
+            _request(settings, installed, opener)
+        ),
         calibration=calibration_for(settings, installed.pack),
         golden=installed.pack.golden,
     )
@@ -126,41 +129,20 @@ def door_networks(settings: Settings, opener: OpenSession = open_session) -> Net
     )
 
 
-def _detector(settings: Settings, installed: InstalledPack, opener: OpenSession) -> FaceDetector:
-    """The pack's detector by the adapter that its ``runtime`` names."""
-    models, min_score = settings.models, settings.vision.min_detection_score
-    if installed.pack.runtime == "faceplugin":
-        return FacepluginDetector(
-            installed.paths["detector"],
-            installed.paths["landmarks"],
-            input_pixels=models.detector_input_pixels,
-            min_score=min_score,
-            threads=models.threads,
-            provider=models.provider,
-            opener=opener,
-        )
-    return ScrfdDetector(
-        installed.paths["detector"],
-        input_pixels=models.detector_input_pixels,
-        min_score=min_score,
+def _request(settings: Settings, installed: InstalledPack, opener: OpenSession) -> NetworkRequest:
+    models, pack = settings.models, installed.pack
+    given = pack.file("embedder").input
+    return NetworkRequest(
+        pack=pack.name,
+        paths=installed.paths,
         threads=models.threads,
         provider=models.provider,
         opener=opener,
-    )
-
-
-def _embedder(settings: Settings, installed: InstalledPack, opener: OpenSession) -> FaceEmbedder:
-    """The pack's embedder; those of all packs take ArcFace's aligned face."""
-    models, given = settings.models, installed.pack.file("embedder").input
-    return ArcFaceEmbedder(
-        installed.paths["embedder"],
-        pack=installed.pack.name,
-        threads=models.threads,
-        provider=models.provider,
+        input_pixels=models.detector_input_pixels,
+        min_score=settings.vision.min_detection_score,
         mean=given.mean,
         scale=given.scale,
-        typical_norm=installed.pack.typical_norm,
-        opener=opener,
+        typical_norm=pack.typical_norm,
     )
 
 
@@ -169,16 +151,28 @@ def open_liveness(settings: Settings, opener: OpenSession = open_session) -> Liv
 
     Raises ModelError saying how to install it.
     """
-    models, pack = settings.models, settings.liveness.pack
+    models, name = settings.models, settings.liveness.pack
     try:
-        path = locate_role(pack, "liveness", settings.models_directory, models.licence)
+        path = locate_role(name, "liveness", settings.models_directory, models.licence)
+        pack = known_packs(settings.models_directory).pack(name)
+        make = MODELS.driver(pack.runtime).liveness
+        if make is None:
+            raise ModelError(
+                f"{pack.runtime!r}, which runs model pack {name!r}, judges no liveness"
+            )
     except ModelError as error:
         raise ModelError(
             f"liveness cannot be judged, and without it nobody passes: {error}. To let photographs "
             'pass, set liveness.mode = "off"'
         ) from error
-    return FacepluginLiveness(
-        path, pack=pack, threads=models.threads, provider=models.provider, opener=opener
+    return make(
+        NetworkRequest(
+            pack=name,
+            paths={"liveness": path},
+            threads=models.threads,
+            provider=models.provider,
+            opener=opener,
+        )
     )
 
 
@@ -264,6 +258,7 @@ def recogniser(
             networks.liveness,
             threshold=liveness_threshold(settings),
             min_frames=settings.decision.min_frames,
+            sensor=open_sensor(settings),
         )
     sides = both_sides(settings.decision, networks.calibrations, templates, former)
     watcher = Recogniser(

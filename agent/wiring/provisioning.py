@@ -15,8 +15,8 @@ from agent.keys.certificates import Identity
 from agent.link.provisioning.credentials import TRUST, Generation, IdentityFolder
 from agent.link.provisioning.provisioning import Provisioning, no_step
 from agent.link.provisioning.renewal import Renewal
-from agent.protocol.commands import down_topics
 from agent.protocol.signed import Signer, Trust
+from agent.protocol.topics import down_topics
 from agent.settings.model import Settings
 from agent.usecases import membership
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.accuracy.protocol import Person, plan, read_folder
+from agent.accuracy.protocol import PersonPictures, plan, read_folder
 from agent.base.errors import UsageError
 
 
-def person(name: str, pictures: int) -> Person:
-    return Person(name, tuple(Path(name) / f"{n}.jpg" for n in range(1, pictures + 1)))
+def person(name: str, pictures: int) -> PersonPictures:
+    return PersonPictures(name, tuple(Path(name) / f"{n}.jpg" for n in range(1, pictures + 1)))
 
 
 PEOPLE = [person("ann", 4), person("ben", 7), person("cem", 4), person("dan", 2), person("eve", 1)]

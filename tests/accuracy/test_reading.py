@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,12 @@ class Detector:
 class Embedder:
     pack = "made-up"
 
-    def embed(self, image: Image, faces: list[Face]) -> Vector:
+    def embed(self, image: Image, faces: Sequence[Face]) -> Vector:
         return np.stack([np.eye(8, dtype=np.float32)[int(f.width) % 8] for f in faces])
 
-    def embed_reference(self, image: Image, faces: list[Face]) -> Vector:
-        return self.embed(image, faces) * np.float32(1.1)
+    def embed_reference(self, image: Image, faces: Sequence[Face]) -> Vector:
+        longer: Vector = self.embed(image, faces) * np.float32(1.1)
+        return longer
 
 
 def judge(image: Image, seen: Face) -> Quality:
@@ -56,7 +58,7 @@ def read(path: Path) -> Image:
     """The file's name is the width of the face in it."""
     if path.stem == "broken":
         raise CameraError("broken")
-    image = IMAGE.copy()
+    image: Image = IMAGE.copy()
     image[0, 0] = int(path.stem)
     return image
 

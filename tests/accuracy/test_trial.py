@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agent.accuracy.packfigures import pack_figures
-from agent.accuracy.protocol import Person, Trial, plan
-from agent.accuracy.reading import View
+from agent.accuracy.protocol import Evaluation, PersonPictures, plan
+from agent.accuracy.reading import PictureView
 from agent.accuracy.report import as_json, as_lines, assess
 from agent.accuracy.trial import Run, play
 from agent.base.errors import UsageError
@@ -19,30 +19,32 @@ from tests.recognition.scores import views
 RESIDENTS, EACH, STRANGERS = 60, 6, 300
 
 
-def folder() -> tuple[list[Person], dict[Path, View]]:
+def folder() -> tuple[list[PersonPictures], dict[Path, PictureView]]:
     """60 people with six views and 300 with one; weights from 0.5 to 1, a few views refused."""
     rng = np.random.default_rng(7)
     rows, owners = views(RESIDENTS, EACH, noise=1.3, seed=1)
     alone, _ = views(STRANGERS, 1, seed=2)
-    seen: dict[Path, View] = {}
+    seen: dict[Path, PictureView] = {}
     people = []
     for who, own in [(f"r{n:02}", rows[owners == n]) for n in range(RESIDENTS)] + [
         (f"s{n:03}", alone[n : n + 1]) for n in range(STRANGERS)
     ]:
         paths = tuple(Path(who) / f"{k}.jpg" for k in range(len(own)))
-        people.append(Person(who, paths))
+        people.append(PersonPictures(who, paths))
         for path, row in zip(paths, own, strict=True):
             quality = Quality(float(rng.uniform(0.5, 1)))
-            seen[path] = View(quality, probe=row, reference=row * np.float32(rng.uniform(0.9, 1.1)))
+            seen[path] = PictureView(
+                quality, probe=row, reference=row * np.float32(rng.uniform(0.9, 1.1))
+            )
     for name in ("r00/4.jpg", "r01/0.jpg", "s005/0.jpg", *(f"r02/{k}.jpg" for k in range(3))):
-        seen[Path(name)] = View(Quality(0.0, "turned_away"))
+        seen[Path(name)] = PictureView(Quality(0.0, "turned_away"))
     return people, seen
 
 
 PEOPLE, VIEWS = folder()
 
 
-def trial(images: int = 3, frames: int = 1) -> Trial:
+def trial(images: int = 3, frames: int = 1) -> Evaluation:
     return plan(PEOPLE, gallery_size=None, enroll_images=images, probe_frames=frames)
 
 
@@ -54,24 +56,29 @@ def by_hand(frames: int, threshold: float) -> tuple[int, int, int, int]:
     """(missed, probes, passed, strangers), with loops and nothing of the code under test."""
     gallery = {}
     for person in PEOPLE[:RESIDENTS]:
-        good = [VIEWS[p] for p in person.pictures[:3] if VIEWS[p].reference is not None]
+        good = [
+            (VIEWS[p].quality.score, reference)
+            for p in person.pictures[:3]
+            if (reference := VIEWS[p].reference) is not None
+        ]
         if good:
-            total = sum(
-                v.quality.score * v.reference / np.linalg.norm(v.reference)  # type: ignore[operator]
-                for v in good
-            )
-            length = np.mean([np.linalg.norm(v.reference) for v in good])  # type: ignore[arg-type]
+            total = np.sum([weight * row / np.linalg.norm(row) for weight, row in good], axis=0)
+            length = np.mean([np.linalg.norm(row) for _, row in good])
             gallery[person.name] = total / np.linalg.norm(total) * length
     missed = probes = passed = 0
     for person in PEOPLE[:RESIDENTS]:
         later = person.pictures[3:]
         for i in range(0, len(later) - frames + 1, frames):
-            good = [VIEWS[p] for p in later[i : i + frames] if VIEWS[p].probe is not None]
+            good = [
+                (VIEWS[p].quality.score, probe)
+                for p in later[i : i + frames]
+                if (probe := VIEWS[p].probe) is not None
+            ]
             if person.name not in gallery or not good:
                 continue
-            probe = sum(v.quality.score * v.probe for v in good)  # type: ignore[operator]
-            probe = probe / np.linalg.norm(probe)
-            scores = {who: float(row @ probe) for who, row in gallery.items()}
+            seen = np.sum([weight * row for weight, row in good], axis=0)
+            seen = seen / np.linalg.norm(seen)
+            scores = {who: float(row @ seen) for who, row in gallery.items()}
             probes += 1
             nearest = max(scores, key=lambda who: scores[who])
             missed += nearest != person.name or scores[nearest] < threshold
@@ -149,7 +156,7 @@ def test_the_table_states_intervals_and_failures() -> None:
 
 
 def test_without_strangers_or_anybody_enrolled_nothing_is_claimed() -> None:
-    nobody = {path: View(Quality(0.0, "blurred")) for path in VIEWS}
+    nobody = {path: PictureView(Quality(0.0, "blurred")) for path in VIEWS}
     with pytest.raises(UsageError, match="nobody could be enrolled"):
         play(trial(), nobody)
     alone = plan(PEOPLE[:RESIDENTS], gallery_size=None, enroll_images=3, probe_frames=1)
@@ -162,9 +169,9 @@ def test_a_packs_figures_come_as_lines_for_the_manifest() -> None:
     several, seen = [], {}
     for number in range(150):
         paths = tuple(Path(f"p{number}") / f"{k}.jpg" for k in range(6))
-        several.append(Person(f"p{number}", paths))
+        several.append(PersonPictures(f"p{number}", paths))
         for path, row in zip(paths, rows[owners == number], strict=True):
-            seen[path] = View(Quality(0.8), probe=row, reference=row)
+            seen[path] = PictureView(Quality(0.8), probe=row, reference=row)
     figures = pack_figures(several, seen)
     assert (figures.measured.people, figures.measured.pairs) == (150, 900 * 894)
     assert 0 <= figures.averaging < 0.2  # random directions stay random when averaged

@@ -38,7 +38,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_draft(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, "replace")), no_space)
+    monkeypatch.setattr(os if fails == "fsync" else Path, fails, no_space)
     with pytest.raises(OSError, match="No space"):
         write_file(path, b"new")
     assert path.read_bytes() == b"old"

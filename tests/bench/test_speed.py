@@ -9,12 +9,22 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from agent.base.values import Decision, Face, Frame, Notice, Outcome, Quality, TrackedFace, Tracks
-from agent.bench.board import Board, bench_settings, gallery_room, percentile, scene_frames
+from agent.base.values import (
+    Decision,
+    DoorSignal,
+    Face,
+    Frame,
+    Outcome,
+    Quality,
+    TrackedFace,
+    Tracks,
+)
+from agent.bench.board import Machine, bench_settings, gallery_room, percentile, scene_frames
 from agent.bench.door import Recorded, Stopwatch
 from agent.bench.match import half_product, time_half, time_search
 from agent.bench.start import gallery_of, start_once
-from agent.bench.vision import command, measure, strangers
+from agent.bench.vision import measure, strangers
+from agent.cli.bench.vision import command
 from agent.door.recogniser import Step
 from tests.events import stored
 from tests.line.door import networks
@@ -71,8 +81,8 @@ def test_the_stopwatch_runs_from_the_first_usable_view_to_the_lamp() -> None:
 
     watch.watch(step(0, 1_000, Quality(0.0, "blurred")))
     watch.watch(step(1, 2_000, Quality(0.5)))
-    watch.show(Notice("fallback"), None)
-    watch.show(Notice("welcome"), stored(1))
+    watch.show(DoorSignal("fallback"), None)
+    watch.show(DoorSignal("welcome"), stored(1))
     match = Decision(7, 2, 0, 2_100, face.box, Outcome.MATCH, "ann", 0.7, "recognised")
     watch.watch(step(2, 2_100, Quality(0.5), match))
     assert len(watch.milliseconds) == 1
@@ -91,8 +101,8 @@ def test_the_scene_in_memory_plays_from_its_beginning_each_time() -> None:
 
 
 def test_a_gallery_is_bounded_by_the_search_and_by_the_memory() -> None:
-    assert gallery_room(Board(4, 100_000, 0.0), ms_search=10.0) == 127_000
-    assert gallery_room(Board(4, 400, 0.0), ms_search=1.0) == 51_000
+    assert gallery_room(Machine(4, 100_000, 0.0), ms_search=10.0) == 127_000
+    assert gallery_room(Machine(4, 400, 0.0), ms_search=1.0) == 51_000
 
 
 def test_percentiles_of_nothing_are_not_numbers() -> None:

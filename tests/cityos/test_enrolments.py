@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from agent.base.errors import CityError
+from agent.cityos.db.schema import ENROLMENT
 from agent.cityos.events import enrolments
 from agent.cityos.events.store import Arrival, Store
-from tests.cityos.test_line import Broker, Device, city, until
+from agent.cityos.service.app import Broker
+from tests.cityos.test_line import Device, city
 from tests.events import EPOCH, enrolment, stored
 from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -54,7 +58,7 @@ def test_settled_it_is_gone_and_a_repeat_does_not_bring_it_back(store: Store) ->
     arrive(store, 1, 3)
     assert waiting(store) == []
     with store._read() as db:
-        rows = db.execute(enrolments.select(enrolments.ENROLMENT)).all()
+        rows = db.execute(select(ENROLMENT)).all()
     assert {row.seq: (row.state, row.reason, row.sealed) for row in rows} == {
         1: ("taken", "", ""),
         3: ("refused", "why", ""),

@@ -12,7 +12,9 @@ from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker, build_city
 from agent.cityos.service.loop import subscriptions
 from agent.hw.net.mqtt import MqttLink
-from tests.mosquitto import Mosquitto, mosquitto, until
+from agent.protocol.topics import ASKS
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -20,7 +22,7 @@ __all__ = ["mosquitto"]  # a fixture
 class Echo:
     """Answers what comes on u/gal, and has three messages due once somebody spoke."""
 
-    topics = ("u/gal",)
+    topics = (ASKS,)
 
     def __init__(self) -> None:
         self.heard: list[Message] = []

@@ -17,7 +17,7 @@ from agent.base.values import Message, Nack
 from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
 from agent.protocol.items import encode_event
-from agent.protocol.messages import Birth, Bounds, decode_ack, encode_birth, encode_gone, pack
+from agent.protocol.messages import Birth, Bounds, decode_ack, encode_birth, encode_will, pack
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 
@@ -120,10 +120,10 @@ def test_a_birth_brings_a_device_online_and_its_will_takes_it_off(
     topic = "kp1/bus-1/u/st"
     birth = Birth(2, EPOCH, (Bounds(EPOCH, 1, 9),), "0.1.0")
     assert intake.take([Message(topic, encode_birth(birth))]) == []
-    intake.take([Message(topic, encode_gone(1))])
+    intake.take([Message(topic, encode_will(1))])
     assert store.devices()[0].online
     assert intake.status.stale_states == 1
-    intake.take([Message(topic, encode_gone(2)), Message(topic, b"")])
+    intake.take([Message(topic, encode_will(2)), Message(topic, b"")])
     assert not store.devices()[0].online
 
 

@@ -22,10 +22,11 @@ from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.link.uplink.uplink import UplinkLimits
-from agent.protocol.commands import down_topics
+from agent.protocol.topics import down_topics
 from tests.certificates import Authority
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 

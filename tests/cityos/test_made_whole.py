@@ -14,11 +14,11 @@ from agent.cityos.events import asks
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker
 from agent.hw.net.mqtt import MqttLink
-from agent.protocol.control import command_topic
-from agent.protocol.messages import ack_topic, events_topic, state_topic
+from agent.protocol import topics
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -153,9 +153,12 @@ def test_a_backend_that_answers_nonsense_is_counted_and_events_flow(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     nonsense = [
-        *((ack_topic("bus-1"), payload) for payload in (b"", b"{}", b"[1]", b"\xff" * 40)),
-        (ack_topic("bus-1"), b'{"epoch":"00","upto":9,"have":[],"nack":[],"server_time":1}'),
-        *((command_topic("bus-1"), payload) for payload in (b"", b"{}", b'{"command":"wipe"}')),
+        *((topics.ACKS.of("bus-1"), payload) for payload in (b"", b"{}", b"[1]", b"\xff" * 40)),
+        (topics.ACKS.of("bus-1"), b'{"epoch":"00","upto":9,"have":[],"nack":[],"server_time":1}'),
+        *(
+            (topics.COMMANDS.of("bus-1"), payload)
+            for payload in (b"", b"{}", b'{"command":"wipe"}')
+        ),
     ]
     with Device(tmp_path / "bus", mosquitto.port) as device:
         device.board(20)
@@ -178,10 +181,10 @@ def test_a_device_that_talks_nonsense_is_counted_and_others_flow(
         until(lambda: service.ready)
         shout(
             mosquitto.port,
-            (events_topic("bus-9"), b"["),
-            (events_topic("bus-9"), b'[{"epoch":"e","seq":1}]'),
-            (events_topic("bus-9"), b"x" * 70_000),
-            (state_topic("bus-9"), b'{"online":7}'),
+            (topics.EVENTS.of("bus-9"), b"["),
+            (topics.EVENTS.of("bus-9"), b'[{"epoch":"e","seq":1}]'),
+            (topics.EVENTS.of("bus-9"), b"x" * 70_000),
+            (topics.STATE.of("bus-9"), b'{"online":7}'),
             ("kp1/bus-9/u/res", b'{"id":1}'),
         )
         device.board(20)

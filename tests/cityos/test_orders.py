@@ -11,8 +11,8 @@ from agent.base.errors import CityError, UsageError
 from agent.cityos.control import configs, orders
 from agent.cityos.control.configs import Version
 from agent.cityos.events.store import Store
-from agent.protocol.control import Outcome, Report
-from agent.protocol.messages import Birth, Bounds, Gone
+from agent.protocol.control import CommandResult, SettingsReport
+from agent.protocol.messages import Birth, Bounds, Will
 from tests.events import EPOCH
 
 DEVICE = "bus-1"
@@ -40,27 +40,27 @@ def test_a_command_goes_out_the_same_until_it_is_answered(store: Store) -> None:
     assert (first.device, first.command, first.arguments) == (DEVICE, "revoke-now", ARGUMENTS)
     assert store.due(1_000 + orders.AGAIN_MS - 1, signed=True) == []
     assert store.due(1_000 + orders.AGAIN_MS, signed=True) == [first]
-    store.result(DEVICE, Outcome(name, "received"), 40_000)
+    store.result(DEVICE, CommandResult(name, "received"), 40_000)
     assert store.due(1_000 + 2 * orders.AGAIN_MS, signed=True) == [first]
-    store.result(DEVICE, Outcome(name, "done", detail={"found": True}), 70_000)
+    store.result(DEVICE, CommandResult(name, "done", detail={"found": True}), 70_000)
     assert sent(store, 1_000 + 9 * orders.AGAIN_MS) == []
     found = store.command(name)
     assert found is not None
     assert (found.state, found.detail, found.sends) == ("done", {"found": True}, 3)
-    store.result(DEVICE, Outcome(name, "failed", "too late"), 80_000)  # what is settled stays
+    store.result(DEVICE, CommandResult(name, "failed", "too late"), 80_000)  # what is settled stays
     assert store.command(name) == found
 
 
 def test_only_the_device_it_is_for_can_answer_it(store: Store) -> None:
     name = store.order(DEVICE, "ping", {}, 1_000)
-    store.result("bus-2", Outcome(name, "done"), 2_000)
+    store.result("bus-2", CommandResult(name, "done"), 2_000)
     (found,) = store.commands()
     assert found.state == "waiting"
 
 
 def test_past_its_time_it_is_expired_and_no_longer_sent(store: Store) -> None:
     name = store.order(DEVICE, "restart", {}, 1_000, ttl_seconds=60)
-    store.state(DEVICE, Gone(1), 1_000)
+    store.state(DEVICE, Will(1), 1_000)
     assert sent(store, 2_000) == []  # it is away
     online(store, 2)
     assert sent(store, 61_000) == []
@@ -113,8 +113,8 @@ def test_settled_commands_are_forgotten_after_their_time_and_open_ones_are_not(
     store: Store,
 ) -> None:
     old, still_open, new = (store.order(DEVICE, "ping", {}, 1_000) for _ in range(3))
-    store.result(DEVICE, Outcome(old, "done"), 2_000)
-    store.result(DEVICE, Outcome(new, "done"), 86_400_000)
+    store.result(DEVICE, CommandResult(old, "done"), 2_000)
+    store.result(DEVICE, CommandResult(new, "done"), 86_400_000)
     store.prune(1.0, 86_400_000 + 3_000)
     assert {each.id for each in store.commands()} == {still_open, new}
 
@@ -130,12 +130,12 @@ def states(store: Store) -> list[str]:
 def test_a_version_follows_what_is_in_force_and_holds_all_that_is_set(store: Store) -> None:
     first = configure(store, vision={"max_faces": 5})
     assert (first.version, first.base) == (1, 0)
-    store.reported(DEVICE, Report(1), 2_000)
+    store.reported(DEVICE, SettingsReport(1), 2_000)
     second = configure(store, place={"name": "9"})
     assert (second.version, second.base) == (2, 1)
     assert second.settings == {"vision": {"max_faces": 5}, "place": {"name": "9"}}
     assert states(store) == ["accepted", "waiting"]
-    store.reported(DEVICE, Report(2), 3_000)
+    store.reported(DEVICE, SettingsReport(2), 3_000)
     assert states(store) == ["replaced", "accepted"]
 
 
@@ -145,10 +145,10 @@ def test_it_is_published_once_and_again_while_an_online_device_is_silent(store: 
     assert (config.device, config.version, config.base) == (DEVICE, 1, 0)
     assert store.configs_due(2_000) == []
     assert store.configs_due(1_000 + configs.AGAIN_MS) == [config]
-    store.state(DEVICE, Gone(1), 1_000)
+    store.state(DEVICE, Will(1), 1_000)
     assert store.configs_due(1_000 + 9 * configs.AGAIN_MS) == []  # the broker keeps it for it
     online(store, 2)
-    store.reported(DEVICE, Report(1), 2_000)
+    store.reported(DEVICE, SettingsReport(1), 2_000)
     assert store.configs_due(1_000 + 19 * configs.AGAIN_MS) == []
 
 
@@ -161,7 +161,7 @@ def test_a_version_that_still_waits_is_replaced_by_one_that_builds_on_it(store: 
     )
     assert states(store) == ["replaced", "waiting"]
     # The device took the first before it heard of the second, and says so.
-    store.reported(DEVICE, Report(1, 2, ("made to follow version 0",)), 2_000)
+    store.reported(DEVICE, SettingsReport(1, 2, ("made to follow version 0",)), 2_000)
     assert states(store) == ["accepted", "refused"]
     third = configure(store, place={"name": "9"})
     assert (third.version, third.base) == (3, 1)
@@ -169,7 +169,7 @@ def test_a_version_that_still_waits_is_replaced_by_one_that_builds_on_it(store: 
 
 def test_compare_and_set_for_people_too(store: Store) -> None:
     configure(store, vision={"max_faces": 5})
-    store.reported(DEVICE, Report(1), 2_000)
+    store.reported(DEVICE, SettingsReport(1), 2_000)
     with pytest.raises(CityError, match="version 1 in force, not 0"):
         store.configure(DEVICE, {"vision": {"max_faces": 4}}, 3_000, base=0)
     assert store.configure(DEVICE, {"vision": {"max_faces": 4}}, 3_000, base=1).version == 2
@@ -177,7 +177,7 @@ def test_compare_and_set_for_people_too(store: Store) -> None:
 
 def test_what_is_unset_is_the_devices_own_again(store: Store) -> None:
     configure(store, vision={"max_faces": 5, "max_yaw": 0.5})
-    store.reported(DEVICE, Report(1), 2_000)
+    store.reported(DEVICE, SettingsReport(1), 2_000)
     made = store.configure(DEVICE, {}, 3_000, unset=[("vision", "max_faces")])
     assert made.settings == {"vision": {"max_yaw": 0.5}}
     with pytest.raises(UsageError, match="not set from here"):
@@ -187,9 +187,9 @@ def test_what_is_unset_is_the_devices_own_again(store: Store) -> None:
 
 def test_refused_and_rolled_back_versions_are_kept_with_the_reasons(store: Store) -> None:
     configure(store, vision={"max_faces": 5})
-    store.reported(DEVICE, Report(1), 2_000)
+    store.reported(DEVICE, SettingsReport(1), 2_000)
     configure(store, models={"pack": "x"})
-    store.reported(DEVICE, Report(1, 2, ("the agent does not come up",)), 3_000)
+    store.reported(DEVICE, SettingsReport(1, 2, ("the agent does not come up",)), 3_000)
     first, second = store.configurations(DEVICE)
     assert (first.state, second.state) == ("accepted", "refused")
     assert second.problems == ("the agent does not come up",)
@@ -200,7 +200,7 @@ def test_refused_and_rolled_back_versions_are_kept_with_the_reasons(store: Store
 
 
 def test_settings_from_before_the_database_are_not_overwritten_unseen(store: Store) -> None:
-    store.reported(DEVICE, Report(7), 2_000)
+    store.reported(DEVICE, SettingsReport(7), 2_000)
     with pytest.raises(CityError, match="--whole"):
         configure(store, place={"name": "9"})
     made = store.configure(DEVICE, {"place": {"name": "9"}}, 3_000, whole=True)

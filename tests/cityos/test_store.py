@@ -16,7 +16,7 @@ from agent.base.errors import CityError, UsageError
 from agent.base.values import Ack, Nack
 from agent.cityos.db.database import address
 from agent.cityos.events.store import Arrival, Store, spans
-from agent.protocol.messages import Birth, Bounds, Gone
+from agent.protocol.messages import Birth, Bounds, Will
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 KEY = ("bus-1", EPOCH)
@@ -197,9 +197,9 @@ def test_a_birth_never_takes_completeness_back(store: Store) -> None:
 
 def test_a_stale_will_is_ignored_and_the_right_one_counts(store: Store) -> None:
     assert store.state("bus-1", born(5), 1_000)
-    assert not store.state("bus-1", Gone(4), 2_000)
+    assert not store.state("bus-1", Will(4), 2_000)
     assert store.devices()[0].online
-    assert store.state("bus-1", Gone(5), 3_000)
+    assert store.state("bus-1", Will(5), 3_000)
     device = store.devices()[0]
     assert (device.online, device.last_seen_ms, device.software) == (False, 1_000, "0.1.0")
 
@@ -208,7 +208,7 @@ def test_a_birth_of_an_older_connection_is_ignored_unless_the_journal_is_new(sto
     store.state("bus-1", born(5), 1_000)
     assert not store.state("bus-1", born(4), 2_000)
     assert store.devices()[0].connection == 5
-    store.state("bus-1", Gone(5), 2_000)
+    store.state("bus-1", Will(5), 2_000)
     assert not store.state("bus-1", born(4), 2_000, retained=True)  # a broker's that crashed
     assert not store.devices()[0].online
     assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 3_000)  # a new SD card
@@ -221,29 +221,29 @@ def test_a_device_that_lost_its_counter_and_kept_its_journal_is_online_and_comma
 ) -> None:
     """A full card keeps no counter: each start counts from one, perhaps for weeks."""
     store.state("bus-1", born(57), 1_000)
-    store.state("bus-1", Gone(57), 1_000)
+    store.state("bus-1", Will(57), 1_000)
     ordered = store.order("bus-1", "revoke-now", {"key": "ab" * 32}, 2_000)
     assert store.due(2_000, signed=True) == []
     assert store.state("bus-1", born(1), 3_000)
     assert [command.id for command in store.due(3_000, signed=True)] == [ordered]
-    assert not store.state("bus-1", Gone(57), 4_000)  # of the connection before, come late
-    assert not store.state("bus-1", Gone(57), 4_000, retained=True)
+    assert not store.state("bus-1", Will(57), 4_000)  # of the connection before, come late
+    assert not store.state("bus-1", Will(57), 4_000, retained=True)
     assert store.state("bus-1", born(1, last=9), 5_000)  # said again, as always
-    assert not store.state("bus-1", Gone(57), 6_000)
+    assert not store.state("bus-1", Will(57), 6_000)
     device = store.devices()[0]
     assert (device.online, device.connection, device.aside) == (True, 1, "")
-    assert store.state("bus-1", Gone(1), 7_000)
+    assert store.state("bus-1", Will(1), 7_000)
     assert not store.devices()[0].online
     for connection in (2, 56, 57):
         assert store.state("bus-1", born(connection), 8_000)
-        assert store.state("bus-1", Gone(connection), 9_000)
+        assert store.state("bus-1", Will(connection), 9_000)
         assert not store.devices()[0].online
 
 
 def test_a_late_will_of_the_old_card_does_not_take_the_new_one_offline(store: Store) -> None:
     store.state("bus-1", born(57), 1_000)
     assert store.state("bus-1", born(1, epoch=OTHER_EPOCH), 2_000)
-    assert not store.state("bus-1", Gone(57), 3_000)
+    assert not store.state("bus-1", Will(57), 3_000)
     assert store.devices()[0].online
 
 
@@ -318,7 +318,9 @@ def test_an_error_of_the_database_tells_nobodys_values(store: Store) -> None:
         db.exec_driver_sql(refuse)
     with pytest.raises(CityError, match="cannot be committed") as caught:
         arrive(store, 7)
-    told = f"{caught.value} {caught.value.__cause__} {caught.value.__cause__.__cause__}"
+    cause = caught.value.__cause__
+    assert cause is not None
+    told = f"{caught.value} {cause} {cause.__cause__}"
     assert "INSERT INTO event" in told  # what it was about is said
     for value in (f"{7:064x}", "パークバス", "1790000000007"):
         assert value not in told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.lab.broker import Broker
+from agent.lab.broker import LabBroker
 from tests.fleet.workers import killed_in_turns
 from tests.postgres import Postgres
 
@@ -13,7 +13,7 @@ def test_workers_killed_in_turns_commit_every_event_exactly_once(
     tmp_path: Path, postgres: Postgres
 ) -> None:
     """The short version of scripts/workers."""
-    with Broker(tmp_path / "broker", tls=False) as broker:
+    with LabBroker(tmp_path / "broker", tls=False) as broker:
         outcome = killed_in_turns(
             tmp_path,
             broker,

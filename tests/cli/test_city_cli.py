@@ -15,12 +15,13 @@ from agent.base.errors import UsageError
 from agent.base.values import LinkEvent, LinkUp, Message
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.service.app import parse_broker
-from agent.hw.net.mosquitto import free_port
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
+from agent.sim.mosquitto import free_port
 from tests.events import EPOCH, stored
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -39,7 +40,10 @@ def kaopass(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def turn_until(link: MqttLink, kind: type[LinkUp] | type[Message]) -> LinkEvent:
     """The first event of *kind*."""
     found: list[LinkEvent] = []
-    until(lambda: found.extend(e for e in link.turn(0.1) if isinstance(e, kind)) or found)
+    until(
+        lambda: found,
+        meanwhile=lambda: found.extend(e for e in link.turn(0.1) if isinstance(e, kind)),
+    )
     return found[0]
 
 

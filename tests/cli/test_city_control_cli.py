@@ -15,10 +15,10 @@ from agent.base.errors import CityError, SettingsError, UsageError
 from agent.cityos.events.store import Store
 from agent.cityos.pki.ca import Authority
 from agent.cli.city.group import command
-from agent.protocol.control import Outcome, Report
+from agent.protocol.control import CommandResult, SettingsReport
 from agent.protocol.messages import Birth, Bounds
 from tests.events import EPOCH
-from tests.mosquitto import until
+from tests.waiting import until
 
 KEY = "ab" * 32
 
@@ -59,7 +59,9 @@ def test_waiting_prints_the_answer_and_fails_without_one(database: str) -> None:
     def answer() -> None:
         with closing(Store(database)) as store:
             until(store.commands)
-            store.result("bus-1", Outcome(store.commands()[0].id, "done", detail={"a": 1}), 2_000)
+            store.result(
+                "bus-1", CommandResult(store.commands()[0].id, "done", detail={"a": 1}), 2_000
+            )
 
     device = threading.Thread(target=answer)
     device.start()
@@ -116,9 +118,11 @@ def test_settings_are_set_shown_and_refusals_explained(database: str) -> None:
         "camera": {"kind": "v4l2"},
     }
     with closing(Store(database)) as store:
-        store.reported("bus-1", Report(1), 2_000)
+        store.reported("bus-1", SettingsReport(1), 2_000)
         run(database, "settings", "set", "bus-1", "--unset", "place.name", "models.pack=other")
-        store.reported("bus-1", Report(1, 2, ("the agent does not come up with them",)), 3_000)
+        store.reported(
+            "bus-1", SettingsReport(1, 2, ("the agent does not come up with them",)), 3_000
+        )
     shown = run(database, "settings", "show", "bus-1").stdout
     assert "settings 1 (after 0): accepted" in shown
     assert "vision.max_faces = 5" in shown

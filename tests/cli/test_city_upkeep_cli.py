@@ -14,9 +14,9 @@ from agent.cityos.events.intake import IntakeStatus
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.service.metrics import CityCollector, serve_metrics
 from agent.cli.city.group import command
-from agent.hw.net.mosquitto import free_port
 from agent.protocol.commands import read_replay
 from agent.protocol.messages import Birth, Bounds
+from agent.sim.mosquitto import free_port
 from tests.events import EPOCH, stored
 
 KEY = ("bus-1", EPOCH)

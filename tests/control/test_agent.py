@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from agent.cityos.control.orders import Ordered
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker as CityBroker
 from agent.cityos.service.app import build_city
 from agent.cityos.service.loop import CityService
 from agent.protocol.galleries.records import key_of
 from tests.line.door import Door, people_of
-from tests.mosquitto import until
 from tests.provisioning.town import Town, kaopass, now_ms, town
+from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
@@ -60,10 +61,14 @@ def test_a_city_looks_after_a_device_it_never_sees(
 ) -> None:
     def told(command: str, seconds: float = 30.0, **arguments: str) -> tuple[str, str, Any]:
         name = store.order(DEVICE, command, arguments, now_ms())
-        until(lambda: store.command(name).answered_ms is not None, seconds, command)
-        found = store.command(name)
-        assert found is not None
-        return found.state, found.reason, found.detail
+
+        def found() -> Ordered:
+            ordered = store.command(name)
+            assert ordered is not None
+            return ordered
+
+        until(lambda: found().answered_ms is not None, seconds, command)
+        return found().state, found().reason, found().detail
 
     def settled(seconds: float = 30.0, **sections: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         made = store.configure(DEVICE, sections, now_ms())

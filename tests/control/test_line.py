@@ -29,20 +29,16 @@ from agent.link.control.trustedtime import TrustedTime
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.link.uplink.uplink import UplinkLimits
-from agent.protocol.commands import Replay, down_topics, encode_unsigned
-from agent.protocol.control import (
-    Command,
-    Config,
-    command_topic,
-    config_topic,
-    sign_command,
-    sign_config,
-)
+from agent.protocol import topics
+from agent.protocol.commands import Replay
+from agent.protocol.control import Command, Config, sign_command, sign_config
 from agent.protocol.signed import Trust
+from agent.protocol.topics import down_topics
 from tests.events import make_event
 from tests.journal.events import KEY
-from tests.mosquitto import until
+from tests.protocol.town import unsigned
 from tests.provisioning.town import Town, now_ms, outcome, town
+from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
@@ -122,7 +118,7 @@ class Device:
         return {"state": "ready"}
 
     def _revoke(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        self.done.append(f"revoke {arguments['key']}")
+        self.done.append(f"revoke {arguments['key'].hex()}")
         return {"found": True}
 
 
@@ -238,7 +234,7 @@ def test_what_a_repeating_or_forging_broker_says_changes_nothing(
         until(lambda: sync.status.connected)
         forger.say(f"kp1/{NAME}/d/ack", told_time)
         for payload in (revoke, revoke, restart, restart):
-            forger.say(command_topic(NAME), payload)
+            forger.say(topics.COMMANDS.of(NAME), payload)
         until(lambda: len(device.done) == 2)
     for _ in range(2):  # two restarts of the device, the broker still at it
         with device.running() as sync:
@@ -249,11 +245,11 @@ def test_what_a_repeating_or_forging_broker_says_changes_nothing(
                 signed(device="bus-2", id="c3"),
                 signed(id="c4", issued_ms=now_ms() - 120_000),
                 signed(id="c5")[:-8],
-                encode_unsigned("c6", Replay(epoch, 1, 1)),
+                unsigned("c6", Replay(epoch, 1, 1)),
                 b"\xff" * 70_000,
             ):
-                forger.say(command_topic(NAME), payload)
-            forger.say(command_topic(NAME), signed(id="last", command="ping", arguments={}))
+                forger.say(topics.COMMANDS.of(NAME), payload)
+            forger.say(topics.COMMANDS.of(NAME), signed(id="last", command="ping", arguments={}))
             until(lambda: sync.status.rejected_messages == 4)
             assert sync.status.duty_failures == 0
     assert device.done == [f"revoke {key}", "restart"]
@@ -274,12 +270,12 @@ def test_settings_go_down_once_and_the_birth_says_which_are_in_force(
             until(lambda: settings_in_birth(store) == 1)
             signer = town.authority.signer("command")
             stale = Config(NAME, 9, 0, {"vision": {"max_faces": 4}})
-            forger.say(config_topic(NAME), sign_config(stale, signer), retain=True)
+            forger.say(topics.CONFIG.of(NAME), sign_config(stale, signer), retain=True)
             until(lambda: device.steering.report().refused_version == 9)
             older = Config(NAME, 2, 1, {"vision": {"max_faces": 3}})
             foreign = Config("bus-2", 10, 1, {"vision": {"max_faces": 3}})
             for payload in (b"{}", sign_config(older, signer), sign_config(foreign, signer)):
-                forger.say(config_topic(NAME), payload)
+                forger.say(topics.CONFIG.of(NAME), payload)
             until(lambda: sync.status.rejected_messages == 3)
             assert device.steering.report().settings_version == 1
     assert device.done == ["reload"]

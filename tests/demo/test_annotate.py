@@ -28,8 +28,8 @@ def test_the_picture_itself_is_left_alone() -> None:
 def test_outcomes_differ_in_shape_and_not_only_in_colour() -> None:
     image = np.zeros((160, 200, 3), np.uint8)
     drawn = {kind: annotate(image, [Mark(BOX, "x", kind)]).max(axis=2) > 0 for kind in KINDS}
-    for one, other in combinations(("match", "unknown", "rejected"), 2):
-        assert (drawn[one] != drawn[other]).sum() > 200
+    for one, other in combinations([drawn["match"], drawn["unknown"], drawn["rejected"]], 2):
+        assert (one != other).sum() > 200
 
 
 def test_the_word_is_written_even_on_a_face_at_the_edge() -> None:

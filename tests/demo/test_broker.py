@@ -8,9 +8,10 @@ from typing import Literal
 
 import pytest
 from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.demo.broker import Broker
-from agent.hw.net.mosquitto import find_mosquitto
+from agent.demo.broker import DemoBroker
+from agent.sim.mosquitto import find_mosquitto
 
 KINDS = [
     pytest.param(
@@ -21,16 +22,20 @@ KINDS = [
 Kind = Literal["mosquitto", "embedded"]
 
 
-def connected(broker: Broker) -> tuple[mqtt.Client, list[bytes], threading.Event]:
-    version = mqtt.MQTTProtocolVersion.MQTTv5
+def connected(broker: DemoBroker) -> tuple[mqtt.Client, list[bytes], threading.Event]:
+    version = MQTTProtocolVersion.MQTTv5
     if broker.protocol == "3.1.1":
-        version = mqtt.MQTTProtocolVersion.MQTTv311
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=version)
+        version = MQTTProtocolVersion.MQTTv311
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
     listening = threading.Event()
     got: list[bytes] = []
-    client.on_connect = lambda *_: client.subscribe("kp1/+/u/ev", qos=1)
+
+    def subscribe(*_: object) -> None:
+        client.subscribe("kp1/+/u/ev", qos=1)
+
+    client.on_connect = subscribe
     client.on_subscribe = lambda *_: listening.set()
-    client.on_message = lambda _client, _data, message: got.append(message.payload)
+    client.on_message = lambda _client, _data, message: got.append(bytes(message.payload))
     client.connect(broker.host, broker.port)
     client.loop_start()
     assert listening.wait(5)
@@ -39,7 +44,7 @@ def connected(broker: Broker) -> tuple[mqtt.Client, list[bytes], threading.Event
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> None:
-    with Broker(kind) as broker:
+    with DemoBroker(kind) as broker:
         client, got, _ = connected(broker)
         sent = [b"%d" % number for number in range(20)]
         for payload in sent:
@@ -62,7 +67,7 @@ def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
     before = set(threading.enumerate())
-    with Broker(kind) as broker:
+    with DemoBroker(kind) as broker:
         client, _, _ = connected(broker)
         left = threading.Event()
         client.on_disconnect = lambda *_: left.set()
@@ -72,7 +77,7 @@ def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
 
 
 def test_two_run_beside_each_other_on_their_own_ports() -> None:
-    with Broker("embedded") as one, Broker("embedded") as other:
+    with DemoBroker("embedded") as one, DemoBroker("embedded") as other:
         assert one.port != other.port
         for broker in (one, other):
             client, _, _ = connected(broker)
@@ -81,6 +86,6 @@ def test_two_run_beside_each_other_on_their_own_ports() -> None:
 
 
 def test_by_itself_it_takes_mosquitto_where_there_is_one() -> None:
-    with Broker() as broker:
+    with DemoBroker() as broker:
         assert broker.name == ("mosquitto" if find_mosquitto() else "amqtt")
         assert broker.protocol == ("5" if find_mosquitto() else "3.1.1")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.base.values import Notice
+from agent.base.values import DoorSignal
 from agent.demo.page import Page
 from agent.demo.state import DemoState, Row
 
@@ -50,7 +50,7 @@ def test_a_browser_shows_what_the_door_says(tmp_path: Path) -> None:
     )
     with Page(state) as page:
         before = dom(page.url, tmp_path / "one")
-        state.show(Notice("welcome", "さくら"), None)
+        state.show(DoorSignal("welcome", "さくら"), None)
         after = dom(page.url, tmp_path / "two")
     assert 'data-colour="green"' not in before
     assert re.search(r'id="lamp"[^>]*data-colour="green"', after)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from agent.base.errors import UsageError
-from agent.base.values import Notice
+from agent.base.values import DoorSignal
 from agent.demo.page import Page
 from agent.demo.state import DemoState
 
@@ -126,7 +126,7 @@ def test_events_bring_the_state_and_then_each_change(page: Page, state: Watched)
     with get(page, "/state") as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert next_state(answer)["signal"] == "ready"
-        state.show(Notice("welcome"), None)
+        state.show(DoorSignal("welcome"), None)
         assert next_state(answer)["colour"] == "green"
 
 

@@ -1,4 +1,4 @@
-"""What the page is told: the words of the notice, the figures, the table, the picture."""
+"""What the page is told: the words of the signal, the figures, the table, the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.base.values import Image, Notice
+from agent.base.values import DoorSignal, Image
 from agent.demo.annotate import Mark
 from agent.demo.state import DemoState, Figures, Row
 
@@ -35,7 +35,7 @@ def decoded(data: bytes) -> Image:
 
 def test_a_notice_is_shown_with_colour_icon_and_words_in_both_languages() -> None:
     state = DemoState()
-    state.show(Notice("fallback"), None)
+    state.show(DoorSignal("fallback"), None)
     told = state.snapshot()
     assert told["colour"] == "amber"
     assert told["icon"] == "△"
@@ -46,7 +46,7 @@ def test_a_notice_is_shown_with_colour_icon_and_words_in_both_languages() -> Non
 def test_a_passing_notice_gives_way_to_ready() -> None:
     clock = Clock()
     state = DemoState(show_seconds=2.0, monotonic=clock)
-    state.show(Notice("welcome"), None)
+    state.show(DoorSignal("welcome"), None)
     clock.now += 1.9
     assert state.snapshot()["signal"] == "welcome"
     clock.now += 0.2
@@ -56,18 +56,18 @@ def test_a_passing_notice_gives_way_to_ready() -> None:
 def test_out_of_service_stays_until_the_door_is_ready_again() -> None:
     clock = Clock()
     state = DemoState(show_seconds=2.0, monotonic=clock)
-    state.show(Notice("out_of_service"), None)
+    state.show(DoorSignal("out_of_service"), None)
     clock.now += 60
     assert state.snapshot()["signal"] == "out_of_service"
-    state.show(Notice("ready"), None)
+    state.show(DoorSignal("ready"), None)
     assert state.snapshot()["signal"] == "ready"
 
 
 def test_two_notices_of_one_kind_are_told_apart() -> None:
     state = DemoState()
-    state.show(Notice("fallback"), None)
+    state.show(DoorSignal("fallback"), None)
     first = state.snapshot()["number"]
-    state.show(Notice("fallback"), None)
+    state.show(DoorSignal("fallback"), None)
     assert state.snapshot()["number"] != first
 
 

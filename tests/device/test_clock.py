@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.device.clock import BUILT_MS, KernelClock, SystemClock, kernel_clock
+from agent.base.values import BUILT_MS
+from agent.device.clock import KernelClock, SystemClock, kernel_clock
 
 LATER_NS = (BUILT_MS + 86_400_000) * 1_000_000
 

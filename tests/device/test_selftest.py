@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.base.values import Notice, StoredEvent, Vector
+from agent.base.values import DoorSignal, StoredEvent, Vector
 from agent.device.notify import from_environment
-from agent.hw.keystores.keysource import FileKeySource
-from agent.hw.models.onnx import open_session
+from agent.hw.keystores.file import FileKeySource
+from agent.hw.models.networks.onnx import open_session
 from agent.keys.ring import open_keyring
 from agent.settings.model import Settings, load
 from agent.sim.photographs import picture
@@ -42,7 +42,9 @@ class Altered:
 
 
 def swapped(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
-    return session.run(names, {k: np.ascontiguousarray(v[:, ::-1]) for k, v in feed.items()})
+    turned = {name: np.ascontiguousarray(value[:, ::-1]) for name, value in feed.items()}
+    found: list[Vector] = session.run(names, turned)
+    return found
 
 
 def nothing(session: Any, names: list[str], feed: dict[str, Vector]) -> list[Vector]:
@@ -134,8 +136,8 @@ class Screen:
 
     def open(self) -> None: ...
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
-        self.shown.append(notice.signal)
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
+        self.shown.append(signal.name)
 
     def close(self) -> None: ...
 

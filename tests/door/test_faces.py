@@ -23,8 +23,8 @@ from agent.recognition.decision import Rule
 from agent.recognition.fusion import fused
 from agent.recognition.matcher import Matcher
 from agent.recognition.protection import ProtectedEmbedder
-from tests.mosquitto import until
 from tests.recognition.people import NOW_MS, PACK, RING, nickname, person_id, templates
+from tests.waiting import until
 
 
 class Plain:
@@ -113,7 +113,7 @@ def test_a_change_by_another_process_is_taken_between_two_frames(
     with Gallery(tmp_path / "gallery.db", RING, PACK, domain="bus") as other:
         door.enroll(other, 9)
     assert door.found(9) is None
-    until(lambda: door.frame() or door.found(9) == person_id(9))
+    until(lambda: door.found(9) == person_id(9), meanwhile=door.frame)
     assert door.faces.nickname(person_id(9)) == nickname(9)
     # Nothing changed since: tracks at the door are left alone.
     taken = door.searcher.taken
@@ -137,7 +137,7 @@ def test_revoked_now_means_now_and_for_good(door: Door, tmp_path: Path) -> None:
     until(gone)
     with Gallery(tmp_path / "gallery.db", RING, PACK, domain="bus") as other:
         door.enroll(other, 2)
-    until(lambda: door.frame() or door.found(2) == person_id(2), what="enrolled anew")
+    until(lambda: door.found(2) == person_id(2), what="enrolled anew", meanwhile=door.frame)
 
 
 def test_nobody_here_is_said_so(door: Door) -> None:
@@ -160,8 +160,7 @@ def test_with_faces_off_nothing_is_compared_and_on_again_it_is(door: Door) -> No
     door.trouble = "no word from the city"
     door.frame()
     assert door.searcher.matcher.people == 0
-    assert door.found(1) is None
-    assert not door.faces.on
+    assert (door.faces.on, door.found(1)) == (False, None)
     door.trouble = ""
     assert door.faces.on
     door.frame()
@@ -171,7 +170,7 @@ def test_with_faces_off_nothing_is_compared_and_on_again_it_is(door: Door) -> No
 def test_a_consent_that_lapsed_counts_by_a_known_clock_alone(door: Door, tmp_path: Path) -> None:
     with Gallery(tmp_path / "gallery.db", RING, PACK, domain="bus") as other:
         door.enroll(other, 1, expires_ms=NOW_MS + 1_000)
-    until(lambda: door.frame() or door.searcher.taken > 1)
+    until(lambda: door.searcher.taken > 1, meanwhile=door.frame)
     assert door.found(1) == person_id(1)
     door.now_ms = NOW_MS + 1_000
     assert door.found(1) is None
@@ -211,10 +210,10 @@ def test_who_comes_while_the_gallery_is_read_is_gone_when_they_leave(
     monkeypatch.setattr(Gallery, "census", before)
     door.frame()
     door.thread.start()
-    until(lambda: door.frame() or door.found(7) == person_id(7))
+    until(lambda: door.found(7) == person_id(7), meanwhile=door.frame)
     with Gallery(path, RING, PACK, domain="bus") as other:
         other.revoke(person_id(7))
-    until(lambda: door.frame() or door.found(7) is None)
+    until(lambda: door.found(7) is None, meanwhile=door.frame)
     door.stop.set()
     door.thread.join(10)
     door.gallery.close()

@@ -13,12 +13,12 @@ import pytest
 from agent.base.errors import JournalError
 from agent.base.values import (
     Candidate,
+    DoorSignal,
     Event,
     Face,
     Frame,
     Image,
     Moment,
-    Notice,
     Place,
     StoredEvent,
     Vector,
@@ -139,8 +139,8 @@ class Door:
     def recent(self, limit: int) -> list[StoredEvent]:
         return []
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
-        self._note(notice.signal)
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
+        self._note(signal.name)
 
     def _note(self, what: str) -> None:
         self.happened.append(what)

@@ -24,7 +24,7 @@ from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.link.uplink.uplink import UplinkLimits
-from agent.protocol.commands import down_topics
+from agent.protocol.topics import down_topics
 from tests.faults.disk import Tracer
 from tests.faults.ledger import LedgerWriter
 

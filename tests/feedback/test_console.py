@@ -1,4 +1,4 @@
-"""The terminal display: a line a notice, colours where wanted, JSON without a person."""
+"""The terminal display: a line a signal, colours where wanted, JSON without a person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import pytest
 
 from agent.base.errors import FeedbackError
-from agent.base.values import Event, EventKind, Moment, Notice, Place, StoredEvent
+from agent.base.values import DoorSignal, Event, EventKind, Moment, Place, StoredEvent
 from agent.feedback.console import Console
 
 PSEUDONYM = "5e" * 32
@@ -43,7 +43,7 @@ class Terminal(io.StringIO):
 
 def test_a_notice_is_one_line_with_icon_and_words() -> None:
     stream = Terminal()
-    Console(stream, environ={"NO_COLOR": "1"}).show(Notice("welcome", "さくら"), STORED)
+    Console(stream, environ={"NO_COLOR": "1"}).show(DoorSignal("welcome", "さくら"), STORED)
     line = stream.getvalue()
     assert line.startswith("○ さくら 様、ご乗車ありがとうございます / ")
     assert line.count("\n") == 1
@@ -51,7 +51,7 @@ def test_a_notice_is_one_line_with_icon_and_words() -> None:
 
 def test_a_log_gets_the_words_without_colour_and_without_the_nickname() -> None:
     stream = io.StringIO()
-    Console(stream, environ={}).show(Notice("welcome", "さくら"), STORED)
+    Console(stream, environ={}).show(DoorSignal("welcome", "さくら"), STORED)
     line = stream.getvalue()
     assert line.startswith("○ ご乗車ありがとうございます / ")
     assert "さくら" not in line
@@ -61,7 +61,7 @@ def test_a_log_gets_the_words_without_colour_and_without_the_nickname() -> None:
 def test_a_terminal_gets_colours_and_each_line_at_once() -> None:
     stream = Terminal()
     console = Console(stream, environ={})
-    console.show(Notice("fallback"), None)
+    console.show(DoorSignal("fallback"), None)
     assert "\x1b[1;33m" in stream.getvalue()
     assert stream.getvalue().endswith("\x1b[0m\n")
     assert stream.flushed == 1
@@ -69,15 +69,15 @@ def test_a_terminal_gets_colours_and_each_line_at_once() -> None:
 
 def test_no_color_is_respected() -> None:
     stream = Terminal()
-    Console(stream, environ={"NO_COLOR": "1"}).show(Notice("welcome"), None)
+    Console(stream, environ={"NO_COLOR": "1"}).show(DoorSignal("welcome"), None)
     assert "\x1b" not in stream.getvalue()
 
 
 def test_json_lines_hold_the_event_and_nobody() -> None:
     stream = io.StringIO()
     console = Console(stream, json_lines=True, mono_ms=lambda: 4711)
-    console.show(Notice("welcome", "さくら"), STORED)
-    console.show(Notice("fallback"), None)
+    console.show(DoorSignal("welcome", "さくら"), STORED)
+    console.show(DoorSignal("fallback"), None)
     first, second = stream.getvalue().splitlines()
     assert json.loads(first) == {
         "signal": "welcome",
@@ -100,7 +100,7 @@ def test_json_lines_hold_the_event_and_nobody() -> None:
 def test_a_terminal_without_japanese_shows_question_marks_instead_of_failing() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    Console(stream, environ={}).show(Notice("fallback"), None)
+    Console(stream, environ={}).show(DoorSignal("fallback"), None)
     assert b"Please board as usual" in raw.getvalue()
 
 
@@ -110,7 +110,7 @@ def test_a_reader_that_went_away_is_a_feedback_error() -> None:
     stream = os.fdopen(write_end, "w", encoding="utf-8")
     console = Console(stream, environ={})
     with pytest.raises(FeedbackError, match="cannot write"):
-        console.show(Notice("ready"), None)
+        console.show(DoorSignal("ready"), None)
     # The line is still in the buffer; closing would flush it into the broken pipe again.
     with pytest.raises(BrokenPipeError):
         stream.close()
@@ -121,4 +121,4 @@ def test_a_closed_stream_is_a_feedback_error() -> None:
     console = Console(stream, environ={})
     stream.close()
     with pytest.raises(FeedbackError, match="closed"):
-        console.show(Notice("ready"), None)
+        console.show(DoorSignal("ready"), None)

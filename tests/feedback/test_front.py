@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from agent.base.errors import FeedbackError
-from agent.base.values import Notice, StoredEvent
+from agent.base.values import DoorSignal, StoredEvent
 from agent.feedback.front import Feedback
 
 
@@ -25,10 +25,10 @@ class FakeLamps:
         self.broken = False
         self.closed = False
 
-    def show(self, notice: Notice) -> None:
+    def show(self, signal: DoorSignal) -> None:
         if self.broken:
             raise FeedbackError("pin 17 does not answer")
-        self.shown.append(notice.signal)
+        self.shown.append(signal.name)
 
     def close(self) -> None:
         self.closed = True
@@ -40,10 +40,10 @@ class FakeDisplay:
         self.broken = False
         self.closed = False
 
-    def show(self, notice: Notice, stored: StoredEvent | None) -> None:
+    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         if self.broken:
             raise FeedbackError("nobody reads")
-        self.shown.append((notice.signal, stored))
+        self.shown.append((signal.name, stored))
 
     def close(self) -> None:
         self.closed = True
@@ -68,7 +68,7 @@ class Workshop:
 def test_a_notice_reaches_the_lamps_and_every_display() -> None:
     workshop, first, second = Workshop(), FakeDisplay(), FakeDisplay()
     feedback = Feedback(workshop, [first, second])
-    feedback.show(Notice("welcome"))
+    feedback.show(DoorSignal("welcome"))
     assert workshop.made[0].shown == ["welcome"]
     assert first.shown == second.shown == [("welcome", None)]
     assert feedback.alarms() == ()
@@ -78,7 +78,7 @@ def test_lamps_that_cannot_be_opened_leave_the_door_working_with_an_alarm() -> N
     workshop, display = Workshop(), FakeDisplay()
     workshop.out_of_lamps = True
     feedback = Feedback(workshop, [display])
-    feedback.show(Notice("welcome"))
+    feedback.show(DoorSignal("welcome"))
     assert display.shown == [("welcome", None)]
     assert feedback.alarms() == ("lamps: no GPIO chip",)
 
@@ -89,7 +89,7 @@ def test_lost_lamps_are_tried_again_at_most_every_thirty_seconds() -> None:
     feedback = Feedback(workshop, [], monotonic=clock)
     for _ in range(29):
         clock.seconds += 1
-        feedback.show(Notice("fallback"))
+        feedback.show(DoorSignal("fallback"))
         feedback.tend()
     assert workshop.asked == 1
     clock.seconds += 1
@@ -101,8 +101,8 @@ def test_returning_lamps_show_the_lasting_state_and_the_alarm_ends() -> None:
     workshop, clock = Workshop(), Clock()
     feedback = Feedback(workshop, [], monotonic=clock)
     workshop.made[0].broken = True
-    feedback.show(Notice("out_of_service"))
-    feedback.show(Notice("welcome"))
+    feedback.show(DoorSignal("out_of_service"))
+    feedback.show(DoorSignal("welcome"))
     assert workshop.made[0].closed
     assert feedback.alarms() == ("lamps: pin 17 does not answer",)
     clock.seconds += 31
@@ -120,12 +120,12 @@ def test_a_loss_and_its_return_are_logged_once_each(caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.DEBUG):
         for _ in range(100):
             clock.seconds += 1
-            feedback.show(Notice("fallback"))
+            feedback.show(DoorSignal("fallback"))
         workshop.out_of_lamps = False
         display.broken = False
         for _ in range(100):
             clock.seconds += 1
-            feedback.show(Notice("fallback"))
+            feedback.show(DoorSignal("fallback"))
     said = sorted(record.getMessage() for record in caplog.records)
     assert said == [
         "display 1: back",
@@ -139,7 +139,7 @@ def test_a_broken_display_does_not_keep_the_others_dark() -> None:
     broken, whole = FakeDisplay(), FakeDisplay()
     broken.broken = True
     feedback = Feedback(None, [broken, whole])
-    feedback.show(Notice("ready"))
+    feedback.show(DoorSignal("ready"))
     assert whole.shown == [("ready", None)]
     assert feedback.alarms() == ("display 1: nobody reads",)
 
@@ -149,7 +149,7 @@ def test_close_releases_every_part_and_may_be_called_twice() -> None:
     feedback = Feedback(workshop, [display])
     feedback.close()
     feedback.close()
-    feedback.show(Notice("welcome"))
+    feedback.show(DoorSignal("welcome"))
     feedback.tend()
     assert workshop.made[0].closed
     assert display.closed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import SettingsError
-from agent.base.values import Notice
+from agent.base.values import DoorSignal
 from agent.feedback.words import phrase
 from agent.settings import model as settings
 
@@ -60,7 +60,7 @@ def test_commented_out_settings_are_valid_too(path: Path, tmp_path: Path) -> Non
 
 
 def test_the_fallback_quoted_in_the_bus_profile_is_what_is_shown() -> None:
-    (words,) = phrase(Notice("fallback"), "bus", "ja").lines
+    (words,) = phrase(DoorSignal("fallback"), "bus", "ja").lines
     assert words in PROFILES[0].read_text()
 
 

@@ -12,19 +12,12 @@ from collections import Counter
 from agent.base.errors import MessageError
 from agent.base.values import StoredEvent
 from agent.lab.sync import boarding
-from agent.protocol.commands import decode_unsigned, down_topics
-from agent.protocol.control import Outcome, encode_outcome, result_topic
+from agent.protocol import topics
+from agent.protocol.commands import read_replay
+from agent.protocol.control import CommandResult, encode_result, read_unsigned
 from agent.protocol.items import encode_event
-from agent.protocol.messages import (
-    Birth,
-    Bounds,
-    decode_ack,
-    encode_birth,
-    encode_gone,
-    events_topic,
-    pack,
-    state_topic,
-)
+from agent.protocol.messages import Birth, Bounds, decode_ack, encode_birth, encode_will, pack
+from agent.protocol.topics import down_topics
 from tests.fleet.mqtt import Connection
 
 RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 1.0, 300.0
@@ -81,8 +74,8 @@ class SimulatedDevice:
     async def _connected(self) -> None:
         self._attempts += 1
         self._connection = connection = Connection(self._received)
-        topic = state_topic(self.name)
-        will = (topic, encode_gone(self._attempts))
+        topic = topics.STATE.of(self.name)
+        will = (topic, encode_will(self._attempts))
         await connection.open(self._port, self.name, down_topics(self.name), will, self._context)
         bounds = (Bounds(self._epoch, 1, len(self._all)),)
         birth = Birth(self._attempts, self._epoch, bounds, "fleet")
@@ -104,7 +97,7 @@ class SimulatedDevice:
     def _send(self, bodies: list[bytes]) -> None:
         assert self._connection is not None
         for at in range(0, len(bodies), 100):
-            self._connection.publish(events_topic(self.name), pack(bodies[at : at + 100]))
+            self._connection.publish(topics.EVENTS.of(self.name), pack(bodies[at : at + 100]))
 
     def _received(self, topic: str, payload: bytes) -> None:
         if topic.endswith("/d/cmd"):
@@ -119,9 +112,10 @@ class SimulatedDevice:
             del self._waiting[seq]
 
     def _replay(self, payload: bytes) -> None:
-        name, command = decode_unsigned(payload)
-        wanted = range(command.first, min(command.last, len(self._all)) + 1)
+        command = read_unsigned(payload, self.name)
+        replay = read_replay(command.arguments)
+        wanted = range(replay.first, min(replay.last, len(self._all)) + 1)
         self._send([self._all[seq - 1] for seq in wanted])
-        outcome = Outcome(name, "done", detail={"count": len(wanted)})
+        outcome = CommandResult(command.id, "done", detail={"count": len(wanted)})
         assert self._connection is not None
-        self._connection.publish(result_topic(self.name), encode_outcome(outcome))
+        self._connection.publish(topics.RESULTS.of(self.name), encode_result(outcome))

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from agent.cityos.residents.residents import Newcomer
 from tests.galleries.conftest import City, consents, noting, now_ms
 from tests.galleries.measure import serve
 from tests.provisioning.town import Town
+from tests.vectors import unit
 
 VALUES, PACK = 512, "buffalo_s"
 SPARE = 2  # people at every door beside those who will be revoked
@@ -163,6 +165,15 @@ class Fleet:
                 continue
             device.heard(facts)
 
+    def unseen(self, number: int) -> bool:
+        """Whether no device matches resident *number* any more."""
+        return not any(device.seen[number] for device in self.devices)
+
+    def listen(self, seconds: float) -> None:
+        """Hear what the devices say for that long."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end, "")
+
     def command(self, *arguments: str) -> None:
         """A command of the city's own command line, as a clerk types it."""
         where = ("--ca-directory", str(self.town.ca), "--database", self.city.database)
@@ -176,8 +187,7 @@ class Fleet:
 def faces(number: int, count: int) -> Vector:
     """Made-up templates of one resident, float32 (count, VALUES), alike among each other."""
     rng = np.random.default_rng(number)
-    rows = rng.standard_normal(VALUES) + 0.2 * rng.standard_normal((count, VALUES))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit(rng.standard_normal(VALUES) + 0.2 * rng.standard_normal((count, VALUES)))
 
 
 def measure(fleet: Fleet, people: int, templates: int, count: int, revocations: int) -> None:
@@ -259,7 +269,7 @@ def _revoke(fleet: Fleet, revocations: int) -> None:
     for number in range(revocations):
         began = time.monotonic()
         fleet.command("consent", "withdraw", f"r{number:05d}", "--purpose", "bus")
-        fleet.until(lambda n=number: not any(d.seen[n] for d in fleet.devices), "revocation", 120)
+        fleet.until(partial(fleet.unseen, number), "revocation", 120)
         for device in fleet.devices:
             last = [f for f in device.told if f.get("probe") == number and not f["matched"]][-1]
             times.append(last["t"] - began)
@@ -287,8 +297,7 @@ def _away(fleet: Fleet, number: int) -> None:
         device.start(fleet.said)
         if how == "back":
             fleet.until(lambda: any(device.seen.values()), "faces on again", 300)
-        until = time.monotonic() + AWAY_SECONDS
-        fleet.until(lambda u=until: time.monotonic() >= u, "")
+        fleet.listen(AWAY_SECONDS)
         told = [f for f in device.told[heard:] if f.get("matched")]
         matches[how] = sum(f["probe"] == number for f in told)
         device.stop()

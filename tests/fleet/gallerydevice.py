@@ -23,7 +23,7 @@ from agent.base.values import Candidate
 from agent.device.clock import SystemClock
 from agent.door.faces import NOBODY, Faces
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from agent.keys.ring import open_keyring
 from agent.link.control.trustedtime import TrustedTime
@@ -108,10 +108,15 @@ def main(settings_file: Path, probes_file: Path) -> None:
         duties=[downlink.duty],
         standing=lambda: downlink.standing,
     )
+
+    def until_closed() -> None:
+        sys.stdin.read()
+        stop.set()
+
     threads = [
         threading.Thread(target=faces.watch, args=(stop,), daemon=True),
         threading.Thread(target=downlink.run, args=(stop,), daemon=True),
-        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True),
+        threading.Thread(target=until_closed, daemon=True),
     ]
     for thread in threads:
         thread.start()

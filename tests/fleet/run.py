@@ -26,7 +26,7 @@ import click
 from agent.bench.process import cpu_seconds, memory_mb
 from agent.cityos.events.store import Store
 from agent.journal import Journal
-from agent.lab.broker import Broker
+from agent.lab.broker import LabBroker
 from agent.lab.sync import boarding, city, syncing
 from agent.link.uplink.supervisor import Supervisor
 from tests.fleet.devices import SimulatedDevice
@@ -107,7 +107,7 @@ async def _work(fleet: Fleet, seconds: float) -> None:
         await asyncio.sleep(1.0)
 
 
-async def drive(fleet: Fleet, broker: Broker, seconds: float) -> dict[str, object]:
+async def drive(fleet: Fleet, broker: LabBroker, seconds: float) -> dict[str, object]:
     """Bring all up, let them work, kill the broker, let all come back; figures of it."""
     begun = time.monotonic()
     tasks = [asyncio.ensure_future(device.live()) for device in fleet.devices]
@@ -157,7 +157,7 @@ def run(
     empty_mb = memory_mb(os.getpid())[0]
     fleet = Fleet()
     with ExitStack() as stack:
-        broker = stack.enter_context(Broker(root / "broker", "max_queued_messages 0", tls=tls))
+        broker = stack.enter_context(LabBroker(root / "broker", "max_queued_messages 0", tls=tls))
         context = ssl.create_default_context(cafile=str(broker.authority)) if tls else None
         process = stack.enter_context(city(broker.address, database))
         for number in range(real):

@@ -32,7 +32,7 @@ from agent.bench.process import memory_mb, status
 from agent.cityos.events.store import Store
 from agent.device.clock import SystemClock
 from agent.journal import Journal
-from agent.lab.broker import Address, Broker
+from agent.lab.broker import Address, LabBroker
 from agent.lab.sync import boarding, city, syncing
 from agent.protocol.commands import Replay, replay_arguments
 from tests.faults.network import Proxy
@@ -136,7 +136,7 @@ class Town:
         self._stop, self._made = context.Value("i", 0), context.Value("i", 0)
         self._undo = ExitStack()
         with ExitStack() as undo:
-            self.broker = undo.enter_context(Broker(root / "broker"))
+            self.broker = undo.enter_context(LabBroker(root / "broker"))
             self.worker = undo.enter_context(city(self.broker.address, self.database, *_SHARED))
             self._other = ExitStack()
             undo.callback(self._end_other)

@@ -27,7 +27,7 @@ import click
 
 from agent.bench.process import cpu_seconds, tree_cpu_seconds
 from agent.journal import Journal
-from agent.lab.broker import Address, Broker
+from agent.lab.broker import Address, LabBroker
 from agent.lab.disk import quick_folder
 from agent.lab.sync import boarding, fill
 from tests.fleet.senders import KEY, Senders
@@ -111,7 +111,7 @@ def workers(broker: Address, database: str, count: int) -> Iterator[Workers]:
 
 def killed_in_turns(
     folder: Path,
-    broker: Broker,
+    broker: LabBroker,
     database: str,
     *,
     devices: int,
@@ -161,7 +161,7 @@ def throughput(
     folder = root / f"with-{many}"
     shutil.copytree(root / "filled", folder)
     with (
-        Broker(folder / "broker", tls=tls) as broker,
+        LabBroker(folder / "broker", tls=tls) as broker,
         workers(broker.address, server.database(), many) as running,
     ):
         senders = Senders(folder, broker.address, devices)
@@ -235,7 +235,7 @@ def main() -> None:
             )
         folder = root / "killed"
         folder.mkdir()
-        with Broker(folder / "broker", tls=not given.no_tls) as broker:
+        with LabBroker(folder / "broker", tls=not given.no_tls) as broker:
             outcome = killed_in_turns(
                 folder,
                 broker,

@@ -12,13 +12,8 @@ import random
 from collections import deque
 from pathlib import Path
 
-from agent.protocol.galleries.messages import (
-    body_topic,
-    head_topic,
-    key_topic,
-    now_topic,
-    sign_head,
-)
+from agent.protocol import topics
+from agent.protocol.galleries.messages import sign_head
 from agent.protocol.galleries.records import key_of
 from agent.protocol.hpke import public_key_of
 from tests.fuzz.mutate import spoil_bytes
@@ -27,7 +22,7 @@ from tests.link.galleries.city import ScriptedCity, rows
 from tests.link.galleries.device import NAME, Device
 from tests.protocol.town import Town
 
-TOPICS = [topic(NAME) for topic in (head_topic, now_topic, key_topic, body_topic)]
+TOPICS = [topic.of(NAME) for topic in topics.GALLERY]
 PEOPLE = 12
 STAGE_MESSAGES = 200  # between two genuine answers of the city
 STAGES = ("delta", "other keys", "buckets", "just started")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["agent.wire", "agent.sync", "agent.cityos"]):
+with atheris.instrument_imports(include=["agent.protocol", "agent.link", "agent.cityos"]):
     from tests.fuzz.target import corpus_of
     from tests.fuzz.targets import all_targets
 

@@ -217,7 +217,7 @@ class Est(Target):
         key = new_key()
         self._csr = base64.encodebytes(signing_request(key, "bus-9", "S8"))  # never granted
         certificate = x509.load_der_x509_csr(signing_request(key, "bus-9", "S8"))
-        issued = town.authority.sign_device(certificate.public_key(), "bus-9", "S8")  # type: ignore[arg-type]
+        issued = town.authority.sign_device(certificate.public_key(), "bus-9", "S8")
         self._peer = issued.public_bytes(Encoding.DER)
 
     def spoilt(self, chance: random.Random) -> bytes:
@@ -346,7 +346,7 @@ def all_targets(folder: Path) -> list[Target]:
     )
     private = secrets.token_bytes(32)
     enrolment = consent.seal_enrolment(
-        consent.Enrolment(record, 1, ()), "bus-1", sealing.public_key_of(private)
+        consent.EnrolmentRecord(record, 1, ()), "bus-1", sealing.public_key_of(private)
     )
 
     def signed(
@@ -388,9 +388,9 @@ def all_targets(folder: Path) -> list[Target]:
         Plain("device: records", [encoded], records.decode_record),
         Sealed("city: enrolments", [enrolment],
               lambda given: consent.open_enrolment(given, "bus-1", private)),
-        Plain("city: results", [control.encode_outcome(control.Outcome("c-1", "failed", "r"))],
-              control.decode_outcome),
-        Plain("city: reports", [control.encode_report(control.Report(1, 2, ("p",)))],
+        Plain("city: results", [control.encode_result(control.CommandResult("c-1", "failed", "r"))],
+              control.decode_result),
+        Plain("city: reports", [control.encode_report(control.SettingsReport(1, 2, ("p",)))],
               control.decode_report),
         DeviceGallery(folder, town),
         City(folder),

@@ -22,13 +22,14 @@ from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.profiles import Given
 from agent.cityos.residents.residents import Newcomer, Residents
 from agent.cityos.service.chores import AutoPublish, Tidy
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.certificates import new_key
 from agent.notices.texts import load_notices
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.signed import Signer, Trust
 from tests.galleries.device import Device
 from tests.postgres import Postgres, postgres
+from tests.vectors import unit
 
 __all__ = ["postgres"]  # a fixture
 
@@ -49,8 +50,7 @@ def faces(count: int, seed: int, values: int = VALUES) -> Vector:
     """Plain embeddings of one person, float32 (count, values), length 1."""
     rng = np.random.default_rng(seed)
     middle = rng.standard_normal(values)
-    rows = middle + 0.1 * rng.standard_normal((count, values))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit(middle + 0.1 * rng.standard_normal((count, values)))
 
 
 def consents(*purposes: str, at_ms: int | None = None) -> tuple[Given, ...]:
@@ -115,7 +115,7 @@ class City:
     def publish(self, gallery: str = "bus", *, at_ms: int | None = None) -> Published | None:
         return self.publisher.publish(gallery, self.sign, at_ms or now_ms())
 
-    def device(self, name: str, gallery: str = "bus", **how: bool) -> Device:
+    def device(self, name: str, gallery: str = "bus", use_deltas: bool = True) -> Device:
         key = new_key()
         public = load_pem_private_key(key, None).public_key()
         certificate = self.authority.sign_device(public, name, f"serial-{name}")  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ class City:
         claim = self.registry.claim(name, serial, 1.0, now_ms(), noting, purpose=gallery)
         used = self.registry.use(claim, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(used, Issued)
-        return Device(name, gallery, Signer(pem, key), self.trust, now_ms(), **how)
+        return Device(name, gallery, Signer(pem, key), self.trust, now_ms(), use_deltas)
 
     def announce(self) -> list[Message]:
         """Let the city tell what it has to tell by itself."""

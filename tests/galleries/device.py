@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agent.base.errors import MessageError
 from agent.base.values import Message
+from agent.protocol import topics
 from agent.protocol.galleries.bodies import (
     KEY_ID_BYTES,
     Label,
@@ -21,7 +22,6 @@ from agent.protocol.galleries.messages import (
     Hello,
     Now,
     Want,
-    ask_topic,
     read_head,
     read_keys,
     read_now,
@@ -221,4 +221,4 @@ class Device:
         return bucket_digests({key: record_digest(record) for key, record in records.items()})
 
     def _say(self, payload: bytes) -> None:
-        self.out.append(Message(ask_topic(self.name), payload))
+        self.out.append(Message(topics.ASKS.of(self.name), payload))

@@ -26,13 +26,14 @@ from agent.base.values import LinkUp, Message
 from agent.cityos.residents.residents import Newcomer
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
+from agent.protocol import topics
 from agent.protocol.galleries.bodies import read_part
-from agent.protocol.galleries.messages import Want, ask_topic, sign_want
+from agent.protocol.galleries.messages import Want, sign_want
 from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, consents, noting, now_ms
 from tests.galleries.device import Device
-from tests.mosquitto import until
 from tests.provisioning.town import Town
+from tests.waiting import until
 
 VALUES, TEMPLATES, PACK = 512, 3, "buffalo_s"
 
@@ -76,7 +77,7 @@ class Crowd(threading.Thread):
                     want = Want(
                         self.device, "bus", *self.position, "bucket", numbers=tuple(missing)
                     )
-                    self.link.publish(ask_topic(self.device), sign_want(want, self.signer))
+                    self.link.publish(topics.ASKS.of(self.device), sign_want(want, self.signer))
                 elif isinstance(event, Message):
                     self.bytes += len(event.payload)
                     part = read_part(event.payload)
@@ -96,7 +97,7 @@ class Crowd(threading.Thread):
     def ask(self, at: int) -> dict[int, int]:
         numbers = tuple(range(at, at + 32))
         want = Want(self.device, "bus", *self.position, "bucket", numbers=numbers)
-        self.link.publish(ask_topic(self.device), sign_want(want, self.signer))
+        self.link.publish(topics.ASKS.of(self.device), sign_want(want, self.signer))
         return dict.fromkeys(numbers, -1)
 
 

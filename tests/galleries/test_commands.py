@@ -16,12 +16,13 @@ from agent.base.audit import verify
 from agent.base.values import LinkUp, Message
 from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.ca import Authority
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.hw.net.mqtt import MqttLink
 from agent.sim.photographs import passengers
 from tests.galleries.conftest import City
 from tests.hw.models.networks import networks
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 

@@ -24,7 +24,7 @@ from agent.cityos.residents.profiles import DAY_MS
 from agent.cityos.residents.residents import Newcomer
 from agent.cityos.service.chores import Tidy
 from agent.cli.city.town import thresholds
-from agent.protocol.consent import Consent, Enrolment, seal_enrolment
+from agent.protocol.consent import Consent, EnrolmentRecord, seal_enrolment
 from agent.protocol.galleries.records import Record, decode_record, key_of
 from agent.recognition.protection import Protection
 from tests.galleries.conftest import (
@@ -59,7 +59,7 @@ def arrives(city: City, device: Device, person: str, seq: int = 1, **change: Any
     rows = own.apply(faces(2, seed_of(change.get("face", person)), change.get("values", VALUES)))
     record = Record(person, (device.gallery,), change.get("nickname", ""), False, 0,
                     {change.get("pack", PACK): rows.astype("<f2").astype(np.float32)})  # fmt: skip
-    enrolment = Enrolment(record, version, change.get("consents", given(device.gallery)))
+    enrolment = EnrolmentRecord(record, version, change.get("consents", given(device.gallery)))
     key = change.get("key", device.keys.enrolment)
     sealed = seal_enrolment(enrolment, change.get("name", device.name), key)
     event = Event(

@@ -20,7 +20,7 @@ from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.profiles import Seal
 from agent.cityos.residents.residents import Residents
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.protocol.galleries.records import decode_record, key_of
 from tests.galleries.conftest import PACK, City, faces, now_ms, seed_of
 

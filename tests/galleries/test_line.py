@@ -18,13 +18,14 @@ from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker, build_city, build_galleries
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls, tls_context
-from agent.protocol.galleries.messages import Want, ask_topic, sign_want
+from agent.protocol import topics
+from agent.protocol.galleries.messages import Want, sign_want
 from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, faces, noting, now_ms, seed_of
 from tests.galleries.device import Device
-from tests.mosquitto import until
 from tests.provisioning.town import Town
+from tests.waiting import until
 
 ANNA = "resident-anna-5521"
 
@@ -86,7 +87,7 @@ def city(town: Town, tmp_path: Path) -> Iterator[City]:
         found.eraser,
         found.publisher,
         found.sign,
-        lambda _pack, _templates: 0.6,
+        lambda _pack, _people, _looks: 0.6,
         town.audit,
     )
     handler.start()
@@ -178,7 +179,7 @@ def sleeper(city: City, town: Town, folder: Path) -> None:
     want = Want("bus-2", "bus", release.epoch, release.version, "bucket", numbers=numbers)
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="bus-2", protocol=paho.MQTTv5)
     client.tls_set_context(tls_context(tls))
-    lasting = Properties(PacketTypes.CONNECT)
+    lasting = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
     lasting.SessionExpiryInterval = 3600
     done: list[int] = []
     client.on_connect = lambda c, *_: c.subscribe("kp1/bus-2/d/#", 1)
@@ -186,7 +187,7 @@ def sleeper(city: City, town: Town, folder: Path) -> None:
     client.connect("localhost", town.broker.port, clean_start=True, properties=lasting)
     client.loop_start()
     until(lambda: done)
-    sent = client.publish(ask_topic("bus-2"), sign_want(want, signer), qos=1)
+    sent = client.publish(topics.ASKS.of("bus-2"), sign_want(want, signer), qos=1)
     sent.wait_for_publish(10)
     client.disconnect()
     client.loop_stop()

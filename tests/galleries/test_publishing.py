@@ -382,7 +382,7 @@ def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City
     city.enrol(["p0", "anna", "ben"])
     city.publish()
     fast, slow = city.device("bus-1"), city.device("bus-2")
-    receipt = {}
+    receipt: dict[str, str] = {}
 
     def proved(*devices: Device) -> None:
         city.talk(*devices)

@@ -11,8 +11,9 @@ from agent.base.errors import MessageError
 from agent.base.values import Message
 from agent.cityos.galleries import receipts
 from agent.keys.certificates import new_key
+from agent.protocol import topics
 from agent.protocol.galleries.bodies import read_part, unseal
-from agent.protocol.galleries.messages import Want, ask_topic, body_topic, sign_want
+from agent.protocol.galleries.messages import Want, sign_want
 from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
 from tests.galleries.conftest import City, noting, now_ms
@@ -45,7 +46,7 @@ def test_a_bus_never_gets_residents_of_the_halls(city: City) -> None:
     curious = Device("bus-1", "hall", device.signer, city.trust, now_ms())
     assert [m for m in city.talk(curious) if m.topic.startswith("kp1/bus-1/")] == []
     want = Want("bus-1", "hall", 1, 1, "bucket", numbers=(key_of("ben")[0],))
-    city.handler.take([Message(ask_topic("bus-1"), sign_want(want, device.signer))], now_ms())
+    city.handler.take([Message(topics.ASKS.of("bus-1"), sign_want(want, device.signer))], now_ms())
     city.handler.turn()
     assert city.handler.due(now_ms()) == []
     assert city.handler.status.refused == 2
@@ -62,10 +63,10 @@ def test_asks_that_are_not_signed_by_their_device_are_refused(city: City) -> Non
     one.hello()
     hello = one.out.pop()
     asks = [
-        Message(ask_topic("bus-2"), hello.payload),  # another's topic
-        Message(ask_topic("bus-1"), hello.payload[:-4] + b"AAAA"),
-        Message(ask_topic("bus-1"), hello.payload[:100]),
-        Message(ask_topic("bus-1"), b""),
+        Message(topics.ASKS.of("bus-2"), hello.payload),  # another's topic
+        Message(topics.ASKS.of("bus-1"), hello.payload[:-4] + b"AAAA"),
+        Message(topics.ASKS.of("bus-1"), hello.payload[:100]),
+        Message(topics.ASKS.of("bus-1"), b""),
         Message("nonsense", hello.payload),
     ]
     city.handler.take(asks, now_ms())
@@ -106,7 +107,7 @@ def test_a_revoked_device_is_keyed_out_and_the_others_go_on(city: City) -> None:
     assert kept.keys.key != old.key
     assert city.keys.content_of("bus", old.key) is None  # destroyed
     # What it may have overheard does not open with what it has.
-    bodies = [m.payload for m in sent if m.topic == body_topic("bus-2")]
+    bodies = [m.payload for m in sent if m.topic == topics.BODY.of("bus-2")]
     assert bodies
     part = read_part(bodies[0])
     with pytest.raises(MessageError):
@@ -131,7 +132,7 @@ def test_a_device_may_ask_for_more_while_some_is_on_its_way(city: City) -> None:
     numbers = sorted({key_of(f"p{n}")[0] for n in range(200)})[:40]
     for some in (numbers[:25], numbers[20:], numbers[:5]):
         want = Want("bus-1", "bus", 1, 1, "bucket", numbers=tuple(some))
-        message = Message(ask_topic("bus-1"), sign_want(want, device.signer))
+        message = Message(topics.ASKS.of("bus-1"), sign_want(want, device.signer))
         city.handler.take([message], now_ms())
     came = []
     while parts := city.announce():
@@ -147,7 +148,7 @@ def test_a_want_of_an_older_version_is_answered_with_the_head(city: City) -> Non
     city.enrol(["ben"])
     city.publish()
     want = Want("bus-1", "bus", 1, 1, "bucket", numbers=(1,))
-    city.handler.take([Message(ask_topic("bus-1"), sign_want(want, device.signer))], now_ms())
+    city.handler.take([Message(topics.ASKS.of("bus-1"), sign_want(want, device.signer))], now_ms())
     city.handler.turn()
     assert set(kinds(city.handler.due(now_ms()))) == {"d/gal/head"}
 
@@ -236,7 +237,7 @@ def test_mutated_asks_are_refused_and_change_nothing(sqlite_city: City) -> None:
                 broken[at:at] = broken[at : at + 40]
             if not broken:
                 break
-        city.handler.take([Message(ask_topic("bus-1"), bytes(broken))], now_ms())
+        city.handler.take([Message(topics.ASKS.of("bus-1"), bytes(broken))], now_ms())
     city.handler.turn()
     assert city.handler.due(now_ms()) == []
     after = city.handler.status

@@ -8,9 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agent.base.errors import GalleryError, UsageError
 from agent.gallery.gallery import Gallery
@@ -150,14 +152,15 @@ def test_templates_that_no_model_should_give_are_refused_and_nothing_changes(
     gallery: Gallery,
 ) -> None:
     enroll(gallery, 1)
-    for bad in (
+    wrong: list[NDArray[Any]] = [
         templates(2)[0],
         templates(2)[:0],
         templates(2).astype(np.float64),
         templates(2) * 2,
         templates(2) * np.float32(np.nan),
         templates(2, values=128),
-    ):
+    ]
+    for bad in wrong:
         with pytest.raises(GalleryError, match="templates "):
             gallery.enroll(person_id(1), bad, now_ms=NOW_MS)
     np.testing.assert_array_equal(loaded(gallery)[person_id(1)], one(templates(1)))

@@ -90,8 +90,8 @@ def test_nothing_on_disk_tells_who_is_enrolled_or_what_they_look_like(path: Path
         assert found == []
         # With the key it opens: what was searched for is there.
         for number in PEOPLE:
-            found = loaded(gallery)[person_id(number)]
-            np.testing.assert_array_equal(found, one(templates(number)))
+            rows = loaded(gallery)[person_id(number)]
+            np.testing.assert_array_equal(rows, one(templates(number)))
         assert {person.nickname for person in gallery.people()} == set(map(nickname, PEOPLE))
 
 

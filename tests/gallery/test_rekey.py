@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gallery(path: Path) -> Gallery:
+def gallery(path: Path) -> Iterator[Gallery]:
     with Gallery(path, RING, PACK, domain="bus") as opened:
         for number in PEOPLE:
             rows = opened.protection.apply(small(number))

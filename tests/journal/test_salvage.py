@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import JournalError
+from agent.base.sqlite import sidecars
 from agent.base.values import Nack
 from agent.journal import BootReport, Journal
-from agent.journal.database import PAGE_BYTES, sidecars
+from agent.journal.database import PAGE_BYTES
 from agent.journal.rescue.pages import lost_commits
 from tests.events import enrolment
 from tests.journal.events import KEY, ack, event, moment

@@ -37,7 +37,7 @@ def test_the_size_is_that_of_all_files_and_grows_with_the_events(tmp_path: Path)
 
 def test_json_holds_rates_ratios_and_the_size(tmp_path: Path) -> None:
     result = CliRunner().invoke(
-        kaopass, ["bench", "journal", "--folder", str(tmp_path), *SMALL, "--json"]
+        kaopass, ["lab", "journal", "--folder", str(tmp_path), *SMALL, "--json"]
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -49,7 +49,7 @@ def test_json_holds_rates_ratios_and_the_size(tmp_path: Path) -> None:
 
 
 def test_a_person_gets_a_table_and_a_verdict(tmp_path: Path) -> None:
-    result = CliRunner().invoke(kaopass, ["bench", "journal", "--folder", str(tmp_path), *SMALL])
+    result = CliRunner().invoke(kaopass, ["lab", "journal", "--folder", str(tmp_path), *SMALL])
     assert result.exit_code == 0, result.output
     assert "journal / bare" in result.stdout
     assert "a door needs 50 a second" in result.stdout

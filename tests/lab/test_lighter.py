@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from agent.base.errors import ModelError, UsageError
 from agent.cli.door.models import command as models_command
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.lab.golden import golden_values
 from agent.lab.lighter import calls_of, compared, images_of, put, variant_of
 from agent.lab.quantize import to_int8
@@ -128,4 +128,4 @@ def test_a_variant_of_a_variant_is_refused(light: tuple[Path, InstalledPack]) ->
     shutil.copytree(made.origin, folder)
     put(replace(made.pack, loss="measured for a test"), folder, directory)
     with pytest.raises(UsageError, match="is a variant already"):
-        lighten(settings(directory, f"{PACK}-int8"), None, None)
+        lighten(settings(directory, f"{PACK}-int8"), None, None, print)

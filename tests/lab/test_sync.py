@@ -1,4 +1,4 @@
-"""``kaopass bench sync`` drains a real journal through the real line and says how fast."""
+"""``kaopass lab sync`` drains a real journal through the real line and says how fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from agent.lab.sync import command
+from agent.cli.lab.sync import command
 
 
 def test_a_backlog_is_drained_over_tls_and_every_figure_is_told(tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def test_templates_of_real_faces_are_unlinkable_between_bus_and_hall() -> None:
 
     rows = []
     for picture in sorted(PEOPLE.glob("*/*"))[:1200:20]:
-        image = cv2.imread(str(picture))
+        found = cv2.imread(str(picture))
+        assert found is not None
+        image = found.astype(np.uint8)
         faces = networks().detector.detect(image)[:1]
         rows += list(networks().embedder.embed(image, faces)) if faces else []
     plain = np.stack(rows)

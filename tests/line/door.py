@@ -28,13 +28,14 @@ import pytest
 
 from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from agent.keys.ring import KeyRing, open_keyring
 from agent.settings.model import load
 from agent.sim.photographs import picture, read_picture
 from agent.wiring.parts import Networks, open_networks, quality_gate
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 DEVICE = "door-1"
 KAOPASS = (sys.executable, "-m", "agent")

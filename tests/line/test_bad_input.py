@@ -15,7 +15,8 @@ import pytest
 
 from agent.sim.photographs import picture
 from tests.line.door import Door, people_of
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 YAO, TEAM, SIX = picture("yaoming.jpg"), picture("players.jpg"), picture("t1.jpg")
 

@@ -17,9 +17,10 @@ from agent.link.provisioning.credentials import AUTHORITIES, CERTIFICATE, Identi
 from tests.line.door import DEVICE, Door, in_journal, people_of
 from tests.link.galleries.city import ScriptedCity
 from tests.link.galleries.live import LiveCity
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
 from tests.protocol.conftest import town
 from tests.protocol.town import Town
+from tests.waiting import until
 
 __all__ = ["town"]
 PICTURE = "players.jpg"

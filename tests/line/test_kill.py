@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from tests.line.door import Door, at_city, city, in_journal, people_of
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 KILLS = int(os.environ.get("KAOPASS_TEST_KILLS", "50"))
 

@@ -16,8 +16,8 @@ from agent.recognition.decision import Decider, Rule
 from agent.recognition.matcher import Matcher
 from agent.recognition.templates import TemplateSet
 from agent.sim.attacks import KINDS, Subject, attack_clip, subjects
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers
-from agent.sim.scene import SceneCamera
 from agent.vision.liveness import Liveness
 from agent.wiring.parts import quality_gate, recogniser
 from tests.liveness_pack import networks, settings
@@ -112,6 +112,9 @@ class OneFace:
         del image, faces
         return np.eye(4, dtype=np.float32)[[int(self._frame >= self._swap)]]
 
+    def embed_reference(self, image: Image, faces: Sequence[Face]) -> Vector:
+        return self.embed(image, faces)
+
     def log_odds(self, image: Image, faces: Sequence[Face]) -> Vector:
         del image
         return np.full(len(faces), -1.0 if self._frame >= self._swap else 6.0, np.float32)
@@ -130,7 +133,7 @@ def at_the_door(scripted: OneFace, frames: int) -> list[Decision]:
         max_frames=12,
         liveness=Liveness(scripted, min_frames=3),
     )
-    found = []
+    found: list[Decision] = []
     for index in range(frames):
         found += watcher.process(Frame(NOISE, index, index * 67, index * 67)).decisions
     return found

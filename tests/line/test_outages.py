@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.line.door import Door, at_city, city, in_journal, people_of
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from agent.cli.gallery.group import command as gallery_command
 from agent.device.notify import from_environment
 from agent.door.recogniser import Recogniser
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.recognition.rules import LOOKS, both_sides, pack_change
 from agent.recognition.templates import TemplateSet
@@ -28,8 +28,7 @@ from agent.settings.model import Settings, load
 from agent.sim.photographs import read_picture
 from agent.wiring.agent import Agent
 from agent.wiring.parts import Networks, open_networks, quality_gate, recogniser, self_tested
-from tests.liveness_pack import models_directory
-from tests.second_pack import PACK
+from tests.liveness_pack import PACK, models_directory
 
 FORMER = "buffalo_s"
 NOW_MS = 1_790_000_000_000

@@ -16,7 +16,8 @@ from agent.base.values import Event, EventKind, Moment, Place, Vector
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
 from tests.line.door import Door, at_city, city, in_journal, networks, people_of
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 NICKNAME = "のっぽのあかしあ"
 PICTURES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.door.faces import LOOK_SECONDS
 from agent.gallery.gallery import Gallery
 from tests.line.door import KAOPASS, Door, networks, people_of
-from tests.mosquitto import until
+from tests.waiting import until
 
 
 def test_a_running_agent_goes_on_after_a_rekey(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from agent.bench.door import Recorded
 from agent.device.notify import from_environment
 from agent.door.recogniser import Step
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.wiring.agent import Agent
 from tests.line.door import networks, people_of

@@ -12,7 +12,7 @@ import pytest
 from agent.base.errors import CameraError
 from agent.base.values import Face, Frame, Image
 from agent.door.recogniser import Recogniser
-from agent.hw.cameras.frames import LiveNumbers, as_bgr
+from agent.hw.cameras.shared.pictures import LiveNumbers, as_bgr
 from agent.recognition.templates import TemplateSet
 from agent.settings.model import load
 from agent.sim.photographs import read_picture

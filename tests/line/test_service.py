@@ -16,7 +16,7 @@ import pytest
 
 from agent.sim.photographs import picture
 from tests.liveness_pack import models_directory
-from tests.mosquitto import until
+from tests.waiting import until
 
 PROFILES = Path(__file__).parent.parent.parent / "firmware_config/profiles"
 RUN = (sys.executable, "-m", "agent", "run", "--keys", "credential", "--camera")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,8 @@ def test_an_archive_bomb_is_read_no_further_than_the_size_it_should_have(tmp_pat
 )
 @pytest.mark.parametrize(("suffix", "write"), [(".zip", write_zip), (".tgz", write_tar)])
 def test_an_archive_that_leads_outside_is_refused(
-    tmp_path: Path, name: str, suffix: str, write
-) -> None:  # type: ignore[no-untyped-def]
+    tmp_path: Path, name: str, suffix: str, write: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
     given = write(tmp_path / f"given{suffix}", {**members(), name: b"evil"})
     with pytest.raises(ModelError, match="leads outside"):
         install(made_up_pack(), tmp_path / "models", given=given)

@@ -58,9 +58,9 @@ def test_settings_come_back_for_their_device_alone(town: Town) -> None:
 
 
 def test_what_a_device_says_comes_back() -> None:
-    outcome = control.Outcome("c-1", "failed", "no such epoch", {"count": 0})
-    assert control.decode_outcome(control.encode_outcome(outcome)) == outcome
-    report = control.Report(3, 4, ("decision.fpir = 7: too great",))
+    outcome = control.CommandResult("c-1", "failed", "no such epoch", {"count": 0})
+    assert control.decode_result(control.encode_result(outcome)) == outcome
+    report = control.SettingsReport(3, 4, ("decision.fpir = 7: too great",))
     assert control.decode_report(control.encode_report(report)) == report
     with pytest.raises(MessageError):
-        control.decode_outcome(b'{"id":"c","state":"maybe","reason":"","detail":{}}')
+        control.decode_result(b'{"id":"c","state":"maybe","reason":"","detail":{}}')

@@ -12,7 +12,7 @@ import pytest
 from agent.base.errors import MessageError
 from agent.base.values import Vector
 from agent.protocol import hpke as sealing
-from agent.protocol.consent import Consent, Enrolment, open_enrolment, seal_enrolment
+from agent.protocol.consent import Consent, EnrolmentRecord, open_enrolment, seal_enrolment
 from agent.protocol.galleries import bodies, records
 from agent.protocol.galleries import messages as gallery
 from tests.protocol.town import Town
@@ -215,7 +215,7 @@ def test_an_enrolment_opens_at_the_city_alone() -> None:
     private = secrets.token_bytes(32)
     consent = Consent("bus", "the town", ("face template",), ("the bus company",), 30, "1", "ja",
                       NOW_MS, NOW_MS + 1, guardian=True)  # fmt: skip
-    before = Enrolment(record(), 2, (consent,))
+    before = EnrolmentRecord(record(), 2, (consent,))
     sealed = seal_enrolment(before, "hall-1", sealing.public_key_of(private))
     after = open_enrolment(sealed, "hall-1", private)
     assert (after.record.id, after.template_version, after.consents) == ("r-1", 2, (consent,))
@@ -225,5 +225,5 @@ def test_an_enrolment_opens_at_the_city_alone() -> None:
         open_enrolment(sealed, "hall-1", secrets.token_bytes(32))
     with pytest.raises(MessageError, match="fewer templates"):
         seal_enrolment(
-            Enrolment(record(count=60), 2, ()), "hall-1", sealing.public_key_of(private)
+            EnrolmentRecord(record(count=60), 2, ()), "hall-1", sealing.public_key_of(private)
         )  # fmt: skip

@@ -14,21 +14,22 @@ from hypothesis import strategies as st
 from agent.base.errors import MessageError
 from agent.base.values import Ack, Nack
 from agent.protocol.consent import MAX_SEALED_BYTES
-from agent.protocol.fields import FieldError, parse_topic
+from agent.protocol.fields import FieldError
 from agent.protocol.items import decode_event, encode_event
 from agent.protocol.messages import (
     MAX_BATCH_BYTES,
     Birth,
     Bounds,
-    Gone,
+    Will,
     decode_ack,
     decode_state,
     encode_ack,
     encode_birth,
-    encode_gone,
+    encode_will,
     pack,
     unpack,
 )
+from agent.protocol.topics import parse_topic
 from tests.events import EPOCH, OTHER_EPOCH, enrolment, stored
 
 ACK = Ack(EPOCH, 40, ((42, 44), (50, 50)), (Nack(45, "bad_kind"),), 1_790_000_000_000)
@@ -241,7 +242,7 @@ def test_an_ack_with_a_wrong_field_is_refused(change: dict[str, Any]) -> None:
 
 def test_birth_and_will_come_back_as_they_were_sent() -> None:
     assert decode_state(encode_birth(BIRTH)) == BIRTH
-    assert decode_state(encode_gone(7)) == Gone(7)
+    assert decode_state(encode_will(7)) == Will(7)
 
 
 @pytest.mark.parametrize(

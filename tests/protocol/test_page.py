@@ -13,8 +13,9 @@ import pytest
 
 from agent.link.uplink.state import REMEMBERED_COMMANDS
 from agent.protocol import control
-from agent.protocol.commands import decode_unsigned, read_replay
+from agent.protocol.commands import BY_NAME, read_replay
 from agent.protocol.consent import MAX_SEALED_BYTES
+from agent.protocol.control import read_unsigned
 from agent.protocol.items import Lost, decode_item
 from agent.protocol.messages import decode_ack, decode_state
 from agent.protocol.signed import Role
@@ -51,8 +52,8 @@ READERS: dict[str, Callable[[Town, Any], Any]] = {
     "ack": plain(decode_ack),
     "state": plain(decode_state),
     "command": command,
-    "outcome": plain(control.decode_outcome),
-    "unsigned": plain(decode_unsigned),
+    "outcome": plain(control.decode_result),
+    "unsigned": lambda _, value: read_unsigned(json.dumps(value).encode(), "bus-7"),
     "config": config,
     "report": plain(control.decode_report),
 }
@@ -73,7 +74,7 @@ def test_there_is_an_example_of_everything() -> None:
 def test_numbers_and_names_on_the_page_are_the_codes() -> None:
     for role in (Role.COMMAND, Role.GALLERY):
         assert role.value.dotted_string in PAGE
-    for name in (*control.COMMANDS, *control.STATES):
+    for name in (*BY_NAME, *control.STATES):
         assert f"`{name}`" in PAGE, name
     for topic in ("cmd", "cfg"):
         assert f"kp1/{{device}}/d/{topic}" in PAGE

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from agent.cityos.pki.ca import Authority
 from agent.keys.certificates import new_key
+from agent.protocol.commands import Replay, replay_arguments
+from agent.protocol.control import Command, encode_unsigned
 from agent.protocol.signed import Signer, Trust
 
 
@@ -27,6 +29,12 @@ class Town:
         public = load_pem_private_key(key, None).public_key()
         certificate = self.authority.sign_device(public, name, "serial")  # type: ignore[arg-type]
         return Signer(certificate.public_bytes(Encoding.PEM), key)
+
+
+def unsigned(command_id: str, replay: Replay) -> bytes:
+    """A replay as a city without a signing key publishes it."""
+    told = Command("bus-1", command_id, 0, 0, 0, "replay", replay_arguments(replay))
+    return encode_unsigned(told)
 
 
 def make_town(directory: Path) -> Town:

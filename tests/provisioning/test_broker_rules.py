@@ -14,8 +14,8 @@ import pytest
 from agent.base.values import LinkDown, Message
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls, tls_context
-from tests.mosquitto import until
 from tests.provisioning.town import Town, outcome, town
+from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
@@ -64,7 +64,7 @@ class Clients:
         until(self.answered, what="the broker's answers to everything before")
         marker = str(time.monotonic_ns()).encode()
         sender.link.publish(f"kp1/{self.name_of(sender)}/u/st", marker)
-        until(lambda: self.turn() or any(m.payload == marker for m in self.city.messages))
+        until(lambda: any(m.payload == marker for m in self.city.messages), meanwhile=self.turn)
         self.turn()  # the broker has written to everybody by now
         return [(m.topic, m.payload) for m in self.city.messages if m.payload != marker]
 
@@ -159,7 +159,10 @@ def test_a_last_will_is_published_in_ones_own_name_and_never_in_anothers(
         one.ended = LinkDown("test")
     two = clients.open(clients.two, "bus-2")
     heard: list[tuple[str, bytes]] = []
-    until(lambda: heard.extend(clients.settle(two)) or any(p == b"gone" for _, p in heard))
+    until(
+        lambda: any(payload == b"gone" for _, payload in heard),
+        meanwhile=lambda: heard.extend(clients.settle(two)),
+    )
     assert {topic for topic, payload in heard if payload == b"gone"} == {"kp1/bus-1/u/st"}
 
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from agent.base.retry import Backoff
-from agent.hw.net.mosquitto import free_port
 from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
-from agent.protocol.commands import down_topics
+from agent.protocol.topics import down_topics
 from agent.settings.model import load
+from agent.sim.mosquitto import free_port
 from agent.wiring.desk import open_ring
 from agent.wiring.link import mqtt_link
 from tests.events import make_event
-from tests.mosquitto import until
 from tests.provisioning.town import Broker, kaopass
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.keys.certificates import new_key, signing_request
-from tests.mosquitto import until
 from tests.provisioning.town import Est, Town, now_ms, town
+from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 

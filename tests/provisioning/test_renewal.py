@@ -12,14 +12,23 @@ from agent.base.audit import AuditLog, entries
 from agent.base.errors import ProvisioningError
 from agent.keys.certificates import Identity, read_identity
 from agent.link.provisioning.credentials import CERTIFICATE, IdentityFolder, Plan
+from agent.link.provisioning.provisioning import Provisioned
 from agent.link.provisioning.renewal import Renewal
-from agent.settings.model import load
+from agent.settings.model import Settings, load
 from agent.wiring.provisioning import renew
 from tests.provisioning.town import Town, now_ms, provision, settings_file, town
 
 __all__ = ["town"]  # a fixture
 
 DAY_MS = 86_400_000
+
+
+def given_to(town: Town, settings: Settings) -> Provisioned:
+    """What *town* gives a device that comes with a claim of its own."""
+    fingerprint, claim = town.authority.fingerprint, town.claim()
+    return provision(
+        settings, server=town.est.url, serial="S1", claim=claim, fingerprint=fingerprint
+    )
 
 
 def identity(fingerprint: str, not_before_ms: int = 0, days: int = 365) -> Identity:
@@ -121,8 +130,7 @@ def test_a_renewed_device_has_another_key_and_certificate_under_its_name(
     town: Town, tmp_path: Path
 ) -> None:
     settings = load(settings_file(tmp_path, town))
-    options = {"server": town.est.url, "serial": "S1", "claim": town.claim()}
-    first = provision(settings, fingerprint=town.authority.fingerprint, **options).identity
+    first = given_to(town, settings).identity
     folder = IdentityFolder(settings.identity_directory)
     before = folder.current()
     assert before is not None
@@ -142,8 +150,7 @@ def test_a_renewed_device_has_another_key_and_certificate_under_its_name(
 
 def test_a_revoked_device_is_not_renewed_and_keeps_what_it_has(town: Town, tmp_path: Path) -> None:
     settings = load(settings_file(tmp_path, town))
-    options = {"server": town.est.url, "serial": "S1", "claim": town.claim()}
-    provision(settings, fingerprint=town.authority.fingerprint, **options)
+    given_to(town, settings)
     before = IdentityFolder(settings.identity_directory).current()
     town.revoke("bus-1")
     with pytest.raises(ProvisioningError, match="was revoked; it needs a new claim"):
@@ -157,10 +164,7 @@ def test_a_revoked_device_is_not_renewed_and_keeps_what_it_has(town: Town, tmp_p
 def test_an_expired_device_is_told_that_it_needs_a_new_claim(town: Town, tmp_path: Path) -> None:
     town.desk._days = 2.5 / 86_400
     settings = load(settings_file(tmp_path, town))
-    options = {"server": town.est.url, "serial": "S1", "claim": town.claim()}
-    ends_ms = provision(
-        settings, fingerprint=town.authority.fingerprint, **options
-    ).identity.not_after_ms
+    ends_ms = given_to(town, settings).identity.not_after_ms
     time.sleep(max(0.0, (ends_ms - now_ms()) / 1000) + 1.0)
     with pytest.raises(ProvisioningError, match="new claim"):
         renew(settings, AuditLog(settings.audit_file, b"k" * 32))

@@ -23,12 +23,12 @@ from agent.cityos.pki.ca import Authority
 from agent.cityos.pki.claims import Issued, Registry
 from agent.cityos.pki.desk import Desk
 from agent.cityos.pki.est import EstServer, server_context
-from agent.hw.net.mosquitto import Mosquitto, free_port
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
 from agent.link.provisioning.provisioning import Provisioned
 from agent.settings.model import Settings
+from agent.sim.mosquitto import Mosquitto, free_port
 from agent.usecases.membership import provision as use_claim
 from agent.wiring.provisioning import provisioning, server_trust
 
@@ -95,9 +95,7 @@ class Town:
         (self.ca / "ca.pem").write_bytes(self.authority.certificates_pem())
         (self.ca / "workers").mkdir()
         self._write(self.ca / "workers/city-1", self.authority.issue_worker("city-1"))
-        self.desk = Desk(
-            self.authority, self.registry, self.audit, on_issued=lambda _: self.publish()
-        )
+        self.desk = Desk(self.authority, self.registry, self.audit, on_issued=self._issued)
         self.est = Est(self.ca, self.desk)
         self.broker = Broker(folder / "broker", free_port())
         write_config(
@@ -119,6 +117,9 @@ class Town:
         self.broker.stop()
         self.est.stop()
         self.registry.close()
+
+    def _issued(self, _serial: str) -> None:
+        self.publish()
 
     def publish(self) -> list[str]:
         return publish(self.authority, self.registry, now_ms())

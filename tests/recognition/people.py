@@ -8,6 +8,7 @@ from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
 from agent.keys.ring import KeyRing
 from agent.recognition.fusion import Means
+from tests.vectors import unit
 
 RING = KeyRing(bytes(range(32)))
 OTHER_RING = KeyRing(bytes(range(1, 33)))
@@ -24,8 +25,7 @@ def nickname(number: int) -> str:
 
 
 def templates(number: int, rows: int = 3, values: int = 512) -> Vector:
-    found = np.random.default_rng(number).standard_normal((rows, values))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit(np.random.default_rng(number).standard_normal((rows, values)))
 
 
 def enroll(gallery: Gallery, *numbers: int) -> None:

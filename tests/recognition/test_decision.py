@@ -15,13 +15,10 @@ from agent.base.values import (
     Vector,
 )
 from agent.recognition.decision import Decider, Rule
+from tests.vectors import unit
 
 RULE = Rule(threshold=0.4, min_margin=0.08, min_frames=3, max_frames=8)
 RNG = np.random.default_rng(3)
-
-
-def unit(vector: Vector) -> Vector:
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 def direction(seed: int) -> Vector:

@@ -19,6 +19,7 @@ from agent.recognition.enrolment import Enrolled, Enroller
 from agent.settings.model import load
 from agent.sim.attacks import subjects
 from agent.wiring.parts import enroller, open_networks
+from tests.vectors import unit
 
 PEOPLE = 5  # of those in the packages' pictures
 
@@ -112,10 +113,8 @@ def chained() -> Vector:
     """Views of somebody, 0 to 19, and of another, 21 to 39; view 20 is as much like either."""
     rng = np.random.default_rng(8)
     ann, ben = np.linalg.qr(rng.standard_normal((64, 2)))[0].T
-    rows = np.stack([*[ann] * 20, ann + ben, *[ben] * 19])
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows + 0.4 / 8 * rng.standard_normal(rows.shape)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    rows = unit(np.stack([*[ann] * 20, ann + ben, *[ben] * 19]))
+    return unit(rows + 0.4 / 8 * rng.standard_normal(rows.shape))
 
 
 def test_a_view_that_resembles_two_people_does_not_make_one_of_them() -> None:

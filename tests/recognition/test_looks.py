@@ -10,6 +10,7 @@ from agent.recognition.fusion import fuse
 from agent.recognition.matcher import Matcher
 from agent.recognition.rules import LOOKS
 from agent.recognition.templates import TemplateSet
+from tests.vectors import unit
 
 VALUES, PEOPLE, STRANGERS, VIEWS, FIRST = 64, 300, 1_500, 13, 3
 PROMISE = 0.05
@@ -17,11 +18,6 @@ LIKE = 0.85  # cosine of two views of one person
 RNG = np.random.default_rng(20261125)
 FACE = Face((0, 0, 50, 60), 0.9, np.zeros((5, 2), np.float32))
 IMAGE = np.zeros((4, 4, 3), np.uint8)
-
-
-def unit(rows: Vector) -> Vector:
-    found: Vector = (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
-    return found
 
 
 def tracks(count: int, views: int) -> Vector:
@@ -33,7 +29,7 @@ def tracks(count: int, views: int) -> Vector:
 
 def first_scores(gallery: TemplateSet) -> Vector:
     """The best score of each of many strangers at the first decision on them."""
-    fused = np.stack([fuse(each, np.ones(FIRST, np.float32)) for each in tracks(6_000, FIRST)])
+    fused = np.stack([fuse(each, [1.0] * FIRST) for each in tracks(6_000, FIRST)])
     return np.asarray((fused @ gallery.matrix.T).max(axis=1))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agent.base.values import Face, Image, Vector
 from agent.keys.ring import KeyRing
@@ -14,10 +17,11 @@ BUS = Protection(RING.template_key("bus"), "bus", 1)
 HALL = Protection(RING.template_key("hall"), "hall", 1)
 
 
-def exact(rows: Vector) -> np.ndarray:
+def exact(rows: Vector) -> NDArray[np.float64]:
     """All cosines of *rows*, in float64."""
     double = rows.astype(np.float64)
-    return double @ double.T
+    cosines: NDArray[np.float64] = double @ double.T
+    return cosines
 
 
 @pytest.mark.parametrize("values", [512, 500, 128, 3])
@@ -35,7 +39,7 @@ def test_a_score_in_float32_as_the_matcher_reckons_it_is_the_same_to_a_millionth
 
 def test_lengths_other_than_one_are_kept() -> None:
     """A template's length weighs its scores."""
-    rows = templates(1, 4) * np.float32([[0.9], [1.0], [1.1], [1.2]])
+    rows = templates(1, 4) * np.array([[0.9], [1.0], [1.1], [1.2]], np.float32)
     lengths = np.linalg.norm(BUS.apply(rows), axis=1)
     np.testing.assert_allclose(lengths, [0.9, 1.0, 1.1, 1.2], atol=1e-6)
 
@@ -113,15 +117,16 @@ class Network:
 
     pack = "pack"
 
-    def embed(self, image: Image, faces: list[Face]) -> Vector:
+    def embed(self, image: Image, faces: Sequence[Face]) -> Vector:
         return templates(5)
 
-    def embed_reference(self, image: Image, faces: list[Face]) -> Vector:
-        return templates(5) * np.float32(1.1)
+    def embed_reference(self, image: Image, faces: Sequence[Face]) -> Vector:
+        longer: Vector = templates(5) * np.float32(1.1)
+        return longer
 
 
 def test_no_plain_embedding_leaves_a_protected_embedder() -> None:
-    embedder = ProtectedEmbedder(Network(), BUS)  # type: ignore[arg-type]
+    embedder = ProtectedEmbedder(Network(), BUS)
     image = np.zeros((1, 1, 3), np.uint8)
     assert embedder.pack == "pack"
     np.testing.assert_array_equal(embedder.embed(image, []), BUS.apply(templates(5)))

@@ -100,6 +100,29 @@ def test_with_a_root_the_running_board_is_only_told_about(tmp_path: Path) -> Non
     assert not (tmp_path / "opt").exists()
 
 
+@pytest.mark.parametrize(
+    ("numpy", "constraints"),
+    [
+        ("1.24.2", "firmware_config/common/constraints-numpy1.txt"),
+        ("2.2.4", "constraints.txt"),
+        ("", "constraints.txt"),
+    ],
+)
+def test_the_versions_go_with_the_numpy_of_the_board(
+    tmp_path: Path, numpy: str, constraints: str
+) -> None:
+    """The board's camera modules are built for its own NumPy."""
+    python = tmp_path / "tools" / "python3"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\n[ -n '{numpy}' ] && echo '{numpy}'\n")
+    python.chmod(0o755)
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    result = install("--board", "raspberry-pi", "--root", str(tmp_path / "root"), PATH=path)
+    assert result.returncode == 0, result.stderr
+    (pip,) = [line for line in result.stdout.splitlines() if "pip install" in line]
+    assert f"--constraint {CHECKOUT / constraints} {CHECKOUT}" in pip
+
+
 def test_a_jetson_gets_its_drop_in_and_no_boot_files(tmp_path: Path) -> None:
     boot = pi(tmp_path)
     install("--board", "jetson", "--profile", "hall-kiosk", "--root", str(tmp_path))

@@ -10,8 +10,8 @@ import pytest
 
 from agent.base.errors import CameraError
 from agent.base.values import Box, Frame
+from agent.sim.cameras.scene import SceneCamera
 from agent.sim.photographs import passengers
-from agent.sim.scene import SceneCamera
 from agent.sim.scenery import FACE_PIXELS, Passenger, cut_out
 from agent.sim.walks import overlap
 from tests.hw.models.networks import networks

@@ -9,19 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from agent.base.audit import AuditLog, Entry, Fact
+from agent.base.audit import AuditEntry, AuditLog, Fact
 from agent.base.errors import ProvisioningError
 from agent.base.values import Nack, Place
 from agent.gallery.city.meta import KEYS
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from agent.keys.certificates import Identity
 from agent.packs.manifest import load_manifest
 from agent.protocol.galleries.messages import GalleryKeys
 from agent.protocol.hpke import encode_keys, public_key_of
 from agent.recognition.templates import TemplateSet
-from agent.settings.model import DecisionSettings
+from agent.settings.sections import DecisionSettings
 from agent.usecases import (
     calibration,
     enrolling,
@@ -48,7 +48,9 @@ class WatchedLog(AuditLog):
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[], object] = lambda: None
 
-    def append(self, action: str, *, actor: str = "", subject: str = "", **facts: Fact) -> Entry:
+    def append(
+        self, action: str, *, actor: str = "", subject: str = "", **facts: Fact
+    ) -> AuditEntry:
         before, after = self.before, self.after
         self.before = self.after = lambda: None
         before()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from agent.base.audit import AuditLog, Entry, Fact
+from agent.base.audit import AuditEntry, AuditLog, Fact
 from agent.base.errors import KaopassError
 from agent.gallery.gallery import Gallery
 from agent.packs.manifest import load_manifest
 from agent.recognition.rules import pack_calibration
-from agent.settings.model import DecisionSettings
+from agent.settings.sections import DecisionSettings
 from agent.usecases.residents import Applicant, SameFace, enroll
 from tests.recognition.people import NOW_MS, PACK, RING, templates
 
@@ -23,7 +23,9 @@ BUSY_SECONDS = 0.1  # somebody else is in the midst of a change: an error at onc
 class Held(AuditLog):
     """Lets a test do something between the checks of an act and the act."""
 
-    def append(self, action: str, *, actor: str = "", subject: str = "", **facts: Fact) -> Entry:
+    def append(
+        self, action: str, *, actor: str = "", subject: str = "", **facts: Fact
+    ) -> AuditEntry:
         print("checked", flush=True)  # noqa: T201 - the test reads it
         sys.stdin.readline()
         return super().append(action, actor=actor, subject=subject, **facts)

@@ -17,7 +17,7 @@ from agent.base.errors import GalleryError, JournalError, KeySourceError
 from agent.base.ports import ChangeableKeySource
 from agent.base.values import Event, EventKind, Moment, Place
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.hw.keystores.otp import OtpKeySource
 from agent.journal import Journal
 from agent.keys.ring import KeyRing
@@ -119,7 +119,7 @@ def test_an_old_copy_of_the_card_does_not_open_under_the_new_key(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.usecases.rotation import rotate
 state = Path(sys.argv[1])
 def after(step):
@@ -137,7 +137,7 @@ def test_killed_after_any_step_the_next_opening_finishes_it(
     gc.collect()
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", KILLED, state, step]
+    command = [sys.executable, "-c", KILLED, str(state), step]
     done = subprocess.run(command, env=environment, cwd=root, check=False)
     assert done.returncode == -signal.SIGKILL
     assert [entry.action for entry in entries(state / "audit.jsonl")] == ["keys.rotated"]

@@ -16,7 +16,7 @@ import pytest
 
 from agent.base.errors import PersonError
 from agent.base.values import Ack, Event, EventKind, Moment, Place
-from agent.gallery.file.sealing import Sealer
+from agent.gallery.file.sealing import GallerySealer
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
 from agent.journal.erasure import erase as erase_events
@@ -114,7 +114,7 @@ def test_what_the_city_had_not_acknowledged_is_a_gap_not_a_loss(places: Places) 
 
 def test_nothing_of_the_erased_is_left_in_any_file(places: Places) -> None:
     """Not even sealed: neither in freed pages nor in the write-ahead logs."""
-    ref = Sealer(RING).ref(person_id(1))
+    ref = GallerySealer(RING).ref(person_id(1))
     with closing(sqlite3.connect(places.gallery)) as raw:
         key = raw.execute("SELECT wrapped_key FROM person WHERE ref = ?", [ref]).fetchone()[0]
         rows = [r[0] for r in raw.execute("SELECT sealed FROM template WHERE ref = ?", [ref])]
@@ -133,7 +133,7 @@ def test_files_set_aside_after_damage_are_erased_too(places: Places) -> None:
     """What salvage keeps would open with the device key."""
     for path in (places.gallery, places.journal):
         shutil.copy(path, path.with_name(f"{path.name}.damaged-1"))
-    ref = Sealer(RING).ref(person_id(1))
+    ref = GallerySealer(RING).ref(person_id(1))
     with closing(sqlite3.connect(places.gallery)) as raw:
         key = raw.execute("SELECT wrapped_key FROM person WHERE ref = ?", [ref]).fetchone()[0]
     traces, others = [key, *bodies(places, 1)], bodies(places, 2)

@@ -20,7 +20,8 @@ LANDMARKS = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.floa
 
 
 def face(left: float, width: float = 100.0) -> Face:
-    return Face((left, 10.0, left + width, 120.0), 0.9, LANDMARKS + np.float32([left, 10.0]))
+    landmarks = LANDMARKS + np.array([left, 10.0], np.float32)
+    return Face((left, 10.0, left + width, 120.0), 0.9, landmarks)
 
 
 class Faces:

@@ -10,7 +10,7 @@ import pytest
 from agent.base.errors import ModelError
 from agent.base.ports import LivenessSensor
 from agent.base.values import Face, Frame, Image, Quality, TrackedFace, Vector
-from agent.hw.models.liveness import FakeInfrared
+from agent.sim.sensors.fake_infrared import FakeInfrared
 from agent.vision.liveness import MAX_VIEWS, Liveness
 
 NOTHING = np.zeros((8, 8, 3), np.uint8)

@@ -24,7 +24,8 @@ def texture(mean: float = 128.0, spread: float = 40.0, blur: float = 0.0) -> Ima
     image = np.sum(layers, axis=0)
     if blur:
         image = cv2.GaussianBlur(image, (0, 0), blur)
-    return np.clip(mean + spread * image / image.std(), 0, 255).astype(np.uint8)
+    found: Image = np.clip(mean + spread * image / image.std(), 0, 255).astype(np.uint8)
+    return found
 
 
 def face(x: float = 100, y: float = 60, width: float = 80, nose: float = 0.0) -> Face:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 
 from agent.base.errors import CityError, UsageError
 from agent.cityos.db.schema import CONFIG, DEVICE
-from agent.protocol.control import MAX_SETTINGS_BYTES, Config, Report
+from agent.protocol.control import MAX_SETTINGS_BYTES, Config, SettingsReport
 
 AGAIN_MS = 60_000
 MOST_DEVICES = 200
@@ -119,7 +119,7 @@ def due(db: Connection, now_ms: int) -> list[Config]:
     return found
 
 
-def reported(db: Connection, insert: Any, device: str, report: Report, now_ms: int) -> None:
+def reported(db: Connection, insert: Any, device: str, report: SettingsReport, now_ms: int) -> None:
     """Note what *device* says of its settings."""
     version = report.settings_version
     mine = update(CONFIG).where(CONFIG.c.device == device)

@@ -14,26 +14,26 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
-from agent.base.errors import CityError, UsageError
+from agent.base.errors import CityError, MessageError, UsageError
 from agent.cityos.db.schema import COMMAND, DEVICE
+from agent.protocol.commands import BY_NAME
 from agent.protocol.control import (
-    COMMANDS,
     LONGEST_TTL_SECONDS,
     MAX_ARGUMENTS_BYTES,
+    UNSIGNED,
     Command,
-    Outcome,
+    CommandResult,
 )
 
 AGAIN_MS = 30_000
 TTL_SECONDS = 86_400
 MOST_DEVICES = 200  # commands sent in one go
 OPEN = ("waiting", "received")
-UNSIGNED = ("replay",)  # what a device takes without a signature
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """A command and what has become of it: ``state`` "waiting", then as in ``wire.control``.
+    """A command and what has become of it: ``state`` "waiting", then as in ``protocol.control``.
 
     ``sends`` counts how often it went out; ``reason`` and ``detail`` are the device's.
     """
@@ -68,10 +68,14 @@ def order(db: Connection, insert: Any, command: Command) -> None:
 
     Raises CityError if the device never spoke, UsageError for what no device would take.
     """
-    if command.command not in COMMANDS:
-        raise UsageError(f"{command.command!r} is no command; there are {', '.join(COMMANDS)}")
+    if command.command not in BY_NAME:
+        raise UsageError(f"{command.command!r} is no command; there are {', '.join(BY_NAME)}")
     if not 1 <= command.ttl_seconds <= LONGEST_TTL_SECONDS:
         raise UsageError(f"a command lives 1 to {LONGEST_TTL_SECONDS} s")
+    try:
+        command.spec.arguments.read(dict(command.arguments))
+    except MessageError as error:
+        raise UsageError(f"{command.command}: {error}") from error
     arguments = json.dumps(dict(command.arguments))
     if len(arguments) > MAX_ARGUMENTS_BYTES:
         raise UsageError(f"arguments are over {MAX_ARGUMENTS_BYTES} bytes long")
@@ -104,7 +108,7 @@ def due(db: Connection, now_ms: int, *, signed: bool) -> list[Command]:
         .with_for_update(of=COMMAND, skip_locked=True)
     )
     if not signed:
-        waiting = waiting.where(COMMAND.c.command.in_(UNSIGNED))
+        waiting = waiting.where(COMMAND.c.command.in_(tuple(UNSIGNED)))
     found = []
     for row in db.execute(waiting).all():
         sent = {"sent_ms": now_ms, "sends": row.sends + 1}
@@ -119,7 +123,7 @@ def due(db: Connection, now_ms: int, *, signed: bool) -> list[Command]:
     return found
 
 
-def answered(db: Connection, device: str, outcome: Outcome, now_ms: int) -> None:
+def answered(db: Connection, device: str, outcome: CommandResult, now_ms: int) -> None:
     """Note the device's answer; what was not ordered, or is settled already, stays as it is."""
     mine = update(COMMAND).where(COMMAND.c.id == outcome.id, COMMAND.c.device == device)
     told: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason}

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.errors import CityError, UsageError
+from agent.base.sqlite import FileKind, connect, find_damage
+from agent.base.wholefile import create_file
 from agent.cityos.db import migrations
 
-BUSY_MS = 10_000
+CITY = FileKind(
+    name="database",
+    error=CityError,
+    remedy=(
+        "stop city serve, move it aside with its -wal, and put a backup in its place: devices send"
+        " again what they keep and it lacks"
+    ),
+    steps={},  # ``migrations`` takes them, in PostgreSQL too
+)
 _WRITES = "kaopass_writes"
 
 
@@ -42,31 +53,34 @@ def open_engine(database: str, *, create: bool) -> Engine:
     try:
         url = make_url(address(database))
         shown = url.render_as_string(hide_password=True)
-        if url.get_backend_name() == "sqlite":
-            if not create and url.database and not Path(url.database).is_file():
-                raise CityError(f"database {url.database}: no such file; run 'kaopass city serve'")
-            engine = create_engine(url, hide_parameters=True)
-            event.listen(engine, "connect", _durable)
-            event.listen(engine, "begin", _begin)
-        else:
-            engine = create_engine(url, hide_parameters=True)
-            event.listen(engine, "handle_error", _without_rows)
-        if create:
-            migrations.migrate(writing(engine))
-        else:
-            with engine.connect() as db:
-                found = migrations.version(db)
-            if found < migrations.LATEST:
-                raise CityError(
-                    f"database {shown} has no tables, or an older layout: "
-                    "start 'kaopass city serve' on it once"
-                )
+        engine = _sqlite(url, create=create) if url.get_backend_name() == "sqlite" else _server(url)
+        with ExitStack() as on_error:
+            on_error.callback(engine.dispose)
+            if create:
+                migrations.migrate(writing(engine))
+            else:
+                _check_layout(engine, shown)
+            on_error.pop_all()
     except ImportError as error:
         raise CityError(f"database {shown}: its driver is missing: {error}") from error
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        if "://" not in database and isinstance(cause, (sqlite3.Error, OSError)):
+            path = Path(database)
+            raise CityError(f"database {path}: {CITY.in_words(path, cause)}") from error
         shown = database.rpartition("@")[2]  # an address may hold a password before it
         raise CityError(f"database {shown}: cannot be opened: {error}") from error
     return engine
+
+
+def _check_layout(engine: Engine, shown: str) -> None:
+    with engine.connect() as db:
+        found = migrations.version(db)
+    if found != migrations.HEAD:
+        raise CityError(
+            f"database {shown} has no tables, or an older layout: "
+            "start 'kaopass city serve' on it once"
+        )
 
 
 def writing(engine: Engine) -> Engine:
@@ -79,15 +93,33 @@ def insert_for(engine: Engine) -> Any:
     return postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
 
 
-def _durable(connection: DBAPIConnection, _record: object) -> None:
-    # The driver would begin transactions by itself, too late for DDL and for SELECT before INSERT.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose a commit that was acknowledged
-    cursor.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten where it lay
-    cursor.close()
+def _sqlite(url: URL, *, create: bool) -> Engine:
+    path = Path(url.database or ":memory:")
+    if url.database:
+        if create:
+            create_file(path)
+            with closing(connect(path, CITY, read_only=True)) as db:
+                if damage := find_damage(db, path, quick=True):
+                    raise sqlite3.DatabaseError(damage)
+        elif not path.is_file():
+            raise CityError(f"database {path}: no such file; run 'kaopass city serve'")
+    waiting = {"timeout": CITY.busy_seconds}
+    engine = create_engine(url, hide_parameters=True, connect_args=waiting)
+
+    def prepare(connection: Any, _record: object) -> None:
+        # The driver would begin transactions by itself: too late for DDL, or SELECT before INSERT.
+        connection.isolation_level = None
+        CITY.prepare(connection, path)
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _server(url: URL) -> Engine:
+    engine = create_engine(url, hide_parameters=True)
+    event.listen(engine, "handle_error", _without_rows)
+    return engine
 
 
 def _without_rows(context: ExceptionContext) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TextClause,
+    text,
+)
 
 METADATA = MetaData()
 
@@ -13,22 +24,42 @@ def _key(name: str) -> Column[Any]:
     return Column(name, String, primary_key=True)
 
 
-def _number(name: str, *, key: bool = False, nullable: bool = False) -> Column[Any]:
-    return Column(name, BigInteger, primary_key=key, nullable=nullable, autoincrement=False)
+def _number(
+    name: str, *, key: bool = False, nullable: bool = False, default: str | None = None
+) -> Column[Any]:
+    return Column(
+        name,
+        BigInteger,
+        primary_key=key,
+        nullable=nullable,
+        autoincrement=False,
+        server_default=_default(default),
+    )
 
 
-def _text(name: str, *, nullable: bool = False) -> Column[Any]:
-    return Column(name, String, nullable=nullable)
+def _text(name: str, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    return Column(name, String, nullable=nullable, server_default=_default(default))
 
 
-def _flag(name: str) -> Column[Any]:
-    return Column(name, Boolean, nullable=False)
+def _flag(name: str, *, default: str | None = None) -> Column[Any]:
+    return Column(name, Boolean, nullable=False, server_default=_default(default))
+
+
+def _default(sql: str | None) -> TextClause | None:
+    return None if sql is None else text(sql)
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index over the rows for which *where* holds, in either engine."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _bytes(name: str, *, key: bool = False, nullable: bool = False) -> Column[Any]:
     return Column(name, LargeBinary, primary_key=key, nullable=nullable)
 
 
+# Counted versions before Alembic did, and turns the programs of that time away.
+Table("migration", METADATA, _number("version", key=True), _number("at_ms"))
 EVENT = Table(
     "event",
     METADATA,
@@ -49,6 +80,10 @@ EVENT = Table(
     _number("error_ms"),
     _number("corrected_ms", nullable=True),
     _number("received_ms"),
+    _partial(
+        *("event_uncorrected", "device", "boot"),
+        where="corrected_ms IS NULL AND clock IN ('saved', 'unset')",
+    ),
 )
 # Events the city could not take: known, so that the sequence has no hole there.
 REJECTED = Table(
@@ -69,10 +104,11 @@ STREAM = Table(
     _key("device"),
     _key("epoch"),
     _number("upto"),
-    _number("last"),
-    _number("floor"),
+    _number("last", default="0"),
+    _number("floor", default="0"),
     _number("waiting_ms", nullable=True),
-    _flag("born"),
+    _flag("born", default="FALSE"),
+    _partial("stream_waiting", "waiting_ms", where="waiting_ms IS NOT NULL"),
 )
 # Numbers the device said it will never send, and why.
 GAP = Table(
@@ -83,7 +119,7 @@ GAP = Table(
     _number("first", key=True),
     _number("last"),
     _number("noted_ms"),
-    _text("reason"),
+    _text("reason", default="'gone'"),
 )
 # ``aside`` says why nothing more is taken from a device; empty when it is in order. ``returns``
 # counts births that went back to a journal it had left.
@@ -95,8 +131,8 @@ DEVICE = Table(
     _number("connection"),
     _text("birth"),
     _number("last_seen_ms"),
-    _text("aside"),
-    _number("returns"),
+    _text("aside", default="''"),
+    _number("returns", default="0"),
 )
 # Unix less monotonic time of a boot, for events whose clock was unknown when they were stored.
 CLOCK = Table("clock", METADATA, _key("device"), _key("boot"), _number("offset_ms"))
@@ -117,6 +153,7 @@ COMMAND = Table(
     _text("reason"),
     _text("detail"),
     _number("answered_ms", nullable=True),
+    _partial("command_open", "made_ms", where="state IN ('waiting', 'received')"),
 )
 # Settings set from here, every version.
 CONFIG = Table(
@@ -131,6 +168,7 @@ CONFIG = Table(
     _number("made_ms"),
     _number("sent_ms", nullable=True),
     _number("answered_ms", nullable=True),
+    _partial("config_waiting", "made_ms", where="state = 'waiting'"),
 )
 # Residents enrolled at a device: ``sealed`` is base64, for the city's enrolment key alone, and goes
 # when the enrolment is settled. ``state`` is "new", then "taken" or "refused".
@@ -144,6 +182,7 @@ ENROLMENT = Table(
     _text("state"),
     _text("reason"),
     _number("received_ms"),
+    _partial("enrolment_new", "received_ms", where="state = 'new'"),
 )
 UNKNOWN_CLOCKS = ("saved", "unset")
 
@@ -192,6 +231,8 @@ def _member(name: str) -> Table:
 # ``digest`` they are not in it. ``revision`` and ``map`` (the template key's version) are those
 # the row was made from.
 MEMBER = _member("member")
+Index("member_bucket", MEMBER.c.gallery, MEMBER.c.bucket)
+Index("member_version", MEMBER.c.gallery, MEMBER.c.version)
 # The same for the version that is being made.
 DRAFT = _member("draft")
 # A gallery's versions. ``head`` is the signed head, None while it is to be signed; ``buckets`` are

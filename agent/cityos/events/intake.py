@@ -17,22 +17,20 @@ from agent.base.values import Message
 from agent.cityos.events.arrivals import Arrival
 from agent.cityos.events.sequence import Key
 from agent.cityos.events.store import Store
-from agent.protocol.commands import encode_unsigned, read_replay
+from agent.protocol import topics
 from agent.protocol.control import (
     Command,
-    command_topic,
-    config_topic,
-    decode_outcome,
     decode_report,
+    decode_result,
+    encode_unsigned,
     sign_command,
     sign_config,
 )
-from agent.protocol.fields import FieldError, parse_topic
+from agent.protocol.fields import FieldError
 from agent.protocol.items import Lost, decode_item
 from agent.protocol.messages import (
     Birth,
-    Gone,
-    ack_topic,
+    Will,
     decode_state,
     encode_ack,
     identity,
@@ -42,6 +40,7 @@ from agent.protocol.signed import Signer
 
 log = logging.getLogger(__name__)
 
+TAKES = (topics.EVENTS, topics.RESULTS, topics.STATE, topics.REPORT)
 _MOST_EPOCHS = 8  # in one batch: a device that was salvaged a few times; more is an attack
 
 
@@ -89,18 +88,18 @@ class Intake:
         """
         now_ms = self._wall_ms()
         arrivals: dict[Key, Arrival] = {}
-        states: list[tuple[str, Birth | Gone, bool]] = []
+        states: list[tuple[str, Birth | Will, bool]] = []
         for message in messages:
             try:
-                device, kind = parse_topic(message.topic)
-                if kind == "u/ev":
+                device, kind = topics.parse_topic(message.topic)
+                if kind == topics.EVENTS.path:
                     self._sort(device, unpack(message.payload), arrivals)
-                elif kind == "u/st":
+                elif kind == topics.STATE.path:
                     if message.payload:  # else somebody cleared the retained birth
                         states.append((device, decode_state(message.payload), message.retain))
-                elif kind == "u/res":
-                    self._store.result(device, decode_outcome(message.payload), now_ms)
-                elif kind == "u/rep":
+                elif kind == topics.RESULTS.path:
+                    self._store.result(device, decode_result(message.payload), now_ms)
+                elif kind == topics.REPORT.path:
                     if message.payload:
                         self._store.reported(device, decode_report(message.payload), now_ms)
                 else:
@@ -117,7 +116,7 @@ class Intake:
         acks = self._store.commit(arrivals, now_ms)
         self._commits += 1
         self._events += sum(len(arrival.events) for arrival in arrivals.values())
-        return [Message(ack_topic(device), encode_ack(ack)) for (device, _), ack in acks.items()]
+        return [topics.ACKS.message(device, encode_ack(ack)) for (device, _), ack in acks.items()]
 
     def due(self) -> list[Message]:
         """Commands and settings for devices, to be published now."""
@@ -127,18 +126,18 @@ class Intake:
         if commands:
             log.info("%d commands go out", len(commands))
         messages = [
-            Message(command_topic(command.device), self._encoded(command)) for command in commands
+            topics.COMMANDS.message(command.device, self._encoded(command)) for command in commands
         ]
         if self._signer is not None:
             for config in self._store.configs_due(now_ms):
                 signed = sign_config(config, self._signer)
-                messages.append(Message(config_topic(config.device), signed, retain=True))
+                messages.append(topics.CONFIG.message(config.device, signed))
         return messages
 
     def _encoded(self, command: Command) -> bytes:
         if self._signer is not None:
             return sign_command(command, self._signer)
-        return encode_unsigned(command.id, read_replay(command.arguments))
+        return encode_unsigned(command)
 
     def _sort(self, device: str, items: list[Any], arrivals: dict[Key, Arrival]) -> None:
         named: list[tuple[str, int, Any]] = []

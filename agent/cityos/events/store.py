@@ -26,8 +26,8 @@ from agent.cityos.events import asks, health, streams, upkeep
 from agent.cityos.events.arrivals import Arrival
 from agent.cityos.events.health import DeviceRow, Pulse
 from agent.cityos.events.sequence import Key, note_gaps, of, run_on, spans
-from agent.protocol.control import Command, Config, Outcome, Report
-from agent.protocol.messages import Birth, Gone
+from agent.protocol.control import Command, CommandResult, Config, SettingsReport
+from agent.protocol.messages import Birth, Will
 
 __all__ = ["Arrival", "DeviceRow", "Key", "Store", "spans"]
 
@@ -64,7 +64,7 @@ class Store:
         return acks
 
     def state(
-        self, device: str, state: Birth | Gone, now_ms: int, *, retained: bool = False
+        self, device: str, state: Birth | Will, now_ms: int, *, retained: bool = False
     ) -> bool:
         """Note a birth or a will; False if it is stale: an older connection's, come late.
 
@@ -74,7 +74,7 @@ class Store:
         """
         return self.states([(device, state, retained)], now_ms)[0]
 
-    def states(self, told: Sequence[tuple[str, Birth | Gone, bool]], now_ms: int) -> list[bool]:
+    def states(self, told: Sequence[tuple[str, Birth | Will, bool]], now_ms: int) -> list[bool]:
         """The same for many in one transaction: a whole fleet may come back at once."""
         if not told:
             return []
@@ -117,7 +117,7 @@ class Store:
             orders.order(db, self._insert, made)
         return made.id
 
-    def result(self, device: str, outcome: Outcome, now_ms: int) -> None:
+    def result(self, device: str, outcome: CommandResult, now_ms: int) -> None:
         """Note what became of a command that a person ordered; others are not waited for."""
         with self._write("a result cannot be noted") as db:
             orders.answered(db, device, outcome, now_ms)
@@ -161,7 +161,7 @@ class Store:
         with self._write("settings cannot be noted") as db:
             return configs.due(db, now_ms)
 
-    def reported(self, device: str, report: Report, now_ms: int) -> None:
+    def reported(self, device: str, report: SettingsReport, now_ms: int) -> None:
         """Note what *device* says of its settings."""
         with self._write("a report cannot be noted") as db:
             configs.reported(db, self._insert, device, report, now_ms)
@@ -281,10 +281,10 @@ class Store:
         db.execute(update(DEVICE).where(DEVICE.c.name == device).values(changes))
 
     def _state(
-        self, db: Connection, row: Row[Any], state: Birth | Gone, retained: bool, now_ms: int
+        self, db: Connection, row: Row[Any], state: Birth | Will, retained: bool, now_ms: int
     ) -> bool:
         before = json.loads(row.birth)
-        if isinstance(state, Gone):
+        if isinstance(state, Will):
             # The will of the last connection before the counter began anew says nothing any more.
             if state.connection < row.connection or state.connection == before.get(_ANEW):
                 return False

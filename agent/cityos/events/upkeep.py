@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from agent.base.errors import CityError, UsageError
+from agent.base.sqlite import copy_whole
 from agent.cityos.control import orders
 from agent.cityos.db.schema import DEVICE, EVENT, GAP, REJECTED, STREAM
 from agent.cityos.events import enrolments
@@ -104,23 +105,13 @@ def backup(engine: Engine, target: str) -> None:
     path = Path(target)
     if path.exists():
         raise UsageError(f"{target} exists already: give a new name")
-    draft = path.with_name(f".{path.name}.part")
     try:
-        draft.touch(mode=0o600)
         with engine.connect() as db:
-            copy = sqlite3.connect(draft)
-            try:
-                source: Any = db.connection.dbapi_connection
-                db.rollback()  # the copy is a reading of its own
-                source.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
-            finally:
-                copy.close()
-        draft.rename(path)
+            source: Any = db.connection.dbapi_connection
+            db.rollback()  # the copy is a reading of its own
+            copy_whole(source, path)
     except (OSError, sqlite3.Error) as error:
         raise CityError(f"{target}: the backup failed: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _refused(db: Connection, device: str, seq: int | None) -> dict[str, list[int]]:

@@ -27,23 +27,19 @@ from agent.cityos.galleries.library import Library
 from agent.cityos.galleries.publishing import EMPTY_ROOT
 from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.claims import Registry
-from agent.protocol.fields import parse_topic
 from agent.protocol.galleries.messages import (
     GalleryKeys,
     Hello,
     Now,
     Want,
     WrappedKeys,
-    body_topic,
-    head_topic,
-    key_topic,
-    now_topic,
     read_ask,
     sign_keys,
     sign_now,
 )
 from agent.protocol.hpke import wrap_keys
 from agent.protocol.signed import Signer, Trust
+from agent.protocol.topics import ASKS, BODY, HEAD, KEY, NOW, parse_topic
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +64,7 @@ class ServingStatus:
 class GalleryHandler:
     """Serves galleries to devices (``service.Handler``); ``start`` it, and ``stop`` it."""
 
-    topics = ("u/gal",)
+    topics = (ASKS,)
 
     def __init__(
         self,
@@ -209,7 +205,7 @@ class GalleryHandler:
         position = (release.epoch, release.version) if release is not None else (0, 0)
         root = release.root if release is not None else EMPTY_ROOT
         now = Now(hello.device, hello.gallery, position, root, hello.nonce, now_ms)
-        self._answers.append(Message(now_topic(hello.device), sign_now(now, self._signer)))
+        self._answers.append(NOW.message(hello.device, sign_now(now, self._signer)))
         if release is None:
             return
         if hello.key.hex() != release.content_key:
@@ -217,9 +213,7 @@ class GalleryHandler:
             if keys is not None:
                 wrapped = wrap_keys(keys, hello.gallery, hello.device, hello.public_key)
                 told = WrappedKeys(hello.device, hello.gallery, keys.key, wrapped)
-                self._answers.append(
-                    Message(key_topic(hello.device), sign_keys(told, self._signer))
-                )
+                self._answers.append(KEY.message(hello.device, sign_keys(told, self._signer)))
         if (hello.have, hello.root) != (position, root):
             self._answers.append(_head_for(hello.device, release))
 
@@ -256,7 +250,7 @@ class GalleryHandler:
         if not messages:  # another version is in force: the device will hear of it
             return
         self._bodies += 1
-        self._parts.extend(Message(body_topic(device), message) for message in messages)
+        self._parts.extend(BODY.message(device, message) for message in messages)
         if job:
             self._jobs[device] = job  # behind the others
 
@@ -312,7 +306,7 @@ class GalleryHandler:
 
 
 def _head_for(device: str, release: Row[Any]) -> Message:
-    return Message(head_topic(device), release.head.encode("ascii"), retain=True)
+    return HEAD.message(device, release.head.encode("ascii"))
 
 
 def _some(waiting: deque[Message], most: int) -> list[Message]:

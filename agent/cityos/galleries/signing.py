@@ -7,45 +7,37 @@ what it signed: whoever has the city's online machine still cannot have an older
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from agent.base.errors import CityError, MessageError, UsageError
-from agent.base.values import PURPOSES
 from agent.base.wholefile import write_file
 from agent.cityos.pki.ca import Authority
-from agent.protocol.fields import choice, fields, hexadecimal, integer, parse
-from agent.protocol.galleries.bodies import KEY_ID_BYTES
-from agent.protocol.galleries.messages import Head, Position, sign_head
-from agent.protocol.galleries.records import DIGEST_BYTES
+from agent.protocol.forms import Form
+from agent.protocol.galleries.messages import HEAD_MESSAGE, Head, Position, sign_head
 
 SIGNED = "gallery-signed.json"
-_MOST_BYTES = 4_096
+
+
+# As the signed head, but each field by the name that ``Head`` gives it.
+_HEAD = HEAD_MESSAGE.form
+_UNSIGNED = Form(
+    Head,
+    "unsigned head",
+    {_HEAD.names[key]: spec for key, spec in _HEAD.fields.items()},
+    checks=_HEAD.checks,
+    most_bytes=4_096,
+)
 
 
 def encode_unsigned(head: Head) -> bytes:
     """*head* as a file for the signer."""
-    return json.dumps({**asdict(head), "key": head.key.hex()}, indent=1).encode() + b"\n"
+    return json.dumps(_UNSIGNED.write(head), indent=1).encode() + b"\n"
 
 
 def decode_unsigned(told: bytes) -> Head:
     """Raises UsageError unless *told* is what ``encode_unsigned`` makes."""
-    wanted = tuple(Head.__dataclass_fields__)
     try:
-        value = fields(parse(told, _MOST_BYTES, "unsigned head"), wanted, "unsigned head")
-        version = integer(value["version"], "version", 1)
-        return Head(
-            gallery=choice(value["gallery"], "gallery", PURPOSES),
-            epoch=integer(value["epoch"], "epoch", 1),
-            version=version,
-            prev=hexadecimal(value["prev"], "prev", DIGEST_BYTES).hex(),
-            root=hexadecimal(value["root"], "root", DIGEST_BYTES).hex(),
-            count=integer(value["count"], "count"),
-            floor=integer(value["floor"], "floor", 0, version),
-            expires_ms=integer(value["expires_ms"], "expires_ms"),
-            key=hexadecimal(value["key"], "key", KEY_ID_BYTES),
-            issued_ms=integer(value["issued_ms"], "issued_ms"),
-        )
+        return _UNSIGNED.decode(told)
     except MessageError as error:
         raise UsageError(f"not a head that waits for its signature: {error}") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.base.audit import AuditLog
 from agent.base.errors import CityError, KeySourceError
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 
 
 def audit_key(directory: Path) -> bytes:

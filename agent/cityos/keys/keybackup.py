@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from agent.base.errors import CityError, UsageError
-from agent.base.wholefile import create_file
-from agent.cityos.db.sqlitefile import in_transaction
-from agent.cityos.keys.keyfile import FILE, MASTER, SCHEMA
+from agent.base.sqlite import connect, copy_whole, find_damage, open_file, transaction
+from agent.cityos.keys.keyfile import FILE, KEYS, MASTER
 from agent.cityos.keys.townkeys import TownKeys
 
 _TABLES = (
@@ -37,19 +37,9 @@ def backup(keys: TownKeys, target: Path, now_ms: int) -> int:
             )
         if not there:
             os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(target, isolation_level=None)
-        try:
-            db.execute("PRAGMA secure_delete = ON")
-            db.execute("PRAGMA synchronous = EXTRA")
-            db.executescript(SCHEMA)
+        with closing(open_file(target, KEYS)) as db:
             db.execute("ATTACH DATABASE ? AS own", (str(keys.path),))
-        except sqlite3.Error:
-            db.close()
-            raise
-        try:
             return _bring_up_to_date(db)
-        finally:
-            db.close()
     except (OSError, sqlite3.Error) as error:
         raise CityError(f"{target}: the keys cannot be copied: {error}") from error
     finally:
@@ -67,26 +57,19 @@ def restore(copy: Path, directory: Path) -> None:
         raise UsageError(f"{target} exists: keys are never put over others; move it away first")
     if not (directory / MASTER).exists() and "CREDENTIALS_DIRECTORY" not in os.environ:
         raise UsageError(f"put the town's master key, {MASTER!r}, into {directory} first")
-    draft = target.with_name(f".{FILE}.part")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        create_file(draft)
-        source, made = sqlite3.connect(f"file:{copy}?mode=ro", uri=True), sqlite3.connect(draft)
-        try:
-            source.backup(made)
-        finally:
-            made.close()
-            source.close()
-        draft.rename(target)
+        with closing(connect(copy, KEYS, read_only=True)) as source:
+            if damage := find_damage(source, copy):
+                raise CityError(f"{copy}: this copy is damaged ({damage}): take an older one")
+            copy_whole(source, target)
     except (OSError, sqlite3.Error) as error:
         raise CityError(f"{copy}: the keys cannot be restored: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _bring_up_to_date(db: sqlite3.Connection) -> int:
     gone = 0
-    with in_transaction(db):
+    with transaction(db):
         for table in _TABLES:
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             names = ", ".join(columns)

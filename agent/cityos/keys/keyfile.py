@@ -6,8 +6,9 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,33 +17,55 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.base.errors import CityError, KeySourceError
 from agent.base.ports import KeySource
+from agent.base.sqlite import FileKind, connect, open_file, transaction
 from agent.base.wholefile import create_file
-from agent.cityos.db.sqlitefile import in_transaction
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 MASTER = "town-key"
 FILE = "keys.db"
 KEY_BYTES = 32
 _NONCE_BYTES = 12
-_LOCK_SECONDS = 10.0
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS resident (ref BLOB PRIMARY KEY, key BLOB NOT NULL,
-    condemned INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS withdrawal (ref BLOB NOT NULL, purpose TEXT NOT NULL,
-    at_ms INTEGER NOT NULL, PRIMARY KEY (ref, purpose)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS gone (person TEXT PRIMARY KEY, until_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS erased (ref BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS position (gallery TEXT PRIMARY KEY, epoch INTEGER NOT NULL,
-    version INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS drafted (gallery TEXT PRIMARY KEY, epoch INTEGER NOT NULL,
-    version INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS enrolment (number INTEGER PRIMARY KEY, key BLOB NOT NULL,
-    replaced_ms INTEGER);
-CREATE TABLE IF NOT EXISTS content (number INTEGER PRIMARY KEY, gallery TEXT NOT NULL,
-    id BLOB NOT NULL, key BLOB NOT NULL, map INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS copy (path TEXT PRIMARY KEY, at_ms INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS proof (value BLOB NOT NULL);
-"""
+
+def _keys(db: Database) -> None:
+    # The tables may be there already: they were made before steps were recorded.
+    for statement in (
+        "CREATE TABLE IF NOT EXISTS resident (ref BLOB PRIMARY KEY, key BLOB NOT NULL,"
+        " condemned INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS withdrawal (ref BLOB NOT NULL, purpose TEXT NOT NULL,"
+        " at_ms INTEGER NOT NULL, PRIMARY KEY (ref, purpose)) WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS gone (person TEXT PRIMARY KEY, until_ms INTEGER NOT NULL)"
+        " WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS erased (ref BLOB PRIMARY KEY, number INTEGER NOT NULL)"
+        " WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS position (gallery TEXT PRIMARY KEY, epoch INTEGER NOT"
+        " NULL, version INTEGER NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS drafted (gallery TEXT PRIMARY KEY, epoch INTEGER NOT"
+        " NULL, version INTEGER NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS enrolment (number INTEGER PRIMARY KEY, key BLOB NOT NULL,"
+        " replaced_ms INTEGER)",
+        "CREATE TABLE IF NOT EXISTS content (number INTEGER PRIMARY KEY, gallery TEXT NOT"
+        " NULL, id BLOB NOT NULL, key BLOB NOT NULL, map INTEGER NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS copy (path TEXT PRIMARY KEY, at_ms INTEGER NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS proof (value BLOB NOT NULL)",
+    ):
+        db.execute(statement)
+
+
+KEYS = FileKind(
+    name="keys",
+    error=CityError,
+    remedy=(
+        "with city serve stopped, move it aside and put it back from its copy:"
+        " kaopass city keys restore FILE"
+    ),
+    steps={"1_keys": _keys},
+    # Not WAL: a deleted key must be overwritten where it lies, and nowhere else lie.
+    journal_mode="DELETE",
+    synchronous="EXTRA",
+)
 
 
 class KeyFile:
@@ -56,18 +79,14 @@ class KeyFile:
         with self._named():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._master = self._load_master(source)
-            create_file(self.path)
-            self._db = sqlite3.connect(
-                self.path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            # Not WAL: a deleted key must be overwritten where it lies, and nowhere else lie.
-            self._db.execute("PRAGMA journal_mode = DELETE")
-            self._db.execute("PRAGMA secure_delete = ON")
-            self._db.execute("PRAGMA synchronous = EXTRA")
-            self._db.executescript(SCHEMA)
+            self._db = open_file(self.path, KEYS)
         self._wrap = AESGCM(self._derive("wrap"))
         self._index = self._derive("reference")
-        self._prove()
+        try:
+            self._prove()
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"TownKeys({str(self.directory)!r})"
@@ -95,13 +114,11 @@ class KeyFile:
     def proves(self, copy: Path) -> bool:
         """Whether the file *copy* was wrapped by this town's master key."""
         with self._named():
-            db = sqlite3.connect(f"file:{copy}?mode=ro", uri=True)
             try:
-                found = db.execute("SELECT value FROM proof").fetchone()
+                with closing(connect(copy, KEYS, read_only=True)) as db:
+                    found = db.execute("SELECT value FROM proof").fetchone()
             except sqlite3.Error:
                 return False
-            finally:
-                db.close()
         try:
             return found is not None and self._opened(found[0], b"proof") == b""
         except CityError:
@@ -140,12 +157,8 @@ class KeyFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._named(), in_transaction(self._db):
+        with self._lock, self._named(), transaction(self._db):
             yield self._db
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise CityError(f"the town's keys in {self.directory}: {error}") from error
+    def _named(self) -> AbstractContextManager[None]:
+        return KEYS.named(self.path)

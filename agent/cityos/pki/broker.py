@@ -17,9 +17,11 @@ from agent.base.errors import CityError
 from agent.base.wholefile import write_file
 from agent.cityos.pki.ca import BACKDATE, Authority
 from agent.cityos.pki.claims import Registry
+from agent.protocol.topics import ANY, DOWN, UP, below
 
 RULES, REVOKED, CONFIG = "kaopass.acl", "crl.pem", "kaopass.conf"
 _COMM = "mosquitto"
+_USER = "%u"  # in a rule: whoever is connected, which is the CN of its certificate
 
 _CONFIG = """\
 # Written by: kaopass city broker-config. Read by Mosquitto 2.0 or later, e.g. with
@@ -121,11 +123,12 @@ def worker_names(authority: Authority) -> list[str]:
 def _write_rules(directory: Path, authority: Authority, registry: Registry, now_ms: int) -> None:
     lines = [
         "# A device writes upwards and reads downwards, both under its own name only.",
-        "pattern write kp1/%u/u/#",
-        "pattern read kp1/%u/d/#",
+        f"pattern write {below(UP, _USER)}",
+        f"pattern read {below(DOWN, _USER)}",
     ]
     for name in worker_names(authority):
-        lines += ["", f"user {name}", "topic read kp1/+/u/#", "topic write kp1/+/d/#"]
+        lines += ["", f"user {name}"]
+        lines += [f"topic read {below(UP, ANY)}", f"topic write {below(DOWN, ANY)}"]
     # The revocation list keeps them from coming; this also silences who is connected still.
     for name in registry.banned():
         lines += ["", f"user {name}", "topic deny #"]

@@ -12,15 +12,18 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.base.errors import CityError, UsageError
+from agent.base.sqlite import FileKind, open_file, transaction
 from agent.base.values import PURPOSES, Pending
-from agent.base.wholefile import create_file
-from agent.cityos.db.sqlitefile import in_transaction
 from agent.cityos.pki.ca import SERVICE_PREFIX
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database as Utilities
 
 # Crockford's base 32: nothing that is mistaken for something else when it is read out.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -28,20 +31,32 @@ _CLAIM_LETTERS, _GROUP = 20, 5
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SERIAL = re.compile(r"[!-~]{1,64}")
 RETRY_SECONDS = 5.0
-_LOCK_SECONDS = 10.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS claim (
-    digest TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
-    approved INTEGER NOT NULL, key TEXT, certificate TEXT);
-CREATE TABLE IF NOT EXISTS certificate (
-    number TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL, pem TEXT NOT NULL,
-    issued_ms INTEGER NOT NULL, ends_ms INTEGER NOT NULL, revoked_ms INTEGER);
-CREATE INDEX IF NOT EXISTS certificate_device ON certificate (device);
-CREATE TABLE IF NOT EXISTS purpose (device TEXT PRIMARY KEY, purpose TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS broker (directory TEXT PRIMARY KEY, pid_file TEXT NOT NULL);
-"""
+
+def _claims(db: Utilities) -> None:
+    # The tables may be there already: they were made before steps were recorded.
+    for statement in (
+        "CREATE TABLE IF NOT EXISTS claim ("
+        " digest TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL,"
+        " created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
+        " approved INTEGER NOT NULL, key TEXT, certificate TEXT)",
+        "CREATE TABLE IF NOT EXISTS certificate ("
+        " number TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL, pem TEXT NOT NULL,"
+        " issued_ms INTEGER NOT NULL, ends_ms INTEGER NOT NULL, revoked_ms INTEGER)",
+        "CREATE INDEX IF NOT EXISTS certificate_device ON certificate (device)",
+        "CREATE TABLE IF NOT EXISTS purpose (device TEXT PRIMARY KEY, purpose TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS broker (directory TEXT PRIMARY KEY, pid_file TEXT NOT NULL)",
+    ):
+        db.execute(statement)
+
+
+REGISTRY = FileKind(
+    name="registry",
+    error=CityError,
+    # Never a new one by itself: it would not know who was revoked.
+    remedy="end the city's services, move it aside, and put the newest copy of it in its place",
+    steps={"1_claims": _claims},
+)
 
 
 # Writes the audit entry of a change, after all checks and before the change is committed: rather an
@@ -87,17 +102,10 @@ class Registry:
     """Owner of ``registry.db`` in *directory*; several processes may. Raises CityError."""
 
     def __init__(self, directory: Path) -> None:
-        path = directory / "registry.db"
-        self._path = path
+        self._path = directory / "registry.db"
         with self._named():
-            create_file(path)
-            self._db = sqlite3.connect(
-                path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = open_file(self._path, REGISTRY)
+        self._db.row_factory = sqlite3.Row
 
     def close(self) -> None:
         self._db.close()
@@ -312,15 +320,11 @@ class Registry:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._named(), in_transaction(self._db):
+        with self._named(), transaction(self._db):
             yield self._db
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise CityError(f"registry {self._path}: {error}") from error
+    def _named(self) -> AbstractContextManager[None]:
+        return REGISTRY.named(self._path)
 
 
 def _serve(db: sqlite3.Connection, device: str, purpose: str) -> None:

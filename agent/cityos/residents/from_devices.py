@@ -29,7 +29,7 @@ from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.faces import Faces, Threshold
 from agent.cityos.residents.profiles import Given, Profile
 from agent.cityos.residents.residents import Newcomer, Residents
-from agent.protocol.consent import Enrolment, open_enrolment
+from agent.protocol.consent import EnrolmentRecord, open_enrolment
 from agent.recognition.protection import Protection, change
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Enrolling:
         self._counts[state] += 1
         log.info("enrolment %d of %s: %s %s", each.seq, each.device, state, reason)
 
-    def _opened(self, each: Waiting) -> tuple[int, Enrolment]:
+    def _opened(self, each: Waiting) -> tuple[int, EnrolmentRecord]:
         """The number of the enrolment key it was sealed to, and what was sealed."""
         for number, key in self._residents.keys.enrolment_keys().items():
             try:
@@ -148,7 +148,7 @@ class Enrolling:
         raise _RefusedError(UNREADABLE)
 
     def _take(
-        self, device: str, gallery: str, enrolment: Enrolment, faces: Faces, now_ms: int
+        self, device: str, gallery: str, enrolment: EnrolmentRecord, faces: Faces, now_ms: int
     ) -> None:
         record = enrolment.record
         if not gallery or device in self._registry.banned():
@@ -176,7 +176,7 @@ class Enrolling:
         faces.add(ref, templates)
 
     def _still_given(
-        self, ref: bytes, device: str, enrolment: Enrolment, now_ms: int
+        self, ref: bytes, device: str, enrolment: EnrolmentRecord, now_ms: int
     ) -> tuple[Given, ...]:
         """Their consents but those that were withdrawn since, or may have been.
 
@@ -209,7 +209,7 @@ class Enrolling:
 
         self._residents.change(person_id, renewed, now_ms)
 
-    def _mapped(self, gallery: str, enrolment: Enrolment) -> dict[str, Vector]:
+    def _mapped(self, gallery: str, enrolment: EnrolmentRecord) -> dict[str, Vector]:
         keys = self._residents.keys
         version = enrolment.template_version
         if version > keys.map_version(gallery):

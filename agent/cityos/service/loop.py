@@ -12,8 +12,8 @@ from agent.base.errors import CityError, LinkError, MessageError
 from agent.base.ports import Link
 from agent.base.retry import Backoff
 from agent.base.values import LinkDown, LinkUp, Message
-from agent.cityos.events.intake import Intake, IntakeStatus
-from agent.protocol.fields import parse_topic
+from agent.cityos.events.intake import TAKES, Intake, IntakeStatus
+from agent.protocol.topics import ANY, BY_PATH, Topic, parse_topic
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Handler(Protocol):
     """
 
     @property
-    def topics(self) -> Sequence[str]:
-        """Where it listens, without ``kp1/{device}/``, for example "u/gal"."""
+    def topics(self) -> Sequence[Topic]:
+        """Where it listens."""
 
     def take(self, messages: Sequence[Message], now_ms: int) -> list[Message]:
         """What to publish in answer to *messages*, at once. Raises CityError, never MessageError.
@@ -53,9 +53,10 @@ class Handler(Protocol):
 def subscriptions(share: str = "", handlers: Sequence[Handler] = ()) -> tuple[str, ...]:
     """What one worker listens to; workers of one *share* divide all that is not kept among them."""
     prefix = f"$share/{share}/" if share else ""
-    kinds = dict.fromkeys(["u/ev", "u/res", *(t for handler in handlers for t in handler.topics)])
+    taken = dict.fromkeys((*TAKES, *(topic for handler in handlers for topic in handler.topics)))
     # What the broker keeps it says to nobody who shares.
-    return (*(f"{prefix}kp1/+/{kind}" for kind in kinds), "kp1/+/u/st", "kp1/+/u/rep")
+    shared = (prefix + topic.of(ANY) for topic in taken if not topic.retained)
+    return (*shared, *(topic.of(ANY) for topic in taken if topic.retained))
 
 
 class CityService:
@@ -189,11 +190,11 @@ def _publish(link: Link, messages: Sequence[Message]) -> None:
         link.publish(message.topic, message.payload, retain=message.retain)
 
 
-def _kind(message: Message) -> str:
+def _kind(message: Message) -> Topic | None:
     try:
-        return parse_topic(message.topic)[1]
+        return BY_PATH.get(parse_topic(message.topic)[1])
     except MessageError:
-        return ""  # the intake counts it as refused
+        return None  # the intake counts it as refused
 
 
 def _wall_ms() -> int:

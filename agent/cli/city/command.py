@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -11,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.base.errors import CityError, UsageError
+from agent.base.errors import CityError
+from agent.cli.city.arguments import argument_options, arguments_of
 from agent.cli.city.common import ca_option, note, now_ms
 from agent.cli.city.upkeep import database_option, open_store, time_text
 from agent.cli.common import json_option, print_json
+from agent.protocol.commands import COMMANDS, CommandSpec
 
 if TYPE_CHECKING:
     from agent.cityos.control.orders import Ordered
     from agent.cityos.events.store import Store
 
 _POLL_SECONDS = 0.2
-_KEY_CHARACTERS = 64
-NOTED = ("revoke-now", "reload", "restart")  # what changes something, in the audit log
 
 _wait_option = click.option(
     "--wait",
@@ -54,53 +55,56 @@ class _Order(click.Group):
         return super().resolve_command(ctx, ["send", *args])
 
 
+def send_command(specs: Sequence[CommandSpec] = COMMANDS) -> click.Command:
+    """``send``: WHAT is one of *specs*, and each of their arguments an option."""
+    named = {spec.name: spec for spec in specs if not spec.ordered_by}
+
+    @database_option
+    @ca_option
+    @click.argument("device", metavar="DEVICE")
+    @click.argument("what", metavar="WHAT", type=click.Choice(list(named)))
+    @argument_options(list(named.values()))
+    @_ttl_option
+    @_wait_option
+    @json_option
+    def send(
+        database: str,
+        ca_directory: Path,
+        device: str,
+        what: str,
+        ttl_seconds: int,
+        wait_seconds: float,
+        as_json: bool,
+        **given: Any,
+    ) -> None:
+        arguments = arguments_of(named[what], list(named.values()), given)
+        with closing(open_store(database, create=False)) as store:
+            name = store.order(device, what, arguments, now_ms(), ttl_seconds=ttl_seconds)
+            if named[what].noted:
+                note(ca_directory, "command.ordered", device, f"{what} {name}")
+            found = _settled(store, name, wait_seconds)
+        _show(found, as_json)
+        if wait_seconds and found.state != "done":
+            raise CityError(f"{device}: {what} is {found.state} after {wait_seconds:g} s")
+
+    listed = "\n".join(f"{spec.name:<12} {spec.does}" for spec in named.values())
+    elsewhere = "".join(
+        f" For {spec.name} there is '{spec.ordered_by}'." for spec in specs if spec.ordered_by
+    )
+    text = f"Have DEVICE do WHAT, and see what came of it.{elsewhere}\n\n\b\n{listed}"
+    return click.command("send", help=text)(send)
+
+
 @click.group("command", cls=_Order)
 def command() -> None:
     """Command devices: 'kaopass city command DEVICE WHAT', or 'list'.
 
-    WHAT is ping, status, diagnostics, reload, restart, or revoke-now with --key. (For replay there
-    is 'kaopass city replay'.) A running 'kaopass city serve' with the signing key sends it, again
-    and again until the device answers; the device does it once.
+    'kaopass city command send --help' says what there is. A running 'kaopass city serve' with the
+    signing key sends it, again and again until the device answers; the device does it once.
     """
 
 
-@command.command("send")
-@database_option
-@ca_option
-@click.argument("device", metavar="DEVICE")
-@click.argument(
-    "what",
-    metavar="WHAT",
-    type=click.Choice(["ping", "status", "diagnostics", "reload", "restart", "revoke-now"]),
-)
-@click.option(
-    "--key",
-    metavar="HEX",
-    help="revoke-now: the resident's key in galleries, which says nothing of who it is.",
-)
-@_ttl_option
-@_wait_option
-@json_option
-def send(
-    database: str,
-    ca_directory: Path,
-    device: str,
-    what: str,
-    key: str | None,
-    ttl_seconds: int,
-    wait_seconds: float,
-    as_json: bool,
-) -> None:
-    """Have DEVICE do WHAT: ping, status, diagnostics, reload, restart or revoke-now."""
-    arguments = _arguments(what, key)
-    with closing(open_store(database, create=False)) as store:
-        name = store.order(device, what, arguments, now_ms(), ttl_seconds=ttl_seconds)
-        if what in NOTED:
-            note(ca_directory, "command.ordered", device, f"{what} {name}")
-        found = _settled(store, name, wait_seconds)
-    _show(found, as_json)
-    if wait_seconds and found.state != "done":
-        raise CityError(f"{device}: {what} is {found.state} after {wait_seconds:g} s")
+command.add_command(send_command())
 
 
 @command.command("list")
@@ -116,16 +120,6 @@ def list_commands(database: str, device: str | None, limit: int, as_json: bool) 
         _show(row, as_json)
     if not rows and not as_json:
         click.echo("no commands")
-
-
-def _arguments(what: str, key: str | None) -> dict[str, Any]:
-    if what != "revoke-now":
-        if key is not None:
-            raise UsageError(f"--key is for revoke-now, not for {what}")
-        return {}
-    if key is None or len(key) != _KEY_CHARACTERS or set(key) - set("0123456789abcdef"):
-        raise UsageError(f"revoke-now needs --key: {_KEY_CHARACTERS} hexadecimal digits")
-    return {"key": key}
 
 
 def _settled(store: Store, name: str, seconds: float) -> Ordered:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from agent.base.audit import AuditLog, Entry, Fact
+    from agent.base.audit import AuditEntry, AuditLog, Fact
     from agent.cityos.pki.ca import Authority
     from agent.cityos.pki.claims import Registry
 
@@ -42,7 +42,7 @@ class Office:
         """Who types."""
         return getpass.getuser()
 
-    def noting(self, action: str, **facts: Fact) -> Callable[[], Entry]:
+    def noting(self, action: str, **facts: Fact) -> Callable[[], AuditEntry]:
         """Writes the audit entry of what the user is doing, when it is called."""
         return lambda: self.audit.append(action, actor=self.actor, subject="", **facts)
 

@@ -14,7 +14,6 @@ import click
 
 from agent.base.errors import CityError
 from agent.cli.city.common import ca_option
-from agent.cli.city.lazy import CityGroup
 from agent.cli.city.town import keys_option, thresholds, town
 from agent.cli.city.upkeep import (
     backup,
@@ -27,6 +26,7 @@ from agent.cli.city.upkeep import (
     time_text,
 )
 from agent.cli.common import json_option, print_json
+from agent.cli.lazy import LazyGroup
 
 if TYPE_CHECKING:
     from agent.cityos.events.store import Store
@@ -38,7 +38,24 @@ _POLL_SECONDS = 0.2
 _file = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group("city", cls=CityGroup)
+# From files of their own, imported only when called.
+LAZY = {
+    "ca": "agent.cli.city.ca:ca",
+    "est": "agent.cli.city.ca:est",
+    "broker-config": "agent.cli.city.ca:broker_config",
+    "claim": "agent.cli.city.device:claim",
+    "device": "agent.cli.city.device:device",
+    "command": "agent.cli.city.command:command",
+    "settings": "agent.cli.city.settings:settings",
+    "resident": "agent.cli.city.residents.resident:resident",
+    "consent": "agent.cli.city.residents.consent:consent",
+    "gallery": "agent.cli.city.residents.gallery:gallery",
+    "enrolments": "agent.cli.city.residents.keys:enrolments",
+    "keys": "agent.cli.city.residents.keys:keys",
+}
+
+
+@click.group("city", cls=LazyGroup, lazy=LAZY)
 def command() -> None:
     """The reference city side: commits each event once and acknowledges it."""
 

@@ -132,7 +132,8 @@ def open_keys(ca_directory: Path, keys_directory: Path | None) -> Iterator[TownK
     """The town's keys; the master key from systemd where it hands one over, else from a file."""
     from agent.cityos.keys.keyfile import FILE, MASTER
     from agent.cityos.keys.townkeys import TownKeys
-    from agent.hw.keystores.keysource import CredentialKeySource, FileKeySource
+    from agent.hw.keystores.credential import CredentialKeySource
+    from agent.hw.keystores.file import FileKeySource
 
     if not ca_directory.is_dir():
         raise CityError(f"there is no authority in {ca_directory}: kaopass city ca init")

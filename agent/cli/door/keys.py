@@ -20,11 +20,6 @@ STEPS = {
     "replaced": "the old device key is gone",
     "tidied": "what lasts is under the new one alone",
 }
-PROTECTS = {
-    "file": "other users of this machine; not whoever holds the storage card",
-    "credential": "whoever holds the card alone, if systemd sealed it to a TPM; else not",
-    "otp": "whoever holds the card alone; not whoever holds the board",
-}
 
 
 @click.group("keys")
@@ -44,11 +39,11 @@ def show(settings_file: Path | None, as_json: bool) -> None:
     from agent.wiring.desk import LocalDesk
 
     desk = LocalDesk(load(settings_file))
-    source, file = desk.settings.keys.source, desk.key_file
+    file = desk.key_file
     found = key_facts(desk.ring, file, desk.gallery if desk.gallery_file.exists() else None)
     facts = {
-        "source": source,
-        "protects_against": PROTECTS[source],
+        "source": desk.settings.keys.source,
+        "protects_against": desk.key_driver.protects,
         "fingerprint": found.fingerprint,
         "file": str(file or os.environ.get("CREDENTIALS_DIRECTORY", "")),
         **({"permissions": found.permissions} if file else {}),
@@ -72,16 +67,17 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     by the next command, or by running this again. A systemd credential can be changed by root only.
     """
     from agent.usecases.rotation import rotate as change
-    from agent.wiring.desk import changeable_keys
+    from agent.wiring.desk import LocalDesk
 
-    settings = load(settings_file)
+    desk = LocalDesk(load(settings_file))
     begun = time.monotonic()
 
     def tell(step: str) -> None:
         if not as_json:
             click.echo(f"  {STEPS[step]}", err=True)
 
-    done = change(changeable_keys(settings), settings.state_directory, tell, actor=operator())
+    source = desk.key_driver.changeable(desk.settings.keys_directory)
+    done = change(source, desk.settings.state_directory, tell, actor=operator())
     seconds = round(time.monotonic() - begun, 2)
     if as_json:
         print_json({**asdict(done), "seconds": seconds})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="Where the device key is; the systemd unit says 'credential'.",
 )
 @click.option("--until-end", is_flag=True, help="Stop when a file is over, instead of waiting on.")
-@click.option("--json", "as_json", is_flag=True, help="Print each notice as a JSON line.")
+@click.option("--json", "as_json", is_flag=True, help="Print each signal as a JSON line.")
 def command(
     settings_file: Path | None, source: str | None, keys: str | None, until_end: bool, as_json: bool
 ) -> None:

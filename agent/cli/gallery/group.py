@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from agent.cli.common import json_option, operator, print_json, settings_option
+from agent.cli.lazy import LazyGroup
 from agent.settings.model import load
 from agent.usecases import residents
 from agent.wiring.desk import LocalDesk
@@ -24,21 +24,7 @@ LAZY = {
 }
 
 
-class GalleryGroup(click.Group):
-    """The commands of this file, and those of ``LAZY``."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *LAZY]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in LAZY:
-            found = import_module(LAZY[cmd_name]).command
-            assert isinstance(found, click.Command)  # noqa: S101 - a broken table is a defect
-            return found
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group("gallery", cls=GalleryGroup)
+@click.group("gallery", cls=LazyGroup, lazy=LAZY)
 def command() -> None:
     """Who is known on this device: list, status, enroll, revoke, verify, rekey, subject, calibrate.
 

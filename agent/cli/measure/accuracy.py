@@ -17,7 +17,7 @@ from agent.cli.common import json_option, print_json, settings_option
 from agent.settings.model import Settings, load
 
 if TYPE_CHECKING:
-    from agent.accuracy.reading import Eyes, View
+    from agent.accuracy.reading import Eyes, PictureView
     from agent.packs.manifest import Pack
 
 
@@ -98,7 +98,7 @@ def command(
     from agent.accuracy.protocol import plan, read_folder
 
     if plots_folder is not None and find_spec("matplotlib") is None:
-        raise UsageError("--plots needs matplotlib; run: pip install 'kaopass[bench]'")
+        raise UsageError("--plots needs matplotlib; run: pip install 'kaopass[lab]'")
     overrides = {"models": {"licence": "research"}} if settings_file is None else {}
     settings = load(settings_file, overrides)
     groups = None if groups_file is None else read_groups(groups_file)
@@ -194,9 +194,11 @@ def _pack(settings: Settings) -> Pack:
     return locate(models.pack, settings.models_directory, models.licence).pack
 
 
-def _read(settings: Settings, probes: list[Path], references: list[Path]) -> dict[Path, View]:
+def _read(
+    settings: Settings, probes: list[Path], references: list[Path]
+) -> dict[Path, PictureView]:
     from agent.accuracy.reading import Eyes, read_views
-    from agent.hw.cameras.frames import read_picture
+    from agent.hw.cameras.shared.pictures import read_picture
     from agent.wiring.parts import open_networks, quality_gate
 
     # Pictures side by side use the cores better than one network with several threads.

@@ -80,7 +80,7 @@ def command(
     """
     from agent.recognition.protection import Protection
     from agent.recognition.templates import TemplateSet
-    from agent.wiring.devices import FILE_KINDS, camera_overrides, must_exist, open_camera
+    from agent.wiring.devices import camera_overrides, is_live, must_exist, open_camera
     from agent.wiring.parts import door_networks, recogniser
 
     if gallery_directory is not None and enrolments:
@@ -88,7 +88,7 @@ def command(
     if others is not None and not enrolments:
         raise UsageError("--others goes with --enroll: say who is to be recognised among them")
     given = camera_overrides(source, pace="fast")
-    of_files = given["kind"] in FILE_KINDS
+    of_files = not is_live(given["kind"])
     mode = liveness or ("off" if of_files else None)
     settings = _settings(settings_file, gallery_directory, given, mode)
     people = [id_and_file(text) for text in enrolments]
@@ -242,7 +242,7 @@ def _others(networks: Networks, folder: Path) -> list[tuple[str, Vector]]:
 
     from agent.accuracy.protocol import read_folder
     from agent.accuracy.reading import main_face
-    from agent.hw.cameras.frames import read_picture
+    from agent.hw.cameras.shared.pictures import read_picture
     from agent.recognition.fusion import template
 
     found = []

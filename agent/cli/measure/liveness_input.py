@@ -20,7 +20,7 @@ def settings_of(settings_file: Path | None) -> Settings:
 def files_under(path: Path) -> list[Path]:
     """The pictures and clips of a folder and all below it, or the file itself."""
     from agent.hw.cameras.file import VIDEO_SUFFIXES
-    from agent.hw.cameras.frames import PICTURE_SUFFIXES
+    from agent.hw.cameras.shared.pictures import PICTURE_SUFFIXES
 
     if not path.exists():
         raise UsageError(f"{path}: there is no such file or folder")

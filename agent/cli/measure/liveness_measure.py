@@ -159,7 +159,7 @@ def rate_text(rate: Rate) -> str:
 def _synthetic(
     examiner: Examiner, faces_folder: Path | None, *, with_live: bool
 ) -> dict[str, _Kind]:
-    from agent.hw.cameras.frames import read_picture
+    from agent.hw.cameras.shared.pictures import read_picture
     from agent.sim.attacks import KINDS, attack_clip, subjects, subjects_in
 
     if faces_folder is None:

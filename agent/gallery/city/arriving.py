@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.base.values import Vector
 from agent.gallery.file.rows import extras
-from agent.gallery.file.sealing import Sealer
+from agent.gallery.file.sealing import GallerySealer
 from agent.protocol.galleries.messages import GalleryKeys
 from agent.protocol.galleries.records import Record
 from agent.recognition.protection import Matrix, Protection, change
@@ -47,7 +47,7 @@ class Preparer:
         self._maps: dict[tuple[str, str, int], Matrix] = {}
 
     def prepare(
-        self, residents: Sequence[Staged], keys: GalleryKeys, own: Protection, sealer: Sealer
+        self, residents: Sequence[Staged], keys: GalleryKeys, own: Protection, sealer: GallerySealer
     ) -> list[Prepared]:
         """Each of *residents*, in order; their templates come by the map of *keys*, and leave by
         *own*. Each gets a key and a slot of their own."""

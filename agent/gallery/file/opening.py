@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
 
 from agent.base.errors import GalleryError
+from agent.base.sqlite import FileKind, connect, migrate, open_file, transaction, trouble
 from agent.base.wholefile import create_file, sync_directory
 
 logger = logging.getLogger(__name__)
 
-BUSY_SECONDS = 10.0  # how long to wait for another process
-# Seven templates of 512 values share a page of this size; with SQLite's 4096 each would fill one.
-PAGE_BYTES = 16_384
 # Row numbers tried in a broken stretch. An inner page of the tree leads to some 11,000 templates.
 MAX_UNREADABLE_RUN = 20_000
 _ZEROS = bytes(2**20)
@@ -35,10 +32,7 @@ COLUMNS = {
     "template": "id, ref, pack, sealed",
 }
 
-schema = Migrations("gallery")
 
-
-@schema(name="1_people")
 def _people(db: Database) -> None:
     db.table("meta").create({"key": str, "value": bytes}, pk="key", not_null={"value"})
     db.table("person").create(
@@ -55,7 +49,6 @@ def _people(db: Database) -> None:
     db.table("template").create_index(["ref", "pack"], index_name="template_by_ref")
 
 
-@schema(name="2_city")
 def _city(db: Database) -> None:
     # A version of the city's on its way in: whole buckets, and their residents ready to be moved
     # into ``person``. Their templates lie in ``template`` already, where nobody looks for them.
@@ -68,6 +61,17 @@ def _city(db: Database) -> None:
         not_null={"number", "slot", "wrapped_key", "profile"},
     )
     db.table("staged").create_index(["number"], index_name="staged_by_number")
+
+
+GALLERY = FileKind(
+    name="gallery",
+    error=GalleryError,
+    remedy="run: kaopass gallery verify, which sets it aside and keeps what can be read",
+    steps={"1_people": _people, "2_city": _city},
+    # Seven templates of 512 values share a page of this size; in SQLite's 4096 each would fill one.
+    page_bytes=16_384,
+)
+PAGE_BYTES, BUSY_SECONDS = GALLERY.page_bytes, GALLERY.busy_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,10 @@ def open_database(
     """
     with _one_process_at_a_time(path):
         _finish_salvage(path)
-        create_file(path)
         try:
             return _prepared(path, busy_seconds, checked=checked), None
         except sqlite3.DatabaseError as error:
-            if not is_malformed(error):
+            if not trouble(error, path).is_damage:
                 raise
             salvage = _salvage(path, str(error))
         logger.error(
@@ -105,62 +108,21 @@ def open_database(
         return _prepared(path, busy_seconds), salvage
 
 
-def is_malformed(error: sqlite3.Error) -> bool:
-    """Whether *error* says that the file's content is broken, not that it cannot be used now."""
-    # sqlite3 raises DatabaseError itself, no subclass, for SQLITE_CORRUPT and SQLITE_NOTADB.
-    return type(error) is sqlite3.DatabaseError
-
-
 def _prepared(path: Path, busy_seconds: float, *, checked: bool = False) -> Database:
-    db = _connected(path, busy_seconds)
+    db = open_file(path, GALLERY, checked=not checked, busy_seconds=busy_seconds)
     try:
-        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # holds for a file without tables only
-        if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise GalleryError(f"gallery {path}: its file system cannot do WAL; use a local disk")
-        db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose an enrolment at a power cut
-        db.execute("PRAGMA secure_delete = ON")
-        if not checked:
-            found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(found.splitlines()[-1])
-        _migrate(db, path)
         # A revocation that was cut short left its old pages in the log: this overwrites them.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except BaseException:
         db.close()
         raise
-    return db
+    return _wrapped(db)
 
 
-def _connected(path: Path, busy_seconds: float = BUSY_SECONDS) -> Database:
-    connection = sqlite3.connect(path, timeout=busy_seconds, check_same_thread=False)
+def _wrapped(db: sqlite3.Connection) -> Database:
     # A flipped bit in a text must not keep the other rows from being read.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    return Database(connection, execute_plugins=False)
-
-
-def _migrate(db: Database, path: Path) -> None:
-    known = {"1_people", "2_city"}
-    newer = {migration.name for migration in schema.applied(db)} - known
-    if newer:
-        raise GalleryError(
-            f"gallery {path} was written by a newer kaopass (schema {max(newer)}); install that one"
-        )
-    if schema.pending(db):
-        with db.atomic():
-            schema.apply(db)
-
-
-def advice(error: Exception) -> str:
-    """What to do about *error*, met while using a gallery."""
-    if isinstance(error, sqlite3.Error) and is_malformed(error):
-        return "run: kaopass gallery verify, which sets it aside and keeps what can be read"
-    text = str(error)
-    if "full" in text:
-        return "make room on the disk"
-    if "locked" in text:
-        return "another process is writing to it; try again"
-    return "check that the disk is mounted and that the agent's user may write there"
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return Database(db, execute_plugins=False)
 
 
 def new_version() -> bytes:
@@ -189,17 +151,16 @@ def _salvage(path: Path, reason: str) -> Salvage:
     fresh = _fresh(path)
     fresh.unlink(missing_ok=True)
     fresh.with_name(f"{fresh.name}-journal").unlink(missing_ok=True)
-    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(_connected(path)) as broken, closing(_connected(fresh)) as target:
-        # Without this SQLite reads nothing at all of a file that is cut off.
-        broken.execute("PRAGMA writable_schema = ON")
+    create_file(fresh)
+    with closing(_wrapped(connect(fresh, GALLERY))) as target:
+        # Not the kind's own log: this file has nothing beside it until it is in place.
         target.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         target.execute("PRAGMA synchronous = FULL")
         # Pages that are split while rows come in would keep copies that no deletion finds.
         target.execute("PRAGMA secure_delete = ON")
-        with target.atomic():
-            schema.apply(target)
-            copied = {table: _copy_readable(broken, target, table) for table in COLUMNS}
+        migrate(target.conn, fresh, GALLERY)
+        with transaction(target.conn):
+            copied = _copy_tables(path, target)
             # A running agent must notice that this is another state.
             target.execute("UPDATE meta SET value = ? WHERE key = 'version'", [new_version()])
     aside = _aside(path, _asides(path) + 1)
@@ -220,6 +181,15 @@ def _finish_salvage(path: Path) -> None:
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     fresh.rename(path)
     sync_directory(path.parent)
+
+
+def _copy_tables(path: Path, target: Database) -> dict[str, int]:
+    if path.stat().st_size == 0:
+        return dict.fromkeys(COLUMNS, 0)  # to look at it would make SQLite delete its log
+    with closing(_wrapped(connect(path, GALLERY))) as broken:
+        # Without this SQLite reads nothing at all of a file that is cut off.
+        broken.execute("PRAGMA writable_schema = ON")
+        return {table: _copy_readable(broken, target, table) for table in COLUMNS}
 
 
 def _copy_readable(broken: Database, target: Database, table: str) -> int:

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from agent.base.errors import GalleryError
 from agent.base.values import Vector
-from agent.gallery.file.sealing import OVERHEAD_BYTES, PersonSeal, Sealer
+from agent.gallery.file.sealing import OVERHEAD_BYTES, GallerySealer, PersonSeal
 from agent.recognition.fusion import Means
 from agent.recognition.person import Person
 from agent.recognition.templates import TemplateSet
@@ -31,7 +31,7 @@ LASTING_FIELDS = ("created_ms", "digest", "slot")
 
 
 def opened_people(
-    db: Database, sealer: Sealer
+    db: Database, sealer: GallerySealer
 ) -> Iterator[tuple[bytes, PersonSeal | None, dict[str, Any] | None]]:
     """Each person's reference, seal and profile; None for what does not open."""
     for ref, wrapped, sealed in db.execute("SELECT ref, wrapped_key, profile FROM person"):
@@ -54,7 +54,7 @@ def slot_of(ref: bytes, profile: dict[str, Any]) -> bytes:
     return bytes.fromhex(profile["slot"]) if "slot" in profile else ref
 
 
-def seals_by_slot(db: Database, sealer: Sealer) -> dict[bytes, PersonSeal]:
+def seals_by_slot(db: Database, sealer: GallerySealer) -> dict[bytes, PersonSeal]:
     """The seal of everybody whose key opens, by the slot of their templates."""
     return {
         slot_of(ref, profile or {}): seal
@@ -91,7 +91,7 @@ def as_person(profile: dict[str, Any], templates: dict[str, int]) -> Person:
 
 def load_templates(
     db: Database,
-    sealer: Sealer,
+    sealer: GallerySealer,
     map_name: str,
     pack: str,
     purpose: str | None,
@@ -168,7 +168,7 @@ def _filled(
     return means.rows(), found
 
 
-def packs_left(db: Database, sealer: Sealer, pack: str) -> dict[str, int]:
+def packs_left(db: Database, sealer: GallerySealer, pack: str) -> dict[str, int]:
     """How many people have templates of other packs and none of *pack*, by their pack."""
     query = (
         "SELECT DISTINCT ref, pack FROM template"

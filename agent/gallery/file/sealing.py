@@ -20,7 +20,7 @@ OVERHEAD_BYTES = NONCE_BYTES + 16  # what sealing adds: the nonce and the tag
 PROFILE_BLOCK = 128
 
 
-class Sealer:
+class GallerySealer:
     """Opens and seals what belongs to the gallery of one key ring."""
 
     def __init__(self, ring: KeyRing) -> None:
@@ -47,7 +47,7 @@ class Sealer:
     def open_meta(self, name: str, sealed: object) -> bytes | None:
         return _open(self._wrap, sealed, b"meta\0" + name.encode())
 
-    def rewrap(self, ref: bytes, wrapped: object, other: Sealer) -> bytes | None:
+    def rewrap(self, ref: bytes, wrapped: object, other: GallerySealer) -> bytes | None:
         """The key of the person at *ref*, wrapped here, as *other* wraps it; None if it is not."""
         key = _open(self._wrap, wrapped, b"key\0" + ref)
         return None if key is None else _seal(other._wrap, key, b"key\0" + ref)

@@ -7,7 +7,6 @@ one file. What the rows mean is ``agent.gallery.gallery``'s (people) and
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +18,9 @@ from sqlite_utils import Database
 from agent.base.errors import GalleryError
 from agent.base.values import PURPOSES
 from agent.gallery import rekeying
-from agent.gallery.file.opening import BUSY_SECONDS, Salvage, advice, new_version, open_database
+from agent.gallery.file.opening import BUSY_SECONDS, GALLERY, Salvage, new_version, open_database
 from agent.gallery.file.rows import opened_people, opened_profile, slot_of
-from agent.gallery.file.sealing import PersonSeal, Sealer
+from agent.gallery.file.sealing import GallerySealer, PersonSeal
 from agent.keys.ring import KeyRing
 from agent.recognition.protection import Protection
 
@@ -47,7 +46,7 @@ class GalleryStore:
         self.path = path
         self.domain = domain
         self.ring = ring
-        self.sealer = Sealer(ring)
+        self.sealer = GallerySealer(ring)
         self.salvaged: Salvage | None = None
         self._busy_seconds = busy_seconds
         self._checked = checked
@@ -74,7 +73,7 @@ class GalleryStore:
 
     def use_ring(self, ring: KeyRing) -> None:
         """Everything is under *ring* from now on."""
-        self.ring, self.sealer = ring, Sealer(ring)
+        self.ring, self.sealer = ring, GallerySealer(ring)
 
     def map_in_use(self) -> Protection:
         """As recorded. Raises GalleryError if it is another domain's, or its key is not here."""
@@ -166,11 +165,8 @@ class GalleryStore:
 
     @contextmanager
     def errors_named(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except (sqlite3.Error, OSError) as error:
-                raise GalleryError(f"gallery {self.path}: {error}; {advice(error)}") from error
+        with self._lock, GALLERY.named(self.path):
+            yield
 
     def _open(self) -> None:
         with self.errors_named():

@@ -8,9 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from agent.base.drivers import CameraDriver, CameraRequest
 from agent.base.errors import CameraError
 from agent.base.values import Frame, Image
-from agent.hw.cameras.frames import (
+from agent.hw.cameras.shared.capture import Capture, Connect, connect
+from agent.hw.cameras.shared.pictures import (
     PICTURE_SUFFIXES,
     as_bgr,
     is_picture,
@@ -18,7 +20,6 @@ from agent.hw.cameras.frames import (
     read_picture,
     turned,
 )
-from agent.hw.cameras.opencv import Capture, Connect, connect
 
 log = logging.getLogger(__name__)
 
@@ -183,3 +184,18 @@ class FileCamera:
         with self._path.open("rb") as stream:
             stream.seek(max(0, self._path.stat().st_size - 64))
             return not stream.read().rstrip(b"\0").endswith(b";")  # a GIF's last byte
+
+
+def _make(asked: CameraRequest) -> FileCamera:
+    path = Path(asked.source).expanduser()
+    return FileCamera(path, loop=asked.loop, rotate_degrees=asked.rotate_degrees)
+
+
+def _problems(source: str) -> list[str]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return [f'camera.source {path} is a folder: set camera.kind = "folder"']
+    return [] if path.exists() else [f"camera.source {path}: there is no such file"]
+
+
+DRIVER = CameraDriver(_make, live=False, needs_source=True, problems=_problems)

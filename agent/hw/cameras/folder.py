@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from agent.base.drivers import CameraDriver, CameraRequest
 from agent.base.errors import CameraError
 from agent.base.values import Frame
-from agent.hw.cameras.frames import PICTURE_SUFFIXES, is_picture, mono_ms, read_picture, turned
+from agent.hw.cameras.shared.pictures import (
+    PICTURE_SUFFIXES,
+    is_picture,
+    mono_ms,
+    read_picture,
+    turned,
+)
 
 
 class FolderCamera:
@@ -75,3 +82,23 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     """A sort key by which picture 9 comes before picture 10."""
     parts = re.findall(r"\d+|\D+", path.name)
     return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
+
+
+def _make(asked: CameraRequest) -> FolderCamera:
+    return FolderCamera(
+        Path(asked.source).expanduser(),
+        still=asked.still,
+        frames_per_second=asked.frames_per_second,
+        loop=asked.loop,
+        rotate_degrees=asked.rotate_degrees,
+    )
+
+
+def _problems(source: str) -> list[str]:
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [f'camera.source {path} is a file: set camera.kind = "file"']
+    return [] if path.exists() else [f"camera.source {path}: there is no such folder"]
+
+
+DRIVER = CameraDriver(_make, live=False, needs_source=True, problems=_problems)

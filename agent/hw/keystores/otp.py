@@ -20,7 +20,9 @@ from typing import Protocol
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from agent.base.drivers import KeySourceDriver
 from agent.base.errors import KeySourceError
+from agent.hw.keystores.file import FileKeySource
 
 DEVICE = Path("/dev/vcio")
 # _IOWR(100, 0, char *), include/uapi of the vcio driver; the size of a pointer is part of it.
@@ -120,3 +122,15 @@ def _through_device(message: bytearray) -> None:
         fcntl.ioctl(handle, IOCTL_PROPERTY, message, True)
     finally:
         os.close(handle)
+
+
+def _with_salts(directory: Path) -> OtpKeySource:
+    return OtpKeySource(FileKeySource(directory))
+
+
+DRIVER = KeySourceDriver(
+    _with_salts,
+    _with_salts,
+    protects="whoever holds the card alone; not whoever holds the board",
+    file=_salt("device-key"),
+)

@@ -10,10 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from agent.base.drivers import ModelDriver, NetworkRequest, OpenSession
 from agent.base.errors import ModelError
 from agent.base.values import Face, Image, Vector
-from agent.hw.models.insightface import MAX_STRETCH, MIN_IMAGE_PIXELS, not_numbers
-from agent.hw.models.onnx import OpenSession, open_session
+from agent.hw.models.insightface import MAX_STRETCH, MIN_IMAGE_PIXELS, arcface, not_numbers
+from agent.hw.models.networks.liveness import FacepluginLiveness
+from agent.hw.models.networks.onnx import open_session
 
 WIDTH, HEIGHT, ANCHORS = 320, 240, 4420  # the network's one input size, and its boxes for it
 # Windows overlap by this share of themselves: a face up to 35 pixels of their 320 is whole in one.
@@ -136,7 +138,7 @@ class FacepluginDetector:
         low, high = points.min(axis=0), points.max(axis=0)
         # Bounded: what is no face may have its points anywhere.
         again = float(np.clip(max(high - low) * SECOND_LOOK, side / 2, side * 2))
-        points = self._points(grey, (low + high) / 2, again)
+        points = self._points(grey, np.asarray((low + high) / 2, np.float32), again)
         return np.stack([points[list(among)].mean(axis=0) for among in FIVE]).astype(np.float32)
 
     def _points(self, grey: Image, middle: Vector, side: float) -> Vector:
@@ -228,3 +230,28 @@ def _checked(session: Any, path: Path, taken: list[int], given: list[list[int]])
         )
     name: str = session.get_inputs()[0].name
     return name
+
+
+def _detector(asked: NetworkRequest) -> FacepluginDetector:
+    return FacepluginDetector(
+        asked.paths["detector"],
+        asked.paths["landmarks"],
+        input_pixels=asked.input_pixels,
+        min_score=asked.min_score,
+        threads=asked.threads,
+        provider=asked.provider,
+        opener=asked.opener,
+    )
+
+
+def _liveness(asked: NetworkRequest) -> FacepluginLiveness:
+    return FacepluginLiveness(
+        asked.paths["liveness"],
+        pack=asked.pack,
+        threads=asked.threads,
+        provider=asked.provider,
+        opener=asked.opener,
+    )
+
+
+DRIVER = ModelDriver(_detector, arcface, _liveness)

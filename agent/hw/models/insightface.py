@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.base.drivers import ModelDriver, NetworkRequest, OpenSession
 from agent.base.errors import ModelError
 from agent.base.values import Face, Image, Vector
-from agent.hw.models.facemodels import LeanArcFace, LeanScrfd, aligned
-from agent.hw.models.onnx import OpenSession, open_session
+from agent.hw.models.networks.facemodels import LeanArcFace, LeanScrfd, aligned
+from agent.hw.models.networks.onnx import open_session
 
 STRIDE_PIXELS = 32  # SCRFD's coarsest stride: input sides are multiples of it
 # SCRFD-500M misses faces that fill its input: a frame without faces is looked at once more, small.
@@ -146,7 +147,9 @@ class ArcFaceEmbedder:
         if not crops:
             return np.empty((0, self._length), dtype=np.float32)
         parts = [list(crops)] if self._together else [[crop] for crop in crops]
-        rows = np.concatenate([self._model.get_feat(part) for part in parts]).astype(np.float32)
+        rows: Vector = np.concatenate([self._model.get_feat(part) for part in parts]).astype(
+            np.float32
+        )
         if not np.isfinite(rows).all():
             raise not_numbers(self._path)
         return rows
@@ -169,3 +172,31 @@ def not_numbers(path: Path) -> ModelError:
 
 def _to_stride(pixels: float) -> int:
     return max(STRIDE_PIXELS, -(-round(pixels) // STRIDE_PIXELS) * STRIDE_PIXELS)
+
+
+def arcface(asked: NetworkRequest) -> ArcFaceEmbedder:
+    """The embedder of a pack; those of all packs take ArcFace's aligned face."""
+    return ArcFaceEmbedder(
+        asked.paths["embedder"],
+        pack=asked.pack,
+        threads=asked.threads,
+        provider=asked.provider,
+        mean=asked.mean,
+        scale=asked.scale,
+        typical_norm=asked.typical_norm,
+        opener=asked.opener,
+    )
+
+
+def _scrfd(asked: NetworkRequest) -> ScrfdDetector:
+    return ScrfdDetector(
+        asked.paths["detector"],
+        input_pixels=asked.input_pixels,
+        min_score=asked.min_score,
+        threads=asked.threads,
+        provider=asked.provider,
+        opener=asked.opener,
+    )
+
+
+DRIVER = ModelDriver(_scrfd, arcface)

@@ -24,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.base.errors import LinkError
 from agent.base.values import LinkDown, LinkEvent, LinkUp, Message
 from agent.hw.net.tls import REVOKED, Tls, connect_trouble, says_revoked, tls_context
+from agent.protocol.topics import QOS
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ class MqttLink:
             topic, payload, retain = self._queue.popleft()
             self._unanswered += 1
             try:
-                code = client.publish(topic, payload, qos=1, retain=retain).rc
+                code = client.publish(topic, payload, qos=QOS, retain=retain).rc
             except (OSError, ValueError) as error:
                 raise LinkError(f"{self._name}: cannot send on {topic}: {error}") from error
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -235,7 +236,7 @@ class MqttLink:
         if self._username:
             client.username_pw_set(self._username, self._password or None)
         if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+            client.will_set(self._will.topic, self._will.payload, qos=QOS, retain=True)
         if self._tls is not None:
             client.tls_set_context(tls_context(self._tls))
         return client
@@ -256,7 +257,7 @@ class MqttLink:
         self._window = min(_MAX_INFLIGHT, getattr(found, "ReceiveMaximum", _MAX_INFLIGHT))
         self._max_packet_bytes = getattr(found, "MaximumPacketSize", _MAX_PACKET_BYTES)
         if self._subscriptions:
-            client.subscribe([(topic, 1) for topic in self._subscriptions])
+            client.subscribe([(topic, QOS) for topic in self._subscriptions])
         else:
             self._up = True
             self._events.append(LinkUp())

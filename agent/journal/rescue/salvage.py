@@ -8,7 +8,6 @@ last numbers of a damaged one cannot be known and must never be given out twice.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,15 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import JournalError
+from agent.base.sqlite import connect, find_damage, sidecars
 from agent.base.values import Moment
 from agent.base.wholefile import sync_directory
-from agent.journal.database import (
-    BUSY_SECONDS,
-    Database,
-    in_words,
-    is_damage,
-    sidecars,
-)
+from agent.journal.database import JOURNAL, Database
 from agent.journal.entries import BootReport, Gap
 from agent.journal.ranges import missing, to_ranges
 from agent.journal.rescue.pages import lost_commits, table_rows
@@ -67,10 +61,8 @@ def check_at_boot(path: Path, sealer: Sealer, at_ms: int) -> BootReport:
     Call before anything else opens the file. Raises JournalError when the file cannot be reached
     (no permission, no room, held by another program) or was written under another key.
     """
-    try:
+    with JOURNAL.named(path):
         return _check(path, sealer, at_ms)
-    except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"journal {path}: {in_words(path, error)}") from error
 
 
 def _check(path: Path, sealer: Sealer, at_ms: int) -> BootReport:
@@ -92,27 +84,16 @@ def _check(path: Path, sealer: Sealer, at_ms: int) -> BootReport:
 
 def _damage(path: Path) -> tuple[str, bool]:
     """What is broken, in words ("" if nothing), and whether the log's last commit is torn."""
-    write_ahead = sidecars(path)[0]
-    if path.stat().st_size == 0:
-        # SQLite would take the file for a new one and delete the log.
-        has_log = write_ahead.exists() and write_ahead.stat().st_size > 0
-        return ("the file is empty but its log is not" if has_log else ""), False
-    try:
-        lost = lost_commits(write_ahead)
-    except ValueError as error:
-        return str(error), False
+    lost = 0
+    if path.stat().st_size:
+        try:
+            lost = lost_commits(sidecars(path)[0])
+        except ValueError as error:
+            return str(error), False
     if lost > 1:
         return f"{lost} commits in the write-ahead log cannot be read", False
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as db:
-            found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-    except sqlite3.Error as error:
-        if not is_damage(error):
-            raise
-        return str(error), False
-    if found != ["ok"]:
-        return "; ".join(" ".join(str(line).split()) for line in found), False
-    return "", lost == 1
+    with closing(connect(path, JOURNAL, read_only=True)) as db:
+        return find_damage(db, path, quick=True), lost == 1
 
 
 def _salvage(path: Path, sealer: Sealer, damage: str, at_ms: int) -> BootReport:

@@ -7,7 +7,7 @@ is remembered after the deed, so that a cut between the two does not lose it. ``
 their outcome, told then.
 
 A trusted time says whether a command is still meant. Before there is any, only what does no harm
-late is done (``TIMELESS``).
+late is done (``timeless`` in ``agent.protocol.commands``, which knows every command).
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from agent.base.errors import KaopassError, MessageError
 from agent.base.ports import Publish
 from agent.link.control.trustedtime import TrustedTime
 from agent.link.uplink.state import Answered, SyncState
-from agent.protocol.commands import Replay, decode_unsigned, read_replay, replay_arguments
+from agent.protocol import topics
+from agent.protocol.commands import Replay
 from agent.protocol.control import (
+    MAX_REASON,
     MAX_RESULT_BYTES,
     Command,
-    Outcome,
-    command_topic,
-    encode_outcome,
+    CommandResult,
+    encode_result,
     read_command,
-    result_topic,
+    read_unsigned,
 )
 from agent.protocol.signed import Trust
 
 log = logging.getLogger(__name__)
 
-TIMELESS = ("ping", "status", "replay", "revoke-now")
 MOST_AT_WORK = 8
-_MAX_REASON = 500
 _DETAILS_KEPT = 8  # of the newest answers, to be repeated whole while this process runs
 
-Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Does a command with its arguments, in a thread of its own; the detail of the answer, as JSON.
+Handler = Callable[[Any], Mapping[str, Any]]
+"""Does a command, in a thread of its own; the detail of the answer, as JSON.
+
+It gets the arguments as the command's specification reads them, for most a dict.
 
 Raises KaopassError when it cannot be done, with the reason."""
 
@@ -68,7 +69,7 @@ def no_trust() -> Trust | None:
 
 
 class Commands:
-    """A duty of the sync thread. Without *trust* it takes an unsigned ``replay`` and nothing else.
+    """A duty of the sync thread. Without *trust* it takes what may be unsigned, a ``replay``.
 
     *trust* is asked at every command, since a certificate may be renewed; where it raises, nothing
     is taken.
@@ -96,16 +97,16 @@ class Commands:
         self._replay: Callable[[Replay], int] = _no_replay
         self._publish: Publish | None = None
         self._at_work: dict[str, Command] = {}
-        self._finished: queue.SimpleQueue[tuple[Command, Outcome]] = queue.SimpleQueue()
-        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
-        self._unsaid: list[Outcome] = []
+        self._finished: queue.SimpleQueue[tuple[Command, CommandResult]] = queue.SimpleQueue()
+        self._outcomes: OrderedDict[str, CommandResult] = OrderedDict()
+        self._unsaid: list[CommandResult] = []
         # Begun by an earlier run of the agent, which has ended as it was told.
         self._come_back = state.begun()
         self.carried_out = 0
 
     @property
     def topics(self) -> Sequence[str]:
-        return (command_topic(self._device),)
+        return (topics.COMMANDS.of(self._device),)
 
     def replay_with(self, replay: Callable[[Replay], int]) -> None:
         """*replay* sends events again, in the sync thread, and returns how many."""
@@ -116,7 +117,7 @@ class Commands:
         for begun in self._come_back:
             self._state.remember(Answered(begun.id, begun.counter, begun.command, "done"))
             self._note(begun.command, begun.id, "done")
-            self._unsaid.append(Outcome(begun.id, "done"))
+            self._unsaid.append(CommandResult(begun.id, "done"))
         self._come_back = []
         self._say_all()
 
@@ -142,7 +143,7 @@ class Commands:
         except KaopassError as error:
             raise MessageError(f"a command cannot be checked: {error}") from error
         if trust is None:
-            command = _unsigned(self._device, payload)
+            command = read_unsigned(payload, self._device)
         else:
             wall_ms = self.time.now_ms() or 0
             command = read_command(payload, trust, self._device, wall_ms=wall_ms)
@@ -152,10 +153,12 @@ class Commands:
     def _take(self, command: Command, *, signed: bool) -> None:
         known = self._state.answered(command.id)
         if known is not None:
-            again = self._outcomes.get(command.id, Outcome(known.id, known.state, known.reason))
+            again = self._outcomes.get(
+                command.id, CommandResult(known.id, known.state, known.reason)
+            )
             self._unsaid.append(again)
         elif command.id in self._at_work:
-            self._unsaid.append(Outcome(command.id, "received"))
+            self._unsaid.append(CommandResult(command.id, "received"))
         elif signed and command.counter <= self._state.floor:
             raise MessageError("a command is older than those this device remembers")
         elif signed and (late := self._late(command)) is not None:
@@ -163,24 +166,29 @@ class Commands:
         else:
             self._begin(command)
 
-    def _late(self, command: Command) -> Outcome | None:
+    def _late(self, command: Command) -> CommandResult | None:
         now_ms = self.time.now_ms()
         if now_ms is None:
-            if command.command in TIMELESS:
+            if command.spec.timeless:
                 return None
-            return Outcome(
+            return CommandResult(
                 command.id, "failed", "this device does not know the time yet; command it again"
             )
         if now_ms >= command.issued_ms + 1_000 * command.ttl_seconds:
-            return Outcome(command.id, "expired")
+            return CommandResult(command.id, "expired")
         return None
 
     def _begin(self, command: Command) -> None:
         log.info("the city commands: %s", command.command)
+        try:
+            arguments = command.spec.arguments.read(command.arguments)
+        except MessageError as error:
+            self._finish(command, _failed(command, str(error)))
+            return
         if command.command == "ping":
-            self._finish(command, Outcome(command.id, "done"))
+            self._finish(command, CommandResult(command.id, "done"))
         elif command.command == "replay":
-            self._finish(command, self._replayed(command))
+            self._finish(command, self._replayed(command, arguments))
         elif command.command in self._endings:
             self._end(command, self._endings[command.command])
         elif command.command not in self._handlers:
@@ -189,17 +197,20 @@ class Commands:
             raise MessageError(f"{MOST_AT_WORK} commands are at work: one more is not begun")
         else:
             self._at_work[command.id] = command
-            self._unsaid.append(Outcome(command.id, "received"))
+            self._unsaid.append(CommandResult(command.id, "received"))
             handler = self._handlers[command.command]
             # A daemon: what hangs must not keep the agent from ending.
             threading.Thread(
-                target=self._work, args=(command, handler), name=command.command, daemon=True
+                target=self._work,
+                args=(command, handler, arguments),
+                name=command.command,
+                daemon=True,
             ).start()
 
-    def _work(self, command: Command, handler: Handler) -> None:
+    def _work(self, command: Command, handler: Handler, arguments: Any) -> None:
         try:
-            outcome = Outcome(command.id, "done", detail=handler(command.arguments))
-            if len(encode_outcome(outcome)) > MAX_RESULT_BYTES:
+            outcome = CommandResult(command.id, "done", detail=handler(arguments))
+            if len(encode_result(outcome)) > MAX_RESULT_BYTES:
                 outcome = _failed(command, f"the answer is over {MAX_RESULT_BYTES} bytes long")
         except KaopassError as error:
             outcome = _failed(command, str(error))
@@ -209,12 +220,12 @@ class Commands:
             outcome = _failed(command, f"defect: {type(error).__name__}")
         self._finished.put((command, outcome))
 
-    def _replayed(self, command: Command) -> Outcome:
+    def _replayed(self, command: Command, replay: Replay) -> CommandResult:
         try:
-            count = self._replay(read_replay(command.arguments))
+            count = self._replay(replay)
         except MessageError as error:
             return _failed(command, str(error))
-        return Outcome(command.id, "done", detail={"count": count})
+        return CommandResult(command.id, "done", detail={"count": count})
 
     def _end(self, command: Command, ending: Ending) -> None:
         problems = ending.check()
@@ -226,11 +237,11 @@ class Commands:
             self._finish(command, _failed(command, "it cannot be recorded: is the disk full?"))
         else:
             self.carried_out += 1
-            self._unsaid.append(Outcome(command.id, "received"))
+            self._unsaid.append(CommandResult(command.id, "received"))
             self._say_all()
             ending.end()
 
-    def _finish(self, command: Command, outcome: Outcome) -> None:
+    def _finish(self, command: Command, outcome: CommandResult) -> None:
         self.carried_out += outcome.state == "done"
         self._state.remember(
             Answered(command.id, command.counter, command.command, outcome.state, outcome.reason)
@@ -244,18 +255,13 @@ class Commands:
     def _say_all(self) -> None:
         """Answer what is still to be answered; what cannot be said now, the next time."""
         while self._unsaid and self._publish is not None:
-            self._publish(result_topic(self._device), encode_outcome(self._unsaid[0]))
+            self._publish(topics.RESULTS.of(self._device), encode_result(self._unsaid[0]))
             self._unsaid.pop(0)
 
 
-def _failed(command: Command, reason: str) -> Outcome:
+def _failed(command: Command, reason: str) -> CommandResult:
     printable = " ".join(reason.split())
-    return Outcome(command.id, "failed", printable[:_MAX_REASON])
-
-
-def _unsigned(device: str, payload: bytes) -> Command:
-    name, replay = decode_unsigned(payload)
-    return Command(device, name, 0, 0, 0, "replay", replay_arguments(replay))
+    return CommandResult(command.id, "failed", printable[:MAX_REASON])
 
 
 def _no_replay(_: Replay) -> int:

@@ -9,14 +9,8 @@ from typing import Protocol
 from agent.base.errors import KaopassError, MessageError
 from agent.base.ports import Publish
 from agent.link.control.trustedtime import TrustedTime
-from agent.protocol.control import (
-    Config,
-    Report,
-    config_topic,
-    encode_report,
-    read_config,
-    report_topic,
-)
+from agent.protocol import topics
+from agent.protocol.control import Config, SettingsReport, encode_report, read_config
 from agent.protocol.signed import Trust
 
 log = logging.getLogger(__name__)
@@ -25,7 +19,7 @@ log = logging.getLogger(__name__)
 class CitySettings(Protocol):
     """The device's keeper of what the city set."""
 
-    def report(self) -> Report:
+    def report(self) -> SettingsReport:
         """What is in force, and why the newest is not. Quick; any thread."""
 
     def offer(self, config: Config) -> bool:
@@ -62,11 +56,11 @@ class Configuration:
         self._time = time
         self._reload = reload
         self._publish: Publish | None = None
-        self._told: Report | None = None
+        self._told: SettingsReport | None = None
 
     @property
     def topics(self) -> Sequence[str]:
-        return (config_topic(self._device),)
+        return (topics.CONFIG.of(self._device),)
 
     def connected(self, publish: Publish) -> None:
         self._publish, self._told = publish, None
@@ -80,7 +74,8 @@ class Configuration:
         del now_ms
         report = self._settings.report()
         if self._publish is not None and report != self._told:
-            self._publish(report_topic(self._device), encode_report(report), retain=True)
+            said = topics.REPORT.message(self._device, encode_report(report))
+            self._publish(said.topic, said.payload, retain=said.retain)
             self._told = report
 
     def receive(self, topic: str, payload: bytes) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.base.errors import MessageError, ProvisioningError, SettingsError
 from agent.link.provisioning.credentials import IdentityFolder
-from agent.protocol.control import Config, Report
+from agent.protocol.control import Config, SettingsReport
 from agent.protocol.signed import Trust
 from agent.settings.model import Settings, city_problems, load_with_city
 from agent.settings.remote import Overlay, OverlayFile, Values
@@ -118,11 +118,11 @@ class Steering:
             self._change(self._city.rolled_back(f"the agent does not come up with them: {reason}"))
             return True
 
-    def report(self) -> Report:
+    def report(self) -> SettingsReport:
         """As ``CitySettings``; while on trial those before count."""
         city = self._city
         version = city.version if city.before is None else city.before[0]
-        return Report(version, city.refused_version, city.problems)
+        return SettingsReport(version, city.refused_version, city.problems)
 
     def offer(self, config: Config) -> bool:
         """As ``CitySettings``."""

@@ -8,13 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.base.ports import Publish
-from agent.protocol.galleries.messages import (
-    ask_topic,
-    body_topic,
-    head_topic,
-    key_topic,
-    now_topic,
-)
+from agent.protocol import topics
 
 # Parts are 192 KB: 6 MB at most. What does not fit is asked for again.
 PARTS = 32
@@ -36,9 +30,9 @@ class GalleryDuty:
     """A ``Duty`` of the sync thread; another thread calls ``get`` and ``put``."""
 
     def __init__(self, device: str) -> None:
-        self._ask_topic = ask_topic(device)
-        self.topics = [find(device) for find in (head_topic, now_topic, key_topic, body_topic)]
-        self._body_topic = body_topic(device)
+        self._ask_topic = topics.ASKS.of(device)
+        self.topics = [topic.of(device) for topic in topics.GALLERY]
+        self._body_topic = topics.BODY.of(device)
         self._words: deque[Letter] = deque()
         self._parts: deque[Letter] = deque()
         self._arrived = threading.Condition()

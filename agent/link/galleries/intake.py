@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from agent.base.errors import MessageError
 from agent.link.galleries.arrivals import HELD_BYTES
 from agent.link.galleries.fetch import DEFAULT_TIMING, Copy, Fetch, Timing
+from agent.protocol import topics
 from agent.protocol.galleries.bodies import KEY_ID_BYTES, read_part
 from agent.protocol.galleries.messages import (
     NONCE_BYTES,
@@ -24,10 +25,6 @@ from agent.protocol.galleries.messages import (
     Hello,
     Position,
     Want,
-    body_topic,
-    head_topic,
-    key_topic,
-    now_topic,
     read_head,
     read_keys,
     read_now,
@@ -53,7 +50,7 @@ class Ears:
     told: Callable[[int], None]
 
 
-class Intake:
+class GalleryIntake:
     """The device's side of one gallery. One thread; times are CLOCK_MONOTONIC milliseconds."""
 
     def __init__(
@@ -131,10 +128,10 @@ class Intake:
         Raises GalleryError when the copy cannot be written; ``failed`` is to be called then.
         """
         takers = {
-            head_topic(self._device): self._take_head,
-            now_topic(self._device): self._take_now,
-            key_topic(self._device): self._take_keys,
-            body_topic(self._device): self._take_part,
+            topics.HEAD.of(self._device): self._take_head,
+            topics.NOW.of(self._device): self._take_now,
+            topics.KEY.of(self._device): self._take_keys,
+            topics.BODY.of(self._device): self._take_part,
         }
         try:
             takers[topic](payload, now_ms, wall_ms)

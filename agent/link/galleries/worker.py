@@ -23,7 +23,7 @@ from agent.gallery.city.meta import CityVersion
 from agent.gallery.file.store import GalleryStore
 from agent.link.galleries.duty import GalleryDuty
 from agent.link.galleries.fetch import DEFAULT_TIMING, Timing
-from agent.link.galleries.intake import Ears, Intake
+from agent.link.galleries.intake import Ears, GalleryIntake
 from agent.protocol.galleries.messages import Hello, Want, sign_hello, sign_want
 from agent.protocol.signed import Signer, Trust
 
@@ -38,7 +38,7 @@ KNOWN_CLOCKS = ("ntp", "gnss")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class SigningIdentity:
     """Who this device is to the city, and whom it believes."""
 
     signer: Signer
@@ -59,7 +59,7 @@ class Downlink:
         gallery: str,
         *,
         store: Callable[[], GalleryStore],
-        identity: Callable[[], Identity],
+        identity: Callable[[], SigningIdentity],
         private_key: bytes,
         lease: Lease,
         now: Callable[[], Moment],
@@ -82,7 +82,7 @@ class Downlink:
         self._alarms: dict[str, str] = {}
         self._version: CityVersion | None = None
         self._root = ""
-        self._intake: Intake | None = None
+        self._intake: GalleryIntake | None = None
         self._signer: Signer | None = None
         self._connection = 0
         self._look_due = 0.0
@@ -211,7 +211,7 @@ class Downlink:
         self._alarms.pop("gallery_identity", None)
         self._signer = identity.signer
         if self._intake is None:
-            self._intake = Intake(
+            self._intake = GalleryIntake(
                 self._device,
                 self._gallery,
                 copy,

@@ -23,15 +23,8 @@ from agent.link.uplink.duties import WatchedDuty
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.uplink import Totals, Uplink, UplinkLimits
 from agent.protocol.commands import Replay
-from agent.protocol.messages import (
-    Birth,
-    Offset,
-    ack_topic,
-    encode_birth,
-    encode_gone,
-    events_topic,
-    state_topic,
-)
+from agent.protocol.messages import Birth, Offset, encode_birth, encode_will
+from agent.protocol.topics import ACKS, EVENTS, STATE
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +163,7 @@ class Supervisor:
         self._uplink = uplink
         while not self._stop.is_set():
             connection = self._state.next_connection()
-            link = self._make_link(Message(state_topic(self._device), encode_gone(connection)))
+            link = self._make_link(STATE.message(self._device, encode_will(connection)))
             self._link = link
             try:
                 link.open()
@@ -187,7 +180,7 @@ class Supervisor:
 
     def _publish_batch(self, payload: bytes) -> None:
         if self._link is not None:
-            self._link.publish(events_topic(self._device), payload)
+            self._link.publish(EVENTS.of(self._device), payload)
 
     def _connection(self, link: Link, uplink: Uplink, connection: int) -> str:
         """Work on one connection until it ends; returns why it did."""
@@ -199,7 +192,7 @@ class Supervisor:
                 if isinstance(event, LinkUp):
                     up_since_ms = _mono_ms()
                     self._born(link, uplink, connection)
-                elif event.topic == ack_topic(self._device):
+                elif event.topic == ACKS.of(self._device):
                     self._acked(uplink, event.payload)
                 else:
                     self._on_duty(event)
@@ -214,7 +207,7 @@ class Supervisor:
                     self._backoff.succeeded()
         if up_since_ms is not None:
             # An orderly end makes the broker drop the will, so say it ourselves.
-            link.publish(state_topic(self._device), encode_gone(connection), retain=True)
+            self._say_state(link, encode_will(connection))
             _flush(link)
         return "stopped"
 
@@ -250,8 +243,11 @@ class Supervisor:
         )
 
     def _publish_birth(self, link: Link, birth: Birth) -> None:
-        link.publish(state_topic(self._device), encode_birth(birth), retain=True)
+        self._say_state(link, encode_birth(birth))
         self._born_as, self._born_ms = birth, _mono_ms()
+
+    def _say_state(self, link: Link, payload: bytes) -> None:
+        link.publish(STATE.of(self._device), payload, retain=STATE.retained)
 
     def _renew_birth(self, link: Link, uplink: Uplink, connection: int, now_ms: int) -> None:
         """Say it again at once when a clock was found or what is in force has changed, and now and

@@ -18,14 +18,22 @@ import secrets
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from agent.base.errors import MessageError
-from agent.base.values import PURPOSES
-from agent.protocol.fields import choice, compact, fields, hexadecimal, integer, parse
-from agent.protocol.galleries.records import BUCKETS, DIGEST_BYTES, MAX_RECORD_BYTES, key_of
+from agent.protocol.fields import compact
+from agent.protocol.forms import CrossCheck, Form
+from agent.protocol.galleries.records import (
+    BUCKETS,
+    DIGEST_BYTES,
+    MAX_RECORD_BYTES,
+    PURPOSE,
+    key_of,
+)
+from agent.protocol.specs import Choice, Hexadecimal, Integer
 
 KINDS = ("delta", "bucket", "index")
 CONTENT_KEY_BYTES = 32
@@ -57,14 +65,7 @@ class Label:
         return compact(self.json())
 
     def json(self) -> dict[str, object]:
-        return {
-            "gallery": self.gallery,
-            "epoch": self.epoch,
-            "version": self.version,
-            "kind": self.kind,
-            "number": self.number,
-            "key": self.key.hex(),
-        }
+        return _LABEL.write(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,35 @@ class Part:
     part: int
     parts: int
     content: bytes
+
+
+_LABEL = Form(
+    Label,
+    "gallery part",
+    {
+        "gallery": PURPOSE,
+        "epoch": Integer(),
+        "version": Integer(),
+        "kind": Choice(KINDS),
+        "number": Integer(0, BUCKETS - 1),
+        "key": Hexadecimal(KEY_ID_BYTES),
+    },
+)
+# A part's JSON line: the body's label, and which part of how many.
+PART_HEAD: Form[dict[str, Any]] = Form(
+    dict,
+    _LABEL.title,
+    {**_LABEL.fields, "part": Integer(0, MAX_PARTS - 1), "parts": Integer(1, MAX_PARTS)},
+    checks=(
+        CrossCheck(
+            "number",
+            "only a bucket has one",
+            lambda told: told["kind"] == "bucket" or not told["number"],
+        ),
+        CrossCheck("part", "not below parts", lambda told: told["part"] < told["parts"]),
+    ),
+    most_bytes=_MAX_HEAD_BYTES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +153,9 @@ def read_part(message: bytes) -> Part:
     head, separator, content = message.partition(b"\n")
     if not separator or not content:
         raise MessageError("gallery part: it has no content")
-    wanted = ("gallery", "epoch", "version", "kind", "number", "key", "part", "parts")
-    value = fields(parse(head, _MAX_HEAD_BYTES, "gallery part"), wanted, "gallery part")
-    parts = integer(value["parts"], "parts", 1, MAX_PARTS)
-    label = Label(
-        gallery=choice(value["gallery"], "gallery", PURPOSES),
-        epoch=integer(value["epoch"], "epoch"),
-        version=integer(value["version"], "version"),
-        kind=choice(value["kind"], "kind", KINDS),
-        number=integer(value["number"], "number", 0, BUCKETS - 1),
-        key=hexadecimal(value["key"], "key", KEY_ID_BYTES),
-    )
-    if label.kind != "bucket" and label.number:
-        raise MessageError("gallery part: only a bucket has a number")
-    return Part(label, integer(value["part"], "part", 0, parts - 1), parts, content)
+    told = PART_HEAD.decode(head)
+    part, parts = told.pop("part"), told.pop("parts")
+    return Part(Label(**told), part, parts, content)
 
 
 def encode_changes(changes: Iterable[Change]) -> bytes:

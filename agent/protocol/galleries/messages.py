@@ -18,25 +18,27 @@ One gallery a purpose. All but the bodies are signed (``signed``); times are Uni
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agent.base.errors import MessageError
-from agent.base.values import PURPOSES
-from agent.protocol.fields import (
-    array,
-    choice,
-    device_name,
-    encode_bytes,
-    encoded,
-    fields,
-    hexadecimal,
-    integer,
-)
+from agent.protocol.forms import CrossCheck, Form
 from agent.protocol.galleries.bodies import CONTENT_KEY_BYTES, KEY_ID_BYTES
-from agent.protocol.galleries.records import BUCKETS, DIGEST_BYTES
-from agent.protocol.signed import Role, Signed, Signer, Trust
+from agent.protocol.galleries.records import BUCKETS, PURPOSE
+from agent.protocol.signed import Role, SignedForm, Trust
+from agent.protocol.specs import (
+    DEVICE,
+    DIGEST,
+    Array,
+    Base64,
+    Choice,
+    Constant,
+    Hexadecimal,
+    Integer,
+    Name,
+)
 
 HEAD, ASK, NOW, KEY = "kp1-head", "kp1-ask", "kp1-now", "kp1-key"
 NONCE_BYTES = 16
@@ -84,6 +86,14 @@ class Hello:
     nonce: bytes
     public_key: bytes
 
+    @property
+    def epoch(self) -> int:
+        return self.have[0]
+
+    @property
+    def version(self) -> int:
+        return self.have[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Want:
@@ -111,6 +121,14 @@ class Now:
     root: str
     nonce: bytes
     server_time_ms: int
+
+    @property
+    def epoch(self) -> int:
+        return self.position[0]
+
+    @property
+    def version(self) -> int:
+        return self.position[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,97 +158,124 @@ class GalleryKeys:
     enrolment: bytes
 
 
-def head_topic(device: str) -> str:
-    return f"kp1/{device}/d/gal/head"
-
-
-def now_topic(device: str) -> str:
-    return f"kp1/{device}/d/gal/now"
-
-
-def key_topic(device: str) -> str:
-    return f"kp1/{device}/d/gal/key"
-
-
-def body_topic(device: str) -> str:
-    return f"kp1/{device}/d/gal/body"
-
-
-def ask_topic(device: str) -> str:
-    return f"kp1/{device}/u/gal"
-
-
-def sign_head(head: Head, signer: Signer) -> bytes:
-    """The head as it is published to every device of the gallery."""
-    return signer.sign(
+HEAD_MESSAGE = SignedForm(
+    HEAD,
+    Role.GALLERY,
+    Form(
+        Head,
         HEAD,
         {
-            "gallery": head.gallery,
-            "epoch": head.epoch,
-            "version": head.version,
-            "prev": head.prev,
-            "root": head.root,
-            "count": head.count,
-            "floor": head.floor,
-            "expires": head.expires_ms,
-            "key": head.key.hex(),
-            "issued": head.issued_ms,
+            "gallery": PURPOSE,
+            "epoch": Integer(1),
+            "version": Integer(1),
+            "prev": DIGEST,
+            "root": DIGEST,
+            "count": Integer(),
+            "floor": Integer(),
+            "expires": Integer(),
+            "key": Hexadecimal(KEY_ID_BYTES),
+            "issued": Integer(),
         },
-    )
+        names={"expires": "expires_ms", "issued": "issued_ms"},
+        checks=(CrossCheck("floor", "above version", lambda head: head.floor <= head.version),),
+    ),
+)
 
 
-def read_head(message: bytes, trust: Trust, *, wall_ms: int) -> Head:
-    """Raises MessageError unless *message* is a head that this town signed."""
-    wanted = (
-        *("gallery", "epoch", "version", "prev", "root"),
-        *("count", "floor", "expires", "key", "issued"),
-    )
-    value = _opened(trust.check(message, HEAD, Role.GALLERY, wall_ms=wall_ms), wanted, HEAD)
-    version = integer(value["version"], "version", 1)
-    return Head(
-        gallery=choice(value["gallery"], "gallery", PURPOSES),
-        epoch=integer(value["epoch"], "epoch", 1),
-        version=version,
-        prev=_root(value["prev"], "prev"),
-        root=_root(value["root"], "root"),
-        count=integer(value["count"], "count"),
-        floor=integer(value["floor"], "floor", 0, version),
-        expires_ms=integer(value["expires"], "expires"),
-        key=hexadecimal(value["key"], "key", KEY_ID_BYTES),
-        issued_ms=integer(value["issued"], "issued"),
-    )
+def _hello(epoch: int, version: int, **told: Any) -> Hello:
+    return Hello(have=(epoch, version), **told)
 
 
-def sign_hello(hello: Hello, signer: Signer) -> bytes:
-    return signer.sign(
+HELLO_MESSAGE = SignedForm(
+    ASK,
+    Role.DEVICE,
+    Form(
+        _hello,
         ASK,
         {
-            "ask": "hello",
-            "device": hello.device,
-            "gallery": hello.gallery,
-            "epoch": hello.have[0],
-            "version": hello.have[1],
-            "root": hello.root,
-            "key": hello.key.hex(),
-            "nonce": hello.nonce.hex(),
-            "public_key": encode_bytes(hello.public_key),
+            "ask": Constant("hello"),
+            "device": DEVICE,
+            "gallery": PURPOSE,
+            "epoch": Integer(),
+            "version": Integer(),
+            "root": Name(re.compile(f"(?:{DIGEST.pattern.pattern})?")),
+            "key": Hexadecimal(KEY_ID_BYTES),
+            "nonce": Hexadecimal(NONCE_BYTES),
+            "public_key": Base64(PUBLIC_KEY_BYTES, PUBLIC_KEY_BYTES),
         },
-    )
-
-
-def sign_want(want: Want, signer: Signer) -> bytes:
-    return signer.sign(
+    ),
+)
+WANT_MESSAGE = SignedForm(
+    ASK,
+    Role.DEVICE,
+    Form(
+        Want,
         ASK,
         {
-            "ask": want.kind,
-            "device": want.device,
-            "gallery": want.gallery,
-            "epoch": want.epoch,
-            "version": want.version,
-            "since": want.since,
-            "numbers": list(want.numbers),
+            "ask": Choice(("delta", "index", "bucket")),
+            "device": DEVICE,
+            "gallery": PURPOSE,
+            "epoch": Integer(),
+            "version": Integer(),
+            "since": Integer(),
+            "numbers": Array(Integer(0, BUCKETS - 1), MAX_BUCKETS_ASKED),
         },
-    )
+        names={"ask": "kind"},
+        checks=(
+            CrossCheck("since", "above version", lambda want: want.since <= want.version),
+            CrossCheck(
+                "since",
+                f"a delta leads from 1 to {MAX_DELTAS_ASKED} versions on",
+                lambda want: (
+                    want.kind != "delta" or 1 <= want.version - want.since <= MAX_DELTAS_ASKED
+                ),
+            ),
+        ),
+    ),
+)
+
+
+def _now(epoch: int, version: int, **told: Any) -> Now:
+    return Now(position=(epoch, version), **told)
+
+
+NOW_MESSAGE = SignedForm(
+    NOW,
+    Role.COMMAND,
+    Form(
+        _now,
+        NOW,
+        {
+            "device": DEVICE,
+            "gallery": PURPOSE,
+            "epoch": Integer(),
+            "version": Integer(),
+            "root": DIGEST,
+            "nonce": Hexadecimal(NONCE_BYTES),
+            "server_time": Integer(),
+        },
+        names={"server_time": "server_time_ms"},
+    ),
+)
+KEYS_MESSAGE = SignedForm(
+    KEY,
+    Role.COMMAND,
+    Form(
+        WrappedKeys,
+        KEY,
+        {
+            "device": DEVICE,
+            "gallery": PURPOSE,
+            "key": Hexadecimal(KEY_ID_BYTES),
+            "wrapped": Base64(CONTENT_KEY_BYTES, MAX_WRAPPED_BYTES),
+        },
+    ),
+)
+
+sign_head, read_head = HEAD_MESSAGE.sign, HEAD_MESSAGE.read
+sign_now, read_now = NOW_MESSAGE.sign, NOW_MESSAGE.read
+sign_keys, read_keys = KEYS_MESSAGE.sign, KEYS_MESSAGE.read
+sign_hello, sign_want = HELLO_MESSAGE.sign, WANT_MESSAGE.sign
 
 
 def read_ask(
@@ -241,100 +286,8 @@ def read_ask(
     Raises MessageError unless it is signed by that device itself.
     """
     signed = trust.check(message, ASK, Role.DEVICE, wall_ms=wall_ms)
-    value = _opened(signed, ("ask", "device", "gallery", "epoch", "version"), ASK)
-    if device_name(value["device"]) != device or signed.signer != device:
+    hello = signed.payload.get("ask") == "hello"
+    ask = (HELLO_MESSAGE if hello else WANT_MESSAGE).form.read(signed.payload)
+    if ask.device != device or signed.signer != device:
         raise MessageError(f"{ASK}: signed for another device than the topic's")
-    gallery = choice(value["gallery"], "gallery", PURPOSES)
-    epoch, version = integer(value["epoch"], "epoch"), integer(value["version"], "version")
-    kind = choice(value["ask"], "ask", ("hello", "delta", "index", "bucket"))
-    if kind == "hello":
-        fields(value, ("root", "key", "nonce", "public_key"), ASK)
-        hello = Hello(
-            device=device,
-            gallery=gallery,
-            have=(epoch, version),
-            root=_root(value["root"], "root") if value["root"] != "" else "",
-            key=hexadecimal(value["key"], "key", KEY_ID_BYTES),
-            nonce=hexadecimal(value["nonce"], "nonce", NONCE_BYTES),
-            public_key=encoded(
-                value["public_key"], "public_key", PUBLIC_KEY_BYTES, PUBLIC_KEY_BYTES
-            ),
-        )
-        return hello, signed.serial
-    fields(value, ("since", "numbers"), ASK)
-    numbers = [
-        integer(number, "numbers", 0, BUCKETS - 1)
-        for number in array(value["numbers"], MAX_BUCKETS_ASKED, "numbers")
-    ]
-    since = integer(value["since"], "since", 0, version)
-    if kind == "delta" and not 1 <= version - since <= MAX_DELTAS_ASKED:
-        raise MessageError(f"{ASK}: at most {MAX_DELTAS_ASKED} deltas are sent at once")
-    return Want(device, gallery, epoch, version, kind, since, tuple(numbers)), signed.serial
-
-
-def sign_now(now: Now, signer: Signer) -> bytes:
-    return signer.sign(
-        NOW,
-        {
-            "device": now.device,
-            "gallery": now.gallery,
-            "epoch": now.position[0],
-            "version": now.position[1],
-            "root": now.root,
-            "nonce": now.nonce.hex(),
-            "server_time": now.server_time_ms,
-        },
-    )
-
-
-def read_now(message: bytes, trust: Trust, device: str, *, wall_ms: int) -> Now:
-    """Raises MessageError unless this town said it to *device*."""
-    wanted = ("device", "gallery", "epoch", "version", "root", "nonce", "server_time")
-    value = _for(device, trust.check(message, NOW, Role.COMMAND, wall_ms=wall_ms), wanted, NOW)
-    return Now(
-        device=device,
-        gallery=choice(value["gallery"], "gallery", PURPOSES),
-        position=(integer(value["epoch"], "epoch"), integer(value["version"], "version")),
-        root=_root(value["root"], "root"),
-        nonce=hexadecimal(value["nonce"], "nonce", NONCE_BYTES),
-        server_time_ms=integer(value["server_time"], "server_time"),
-    )
-
-
-def sign_keys(keys: WrappedKeys, signer: Signer) -> bytes:
-    return signer.sign(
-        KEY,
-        {
-            "device": keys.device,
-            "gallery": keys.gallery,
-            "key": keys.key.hex(),
-            "wrapped": encode_bytes(keys.wrapped),
-        },
-    )
-
-
-def read_keys(message: bytes, trust: Trust, device: str, *, wall_ms: int) -> WrappedKeys:
-    """Raises MessageError unless this town sealed them for *device*."""
-    wanted = ("device", "gallery", "key", "wrapped")
-    value = _for(device, trust.check(message, KEY, Role.COMMAND, wall_ms=wall_ms), wanted, KEY)
-    return WrappedKeys(
-        device=device,
-        gallery=choice(value["gallery"], "gallery", PURPOSES),
-        key=hexadecimal(value["key"], "key", KEY_ID_BYTES),
-        wrapped=encoded(value["wrapped"], "wrapped", CONTENT_KEY_BYTES, MAX_WRAPPED_BYTES),
-    )
-
-
-def _opened(signed: Signed, wanted: tuple[str, ...], what: str) -> dict[str, Any]:
-    return fields(signed.payload, wanted, what)
-
-
-def _for(device: str, signed: Signed, wanted: tuple[str, ...], what: str) -> dict[str, Any]:
-    value = _opened(signed, wanted, what)
-    if value["device"] != device:
-        raise MessageError(f"{what}: it is for another device")
-    return value
-
-
-def _root(value: Any, what: str) -> str:
-    return hexadecimal(value, what, DIGEST_BYTES).hex()
+    return ask, signed.serial

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from agent.base.errors import MessageError
 from agent.base.values import PURPOSES, Vector
-from agent.protocol.fields import array, choice, compact, fields, flag, integer, parse, text
+from agent.protocol.fields import parse
+from agent.protocol.forms import CrossCheck, Form
+from agent.protocol.specs import Array, Choice, Flag, Integer, Text
 
 BUCKETS = 256
 DIGEST_BYTES = 32
@@ -51,6 +54,41 @@ class Record:
     templates: Mapping[str, Vector] = field(default_factory=dict)
 
 
+PURPOSE = Choice(PURPOSES)
+_PACK: Form[dict[str, Any]] = Form(
+    dict,
+    "templates",
+    {
+        "pack": Text(1, 64),
+        "count": Integer(1, MAX_TEMPLATES),
+        "values": Integer(1, MAX_VALUES),
+    },
+)
+RECORD_HEAD: Form[dict[str, Any]] = Form(
+    dict,
+    "record",
+    {
+        "id": Text(1, 128),
+        "nickname": Text(0, 64),
+        "purposes": Array(PURPOSE, len(PURPOSES), 1),
+        "linked": Flag(),
+        "expires_ms": Integer(),
+        "templates": Array(_PACK, MAX_TEMPLATES),
+    },
+    checks=(
+        CrossCheck(
+            "id", "not in composed form (NFC)", lambda told: told["id"] == canonical_id(told["id"])
+        ),
+        CrossCheck(
+            "purposes",
+            "names one twice",
+            lambda told: len(set(told["purposes"])) == len(told["purposes"]),
+        ),
+    ),
+    most_bytes=_MAX_HEAD_BYTES,
+)
+
+
 def canonical_id(person_id: str) -> str:
     """An id in its composed form (NFC): two spellings of one id are one resident."""
     return unicodedata.normalize("NFC", person_id)
@@ -71,15 +109,12 @@ def encode_record(record: Record) -> bytes:
     head = {
         "id": canonical_id(record.id),
         "nickname": record.nickname,
-        "purposes": list(record.purposes),
+        "purposes": record.purposes,
         "linked": record.linked,
         "expires_ms": record.expires_ms,
         "templates": packs,
     }
-    try:
-        encoded = compact(head) + b"\n" + b"".join(rows)
-    except UnicodeEncodeError as error:
-        raise MessageError(f"record: a text is not Unicode: {error.reason}") from error
+    encoded = RECORD_HEAD.encode(head) + b"\n" + b"".join(rows)
     decode_record(encoded)  # what nobody would accept must not be signed
     return encoded
 
@@ -91,35 +126,15 @@ def decode_record(encoded: bytes) -> Record:
     head, separator, body = encoded.partition(b"\n")
     if not separator:
         raise MessageError("record: it has no templates")
-    wanted = ("id", "nickname", "purposes", "linked", "expires_ms", "templates")
-    value = fields(parse(head, _MAX_HEAD_BYTES, "record"), wanted, "record")
-    person_id = text(value["id"], "record.id", 1, 128)
-    if person_id != canonical_id(person_id):
-        raise MessageError("record: its id is not in composed form (NFC)")
-    purposes = [
-        choice(purpose, "record.purposes", PURPOSES)
-        for purpose in array(value["purposes"], len(PURPOSES), "record.purposes")
-    ]
-    if not purposes or len(set(purposes)) != len(purposes):
-        raise MessageError("record: it must name each purpose once, and one at least")
-    return Record(
-        id=person_id,
-        purposes=tuple(purposes),
-        nickname=text(value["nickname"], "record.nickname", 0, 64),
-        linked=flag(value["linked"], "record.linked"),
-        expires_ms=integer(value["expires_ms"], "record.expires_ms"),
-        templates=_templates(array(value["templates"], MAX_TEMPLATES, "record.templates"), body),
-    )
+    told = RECORD_HEAD.read(parse(head, _MAX_HEAD_BYTES, "record"), "record")
+    return Record(**{**told, "templates": _templates(told["templates"], body)})
 
 
-def _templates(packs: list[object], body: bytes) -> dict[str, Vector]:
+def _templates(packs: Sequence[Mapping[str, Any]], body: bytes) -> dict[str, Vector]:
     found: dict[str, Vector] = {}
     offset = total = 0
-    for item in packs:
-        told = fields(item, ("pack", "count", "values"), "record.templates")
-        pack = text(told["pack"], "record.pack", 1, 64)
-        count = integer(told["count"], "record.count", 1, MAX_TEMPLATES)
-        values = integer(told["values"], "record.values", 1, MAX_VALUES)
+    for told in packs:
+        pack, count, values = told["pack"], told["count"], told["values"]
         end = offset + 2 * count * values
         if pack in found or end > len(body):
             raise MessageError("record: its templates are cut short, or one pack comes twice")

@@ -14,7 +14,7 @@ from tests.hw.cameras.clips import flat, number_of, write_picture
 
 def frames_of(camera: FolderCamera, at_most: int = 100) -> list[Frame]:
     camera.open()
-    frames = []
+    frames: list[Frame] = []
     while len(frames) < at_most and (frame := camera.read()) is not None:
         frames.append(frame)
     camera.close()

@@ -13,7 +13,8 @@ import cv2
 import pytest
 
 from agent.base.errors import CameraError
-from agent.hw.cameras.opencv import RtspCamera, V4l2Camera, masked_address, usb_cameras
+from agent.hw.cameras.rtsp import RtspCamera, masked_address
+from agent.hw.cameras.v4l2 import V4l2Camera, usb_cameras
 from tests.hw.cameras.capture import FakeCapture, Opener
 from tests.hw.cameras.clips import flat, number_of
 

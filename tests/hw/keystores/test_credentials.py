@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import KeySourceError
-from agent.hw.keystores.credentials import CredentialFiles
+from agent.hw.keystores.credential import CredentialFiles
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-creds") is None or os.geteuid() != 0,

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import KeySourceError
-from agent.hw.keystores.keysource import CredentialKeySource, FileKeySource, key_source
+from agent.base.errors import KeySourceError, SettingsError
+from agent.hw.keystores.credential import CredentialKeySource
+from agent.hw.keystores.file import FileKeySource
+from agent.settings.drivers import KEY_SOURCES
+from agent.settings.model import load
 
 KEY = bytes(range(32))
 
@@ -144,12 +147,12 @@ def test_without_credentials_the_message_says_where_they_come_from() -> None:
 
 def test_the_settings_name_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path / "keys", KEY)
-    assert key_source("file", tmp_path / "keys").load("device-key") == KEY
+    assert KEY_SOURCES.driver("file").make(tmp_path / "keys").load("device-key") == KEY
     keep(tmp_path / "credentials", KEY[::-1], 0o440)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
-    assert key_source("credential", tmp_path / "keys").load("device-key") == KEY[::-1]
-    with pytest.raises(KeySourceError, match=r"keys\.source = 'tpm'"):
-        key_source("tpm", tmp_path)
+    assert KEY_SOURCES.driver("credential").make(tmp_path / "keys").load("device-key") == KEY[::-1]
+    with pytest.raises(SettingsError, match=r"keys\.source = 'tpm'.*There are .*otp"):
+        load(None, {"keys": {"source": "tpm"}})
 
 
 def test_one_key_takes_anothers_place_in_one_step(tmp_path: Path) -> None:

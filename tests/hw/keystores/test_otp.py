@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import KeySourceError
-from agent.hw.keystores.keysource import FileKeySource, key_source
+from agent.hw.keystores.file import FileKeySource
 from agent.hw.keystores.otp import IOCTL_PROPERTY, OtpKeySource, read_private_key
+from agent.settings.drivers import KEY_SOURCES
 from tests.hw.keystores.firmware import Firmware
 
 ROWS = (0x00112233, 0x44556677, 0x8899AABB, 0xCCDDEEFF, 1, 2, 3, 0xFFFFFFFF)
@@ -89,8 +90,8 @@ def test_a_salt_open_to_others_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_settings_name_it(tmp_path: Path) -> None:
-    assert isinstance(key_source("otp", tmp_path), OtpKeySource)
-    assert key_source("otp", tmp_path).load("device-key") is None
+    assert isinstance(KEY_SOURCES.driver("otp").make(tmp_path), OtpKeySource)
+    assert KEY_SOURCES.driver("otp").make(tmp_path).load("device-key") is None
 
 
 def test_the_request_is_the_drivers() -> None:

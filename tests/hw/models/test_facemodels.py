@@ -13,9 +13,14 @@ import pytest
 
 from agent.base.errors import ModelError
 from agent.base.values import Vector
-from agent.hw.models.facemodels import LeanArcFace, LeanScrfd, aligned, similarity_to_template
 from agent.hw.models.insightface import ArcFaceEmbedder, ScrfdDetector
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.facemodels import (
+    LeanArcFace,
+    LeanScrfd,
+    aligned,
+    similarity_to_template,
+)
+from agent.hw.models.networks.onnx import open_session
 from agent.packs.store import locate
 from agent.sim.photographs import read_picture
 
@@ -30,18 +35,18 @@ def landmarks(rng: np.random.Generator) -> Vector:
     angle, scale = rng.uniform(-3, 3), rng.uniform(0.3, 8)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = eyes @ turn.T + rng.uniform(50, 400, 2) + rng.normal(0, scale, (5, 2))
-    return moved.astype(np.float32)
+    found: Vector = moved.astype(np.float32)
+    return found
 
 
 def test_alignment_is_scikit_images_similarity() -> None:
+    from insightface.utils.face_align import arcface_dst
     from skimage.transform import SimilarityTransform
-
-    from agent.hw.models.facemodels import arcface_dst
 
     rng = np.random.default_rng(7)
     for _ in range(50):
         points = landmarks(rng)
-        reference = SimilarityTransform()
+        reference = SimilarityTransform()  # type: ignore[no-untyped-call]  # theirs
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             reference.estimate(points, arcface_dst)

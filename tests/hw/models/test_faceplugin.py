@@ -13,7 +13,7 @@ import pytest
 from agent.base.errors import ModelError
 from agent.base.values import Box, Face, Image, Vector
 from agent.hw.models.faceplugin import FacepluginDetector, distinct, windows
-from agent.hw.models.onnx import open_session
+from agent.hw.models.networks.onnx import open_session
 from agent.sim.photographs import read_picture
 from agent.wiring.parts import self_tested
 from tests.hw.models.networks import networks as default_pack
@@ -105,7 +105,8 @@ def test_people_are_told_apart_and_known_again_in_another_picture_of_them() -> N
     assert rows.shape == (6, 512)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     # The same people smaller, darker and mirrored: other pixels, other landmarks.
-    worse = cv2.convertScaleAbs(cv2.resize(image, None, fx=0.5, fy=0.5)[:, ::-1], alpha=0.7)
+    small = cv2.resize(image, None, fx=0.5, fy=0.5)[:, ::-1]
+    worse = cv2.convertScaleAbs(small, alpha=0.7).astype(np.uint8)
     again = networks().detector.detect(worse)
     scores = rows @ embedder.embed(worse, again).T
     assert scores.shape == (6, 6)

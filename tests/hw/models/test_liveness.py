@@ -11,16 +11,16 @@ import pytest
 
 from agent.base.errors import ModelError
 from agent.base.values import Face, Frame, Image
-from agent.hw.models.liveness import (
+from agent.hw.models.networks.liveness import (
     LEAST_WIDE,
     SIDE_PIXELS,
     FacepluginLiveness,
-    FakeInfrared,
     crop,
     wide_reach,
 )
 from agent.packs.store import locate
 from agent.sim.attacks import attack_clip, subjects
+from agent.sim.sensors.fake_infrared import FakeInfrared
 from agent.wiring.parts import open_liveness
 from tests.liveness_pack import models_directory, networks, settings
 

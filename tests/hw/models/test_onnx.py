@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from agent.base.errors import ModelError
-from agent.hw.models.onnx import PROVIDERS, check_running_on, open_session
+from agent.hw.models.networks.onnx import PROVIDERS, check_running_on, open_session
 from agent.packs.store import locate
 
 DETECTOR = locate("buffalo_s", Path("none"), "research").paths["detector"]

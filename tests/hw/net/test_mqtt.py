@@ -16,12 +16,13 @@ import pytest
 
 from agent.base.errors import LinkError
 from agent.base.values import LinkDown, LinkEvent, LinkUp, Message
-from agent.hw.net.mosquitto import free_port
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
-from agent.lab.broker import Broker
+from agent.lab.broker import LabBroker
+from agent.sim.mosquitto import free_port
 from tests.certificates import Authority
-from tests.mosquitto import Mosquitto, mosquitto, until
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.waiting import until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -65,12 +66,13 @@ def test_a_batch_never_waits_in_the_kernel_for_the_one_before_it(
     tmp_path: Path, secured: bool
 ) -> None:
     """Left to itself TCP holds a small packet back until the last one is confirmed: 40 ms each."""
-    with Broker(tmp_path, tls=secured) as broker:
+    with LabBroker(tmp_path, tls=secured) as broker:
         tls = Tls(broker.authority) if broker.authority else None
         with opened(broker.port, tls=tls) as link:
             assert isinstance(first(link), LinkUp)
             assert link._client is not None
             sock = link._client.socket()
+            assert isinstance(sock, socket.socket)
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

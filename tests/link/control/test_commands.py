@@ -18,22 +18,22 @@ from agent.base.values import BUILT_MS, Moment
 from agent.link.control.commanded import Commands, Ending
 from agent.link.control.trustedtime import TrustedTime
 from agent.link.uplink.state import REMEMBERED_COMMANDS, Answered, SyncState
-from agent.protocol.commands import (
-    MAX_REPLAY,
-    Replay,
-    decode_unsigned,
-    encode_unsigned,
-    read_replay,
-    replay_arguments,
+from agent.protocol.commands import MAX_REPLAY, Replay, read_replay, replay_arguments
+from agent.protocol.control import (
+    Command,
+    CommandResult,
+    decode_result,
+    read_unsigned,
+    sign_command,
 )
-from agent.protocol.control import Command, Outcome, decode_outcome, sign_command
 from agent.protocol.signed import Trust
 from tests.events import EPOCH
-from tests.mosquitto import until
-from tests.protocol.town import Town, make_town
+from tests.protocol.town import Town, make_town, unsigned
+from tests.waiting import until
 
 REPLAY = Replay(EPOCH, 3, 90, refused=True)
 NOW_MS = time.time_ns() // 1_000_000
+KEY = "ab" * 32  # of a resident
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ class Bench:
         **more: Any,
     ) -> None:
         self.town = town
-        self.answers: list[Outcome] = []
+        self.answers: list[CommandResult] = []
         self.replays: list[Replay] = []
         self.time = TrustedTime(mono_ms=lambda: 0)
         if known_ms is not None:
@@ -68,7 +68,7 @@ class Bench:
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         assert (topic, retain) == ("kp1/bus-1/u/res", False)
-        self.answers.append(decode_outcome(payload))
+        self.answers.append(decode_result(payload))
 
     def _replayed(self, replay: Replay) -> int:
         self.replays.append(replay)
@@ -90,7 +90,9 @@ class Bench:
 
 
 def test_a_replay_comes_back_as_it_went_signed_or_not() -> None:
-    assert decode_unsigned(encode_unsigned("a1", REPLAY)) == ("a1", REPLAY)
+    read = read_unsigned(unsigned("a1", REPLAY), "bus-1")
+    assert (read.device, read.id, read.command) == ("bus-1", "a1", "replay")
+    assert read_replay(read.arguments) == REPLAY
     assert read_replay(replay_arguments(REPLAY)) == REPLAY
 
 
@@ -112,20 +114,20 @@ def test_a_replay_comes_back_as_it_went_signed_or_not() -> None:
     ],
 )
 def test_an_unsigned_command_with_one_wrong_field_is_refused(change: dict[str, object]) -> None:
-    value = json.loads(encode_unsigned("a1", REPLAY)) | change
+    value = json.loads(unsigned("a1", REPLAY)) | change
     with pytest.raises(MessageError):
-        decode_unsigned(json.dumps(value).encode())
+        read_unsigned(json.dumps(value).encode(), "bus-1")
 
 
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_command_are_refused(payload: bytes) -> None:
     with pytest.raises(MessageError):
-        decode_unsigned(payload)
+        read_unsigned(payload, "bus-1")
 
 
 def test_a_command_that_is_too_long_is_not_even_parsed() -> None:
     with pytest.raises(MessageError, match="at most"):
-        decode_unsigned(encode_unsigned("a1", REPLAY) + b" " * 5_000)
+        read_unsigned(unsigned("a1", REPLAY) + b" " * 5_000, "bus-1")
 
 
 def test_a_signed_command_is_carried_out_and_answered(town: Town) -> None:
@@ -146,7 +148,7 @@ def test_what_is_not_signed_for_this_device_by_the_citys_command_key_changes_not
     refused = [
         b"",
         b"{}",
-        encode_unsigned("a1", REPLAY),
+        unsigned("a1", REPLAY),
         bench.signed(device="bus-2"),
         bench.signed()[:-2],
         sign_command(foreign, town.gallery),
@@ -162,7 +164,7 @@ def test_what_is_not_signed_for_this_device_by_the_citys_command_key_changes_not
 
 def test_a_device_that_was_never_provisioned_takes_an_unsigned_replay_alone(town: Town) -> None:
     bench = Bench(town, trust=lambda: None)
-    bench.receive(encode_unsigned("a1", REPLAY))
+    bench.receive(unsigned("a1", REPLAY))
     assert bench.said() == [("a1", "done")]
     with pytest.raises(MessageError):
         bench.receive(bench.signed())
@@ -173,7 +175,7 @@ def test_a_device_whose_identity_is_damaged_takes_nothing(town: Town) -> None:
         raise ProvisioningError("identity is damaged")
 
     bench = Bench(town, trust=damaged)
-    for payload in (encode_unsigned("a1", REPLAY), bench.signed()):
+    for payload in (unsigned("a1", REPLAY), bench.signed()):
         with pytest.raises(MessageError, match="damaged"):
             bench.receive(payload)
     assert bench.said() == []
@@ -236,13 +238,13 @@ def test_slow_work_is_done_beside_and_told_when_it_is_finished(town: Town) -> No
         return {"found": True}
 
     bench = Bench(town, handlers={"revoke-now": handler})
-    payload = bench.signed("revoke-now", arguments={"key": "ab"})
+    payload = bench.signed("revoke-now", arguments={"key": KEY})
     bench.receive(payload)
     bench.receive(payload)  # the city repeats it meanwhile
     assert bench.said() == [("c1", "received")] * 2
     gate.set()
     until(lambda: bench.said()[-1] == ("c1", "done"))
-    assert ran == [{"key": "ab"}]
+    assert ran == [{"key": bytes.fromhex(KEY)}]
     assert bench.answers[-1].detail == {"found": True}
 
 
@@ -254,7 +256,7 @@ def test_a_handler_that_fails_says_why_and_a_defect_harms_nobody(town: Town) -> 
         return {"not": {1, 2}}
 
     bench = Bench(town, handlers={"revoke-now": fails, "status": broken})
-    bench.receive(bench.signed("revoke-now", id="a"))
+    bench.receive(bench.signed("revoke-now", id="a", arguments={"key": KEY}))
     bench.receive(bench.signed("status", id="b"))
     bench.receive(bench.signed("diagnostics", id="c"))
     until(lambda: len(bench.said()) == 5)
@@ -291,19 +293,19 @@ def test_a_cut_between_a_deed_and_its_record_does_it_again_rather_than_never(
     ran: list[str] = []
 
     def revoke(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        ran.append(arguments["key"])
+        ran.append(arguments["key"].hex())
         return {"found": True}
 
     first = Bench(town, tmp_path / "sync.json", handlers={"revoke-now": revoke})
-    payload = first.signed("revoke-now", arguments={"key": "ab"})
+    payload = first.signed("revoke-now", arguments={"key": KEY})
     first.receive(payload)
-    until(lambda: ran == ["ab"])  # and the power goes before the sync thread hears of it
+    until(lambda: ran == [KEY])  # and the power goes before the sync thread hears of it
     second = Bench(town, tmp_path / "sync.json", handlers={"revoke-now": revoke})
     second.receive(payload)
     until(lambda: second.said()[-1] == ("c1", "done"))
     third = Bench(town, tmp_path / "sync.json", handlers={"revoke-now": revoke})
     third.receive(payload)
-    assert (third.said(), ran) == ([("c1", "done")], ["ab", "ab"])
+    assert (third.said(), ran) == ([("c1", "done")], [KEY, KEY])
 
 
 def test_a_reload_to_settings_that_cannot_be_read_is_refused(town: Town) -> None:
@@ -346,7 +348,7 @@ def test_answers_wait_for_the_next_connection(town: Town) -> None:
     until(lambda: bench.state.answered("c1") is not None or bench.said() is None)
     assert bench.answers[-1].state == "received"
     bench.commands.connected(bench._publish)
-    assert bench.answers[-1] == Outcome("c1", "done", detail={"state": "ready"})
+    assert bench.answers[-1] == CommandResult("c1", "done", detail={"state": "ready"})
 
 
 def test_a_file_from_when_replay_was_all_there_was_still_counts(tmp_path: Path) -> None:

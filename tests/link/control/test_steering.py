@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from agent.base.errors import MessageError, ProvisioningError, SettingsError
 from agent.cli.door.settings import command as settings_command
 from agent.link.control.steering import TRIAL_SECONDS, Steering, Trial, TrustAnchor
-from agent.protocol.control import Config, Report
+from agent.protocol.control import Config, SettingsReport
 from agent.settings.model import load, load_with_city
 from agent.settings.remote import MOST_STARTS, Overlay, OverlayFile
 
@@ -48,10 +48,10 @@ def test_accepted_settings_lie_over_the_file_under_the_environment_and_stay(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steering = accepted(path)
-    assert steering.report() == Report(1)
+    assert steering.report() == SettingsReport(1)
     assert load(path).vision.max_faces == 5
     assert load(path).place.name == "7"
-    assert Steering(path).report() == Report(1)
+    assert Steering(path).report() == SettingsReport(1)
     monkeypatch.setenv("KAOPASS_VISION__MAX_FACES", "3")
     assert load(path).vision.max_faces == 3
     assert load(path, {"vision": {"max_faces": 2}}).vision.max_faces == 2
@@ -61,9 +61,9 @@ def test_on_trial_those_before_are_reported_until_the_agent_is_up(path: Path) ->
     steering = Steering(path)
     assert steering.offer(config(1, 0, vision={"max_faces": 5}))
     steering.begin()
-    assert (steering.on_trial, steering.report()) == (True, Report(0))
+    assert (steering.on_trial, steering.report()) == (True, SettingsReport(0))
     steering.came_up()
-    assert (steering.on_trial, steering.report()) == (False, Report(1))
+    assert (steering.on_trial, steering.report()) == (False, SettingsReport(1))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_the_agent_that_accepts_settings_is_not_the_one_that_is_tried(path: Path
     assert trial.goes_on(works=True, state="")  # it works, with those before
     steering.came_up()
     assert not steering.failed("its own trouble")
-    assert steering.report() == Report(1)
+    assert steering.report() == SettingsReport(1)
     assert steering.begin().vision.max_faces == 4
     assert steering.on_trial
 
@@ -192,7 +192,7 @@ def test_a_trial_ends_when_there_is_a_picture_or_after_its_time(path: Path) -> N
     assert trial.goes_on(works=True, state="")
     now[0] *= 9
     assert trial.goes_on(works=False, state="camera lost")  # later trouble is not the settings'
-    assert steering.report() == Report(3)
+    assert steering.report() == SettingsReport(3)
 
 
 def test_when_the_whole_is_no_longer_valid_the_devices_own_settings_hold(path: Path) -> None:

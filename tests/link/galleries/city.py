@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.base.values import Vector
+from agent.protocol import topics
 from agent.protocol.galleries import bodies
 from agent.protocol.galleries.messages import (
     GalleryKeys,
@@ -21,10 +22,6 @@ from agent.protocol.galleries.messages import (
     Now,
     Want,
     WrappedKeys,
-    body_topic,
-    head_topic,
-    key_topic,
-    now_topic,
     read_ask,
     sign_head,
     sign_keys,
@@ -150,11 +147,11 @@ class ScriptedCity:
     def _hello(self, device: str, hello: Hello) -> list[tuple[str, bytes]]:
         head = self.newest.head
         now = Now(device, self.gallery, head.position, head.root, hello.nonce, wall_ms())
-        found = [(now_topic(device), sign_now(now, self.town.command))]
+        found = [(topics.NOW.of(device), sign_now(now, self.town.command))]
         if hello.root != head.root:
-            found.append((head_topic(device), self.newest.message))
+            found.append((topics.HEAD.of(device), self.newest.message))
         if hello.key != self.keys.key:
-            found.append((key_topic(device), self.wrapped(device, hello.public_key)))
+            found.append((topics.KEY.of(device), self.wrapped(device, hello.public_key)))
         return found
 
     def wrapped(self, device: str, public_key: bytes) -> bytes:
@@ -171,7 +168,7 @@ class ScriptedCity:
             each = [self.body("index", want.version)]
         else:
             each = [self.body("bucket", want.version, number) for number in want.numbers]
-        return [(body_topic(device), part) for parts in each for part in parts]
+        return [(topics.BODY.of(device), part) for parts in each for part in parts]
 
     def body(
         self,

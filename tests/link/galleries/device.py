@@ -11,8 +11,9 @@ from agent.gallery.file.store import GalleryStore
 from agent.gallery.gallery import Gallery
 from agent.keys.ring import KeyRing
 from agent.link.galleries.fetch import Timing
-from agent.link.galleries.intake import Ears, Intake
-from agent.protocol.galleries.messages import Hello, Want, head_topic, sign_hello, sign_want
+from agent.link.galleries.intake import Ears, GalleryIntake
+from agent.protocol import topics
+from agent.protocol.galleries.messages import Hello, Want, sign_hello, sign_want
 from agent.protocol.signed import Signer, Trust
 from tests.link.galleries.city import ScriptedCity, wall_ms
 
@@ -48,7 +49,7 @@ class Device:
     def _start(self) -> None:
         self.store = GalleryStore(self.path, self.ring, domain=self.gallery)
         self.copy = CityCopy(self.store, self.gallery)
-        self.intake = Intake(
+        self.intake = GalleryIntake(
             NAME,
             self.gallery,
             self.copy,
@@ -63,8 +64,10 @@ class Device:
         self.applied += 1
 
     def _send(self, ask: Hello | Want) -> None:
-        sign = sign_hello if isinstance(ask, Hello) else sign_want
-        self.sent.append(sign(ask, self.signer))  # type: ignore[operator]
+        if isinstance(ask, Hello):
+            self.sent.append(sign_hello(ask, self.signer))
+        else:
+            self.sent.append(sign_want(ask, self.signer))
 
     def restart(self) -> None:
         self.store.close()
@@ -80,7 +83,7 @@ class Device:
             self.intake.failed(self.now_ms)
 
     def hear(self, city: ScriptedCity) -> None:
-        self.give(head_topic(NAME), city.newest.message)
+        self.give(topics.HEAD.of(NAME), city.newest.message)
 
     def talk(
         self,

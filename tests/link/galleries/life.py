@@ -56,4 +56,5 @@ def main(folder: Path, state: Path, trace: Path, epoch: int, kill_after: int) ->
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), *map(int, sys.argv[4:6]))
+    state, other, log = map(Path, sys.argv[1:4])
+    main(state, other, log, *map(int, sys.argv[4:6]))

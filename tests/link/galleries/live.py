@@ -17,12 +17,12 @@ from agent.gallery.file.store import GalleryStore
 from agent.hw.net.mqtt import MqttLink
 from agent.journal import Journal
 from agent.link.galleries.fetch import Timing
-from agent.link.galleries.worker import Downlink, Identity
+from agent.link.galleries.worker import Downlink, SigningIdentity
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
-from agent.protocol.commands import down_topics
-from agent.protocol.galleries.messages import head_topic
+from agent.protocol import topics
 from agent.protocol.signed import Signer
+from agent.protocol.topics import down_topics
 from tests.link.galleries.city import ScriptedCity
 from tests.link.galleries.device import RING
 from tests.protocol.town import Town
@@ -44,7 +44,7 @@ class LiveCity:
     def announce(self) -> float:
         """Publish the newest head to every device, retained; the moment of it."""
         for device in self._devices:
-            self._out.put((head_topic(device), self.city.newest.message, True))
+            self._out.put((topics.HEAD.of(device), self.city.newest.message, True))
         return time.monotonic()
 
     def _run(self) -> None:
@@ -112,7 +112,7 @@ class LiveDevice:
             name,
             "bus",
             store=lambda: GalleryStore(self.path, RING, domain="bus"),
-            identity=lambda: Identity(signer, town.trust),
+            identity=lambda: SigningIdentity(signer, town.trust),
             private_key=RING.receive_key(),
             lease=self.lease,
             now=clock.now,

@@ -28,8 +28,9 @@ from agent.protocol.galleries.records import Record, encode_record
 from agent.protocol.signed import Signer, Trust
 from tests.link.galleries.city import ScriptedCity
 from tests.link.galleries.live import LiveCity, LiveDevice
-from tests.mosquitto import Mosquitto, until
+from tests.mosquitto import Mosquitto
 from tests.protocol.town import make_town
+from tests.waiting import until
 
 PACK = "buffalo_s"
 

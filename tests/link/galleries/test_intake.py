@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agent.gallery.gallery import Gallery
-from agent.protocol.galleries.messages import Want, head_topic, now_topic
+from agent.protocol import topics
+from agent.protocol.galleries.messages import Want
 from agent.protocol.galleries.records import key_of
 from agent.recognition.fusion import template
 from tests.link.galleries.city import ScriptedCity, rows, wall_ms
@@ -148,13 +149,13 @@ def test_an_older_head_is_refused(device: Device, city: ScriptedCity) -> None:
     city.publish(gone=["r-1"])
     joined(device, city)
     before = device.version
-    device.give(head_topic(NAME), old)
+    device.give(topics.HEAD.of(NAME), old)
     device.talk(city)
     assert device.version == before
     assert device.intake.refused["kp1-head (older)"] == 1
     device.restart()
     device.intake.connected(0)
-    device.give(head_topic(NAME), old)
+    device.give(topics.HEAD.of(NAME), old)
     assert device.intake.head is None
     assert device.intake.refused["kp1-head (older)"] == 1
 
@@ -186,10 +187,10 @@ def test_only_the_answer_to_an_own_hello_is_proof(device: Device, city: Scripted
     device.intake.connected(0)
     hello = device.sent[0]
     device.talk(city)
-    answers = [p for t, p in city.answer(NAME, hello) if t == now_topic(NAME)]
+    answers = [p for t, p in city.answer(NAME, hello) if t == topics.NOW.of(NAME)]
     count = len(device.proofs)
     for _ in range(3):
-        device.give(now_topic(NAME), answers[0])
+        device.give(topics.NOW.of(NAME), answers[0])
     assert len(device.proofs) == count
     assert device.intake.refused["kp1-now"] == 3
 
@@ -201,7 +202,7 @@ def test_proof_of_a_version_not_here_yet_does_not_count(device: Device, city: Sc
     device.pass_time(600_000)
     for message in list(device.sent):
         for topic, payload in city.answer(NAME, message):
-            if topic == now_topic(NAME):
+            if topic == topics.NOW.of(NAME):
                 device.give(topic, payload)
     assert device.proofs == []
 

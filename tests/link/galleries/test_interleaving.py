@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.gallery.gallery import Gallery
-from agent.protocol.galleries.messages import head_topic
+from agent.protocol import topics
 from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
 from tests.faults.disk import memory_folder
@@ -62,7 +62,7 @@ class Wire:
         self.city.publish({name: self.record(name, 0) for name in PEOPLE})
         self.device = Device(folder, town.trust, signer)
         self.device.intake.connected(0)
-        self.way: list[tuple[str, bytes]] = [(head_topic(NAME), self.city.newest.message)]
+        self.way: list[tuple[str, bytes]] = [(topics.HEAD.of(NAME), self.city.newest.message)]
         self.past: list[tuple[str, bytes]] = []
         self.signed = {(0, ""): set[bytes]()}
         self.enrolled: set[str] = set()
@@ -96,7 +96,7 @@ class Wire:
             else:
                 self.city.publish(gone=[name])
             self.note()
-            self.way.append((head_topic(NAME), self.city.newest.message))
+            self.way.append((topics.HEAD.of(NAME), self.city.newest.message))
         elif what in ("rekey", "deltas end"):
             self.at_the_city(what)
         elif what in ("enrol", "revoke"):
@@ -181,7 +181,7 @@ def test_the_gallery_is_always_one_whole_signed_version(
         # From now on everything gets through.
         wire.device.intake.disconnected()
         wire.device.intake.connected(wire.device.now_ms)
-        wire.way = [(head_topic(NAME), wire.city.newest.message)]
+        wire.way = [(topics.HEAD.of(NAME), wire.city.newest.message)]
         for _ in range(200):
             wire.step("deliver all", 0)
             wire.device.pass_time(700)

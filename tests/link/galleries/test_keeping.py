@@ -12,10 +12,10 @@ import pytest
 from agent.base.values import Vector
 from agent.gallery.city.copy import CityCopy
 from agent.gallery.file.opening import PAGE_BYTES
-from agent.gallery.file.sealing import Sealer
+from agent.gallery.file.sealing import GallerySealer
 from agent.gallery.file.store import GalleryStore
 from agent.gallery.gallery import Gallery
-from agent.hw.keystores.keysource import FileKeySource
+from agent.hw.keystores.file import FileKeySource
 from agent.protocol.galleries.messages import Want
 from agent.protocol.galleries.records import key_of
 from agent.usecases.rotation import open_ring, rotate
@@ -108,7 +108,7 @@ def test_nothing_is_left_of_who_is_gone_nor_of_the_old_content_key(
         for slot, sealed in raw.execute("SELECT ref, sealed FROM template"):
             slots.setdefault(bytes(slot), []).append(bytes(sealed))
         sealed_keys = raw.execute("SELECT value FROM meta WHERE key = 'city_keys'").fetchone()[0]
-    ref = Sealer(RING).ref("resident-3")
+    ref = GallerySealer(RING).ref("resident-3")
     traces = [*before[ref], bytes(sealed_keys)]
     assert all(trace in on_disk(device) for trace in traces)
     city.rekey()

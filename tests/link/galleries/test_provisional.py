@@ -8,7 +8,7 @@ import pytest
 
 from agent.gallery.city import meta as citymeta
 from agent.gallery.gallery import Gallery
-from agent.link.galleries.intake import Intake
+from agent.link.galleries.intake import GalleryIntake
 from agent.protocol.galleries.records import key_of
 from agent.recognition.fusion import fused
 from tests.link.galleries.city import ScriptedCity, rows, wall_ms
@@ -70,13 +70,13 @@ def by_buckets(device: Device, city: ScriptedCity) -> None:
 def later(device: Device, city: ScriptedCity, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
     """The city is heard when its clock is *days* on."""
     ahead = DAY_MS * days
-    real = Intake._take_now
+    real = GalleryIntake._take_now
 
-    def hear(self: Intake, payload: bytes, now_ms: int, wall_ms: int) -> None:
+    def hear(self: GalleryIntake, payload: bytes, now_ms: int, wall_ms: int) -> None:
         real(self, payload, now_ms, wall_ms + ahead)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Intake, "_take_now", hear)
+        patch.setattr(GalleryIntake, "_take_now", hear)
         patch.setattr("tests.link.galleries.city.wall_ms", lambda: wall_ms() + ahead)
         device.pass_time(600_000)
         device.talk(city)

@@ -21,7 +21,7 @@ from agent.link.uplink.uplink import UplinkLimits
 from agent.protocol.items import decode_event
 from agent.protocol.messages import encode_ack, unpack
 from tests.link.uplink.outbox import MemoryOutbox
-from tests.mosquitto import until
+from tests.waiting import until
 
 QUICK = UplinkLimits(batch_seconds=0.0, ack_timeout_seconds=5.0)
 

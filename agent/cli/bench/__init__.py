@@ -1,0 +1,1 @@
+"""How fast this board is: what a technician asks it."""

@@ -1,0 +1,1 @@
+"""What is measured and made in development only; a door never comes here."""

@@ -1,1 +1,0 @@
-"""Lamps and buzzer on a board's pins."""

@@ -1,0 +1,1 @@
+"""What the drivers of models share: sessions, and single networks around them."""

@@ -1,0 +1,1 @@
+"""Second eyes beside the camera, infrared or depth: none yet."""

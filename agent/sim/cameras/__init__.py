@@ -1,0 +1,1 @@
+"""Cameras that show what was never there."""

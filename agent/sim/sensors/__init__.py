@@ -1,0 +1,1 @@
+"""Second eyes that see what they are told."""
