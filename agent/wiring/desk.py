@@ -18,6 +18,7 @@ from agent.settings.model import Settings
 from agent.usecases.rotation import open_ring as open_from
 from agent.usecases.subject import Places
 from agent.wiring.devices import open_key_source
+from agent.wiring.journal import JournalFile
 
 
 def open_ring(settings: Settings) -> KeyRing:
@@ -85,8 +86,7 @@ class LocalDesk:
 
     def journal_to_write(self) -> Journal:
         """The journal, made if there is none yet."""
-        keep_days = self.settings.journal.keep_days
-        return Journal(self.journal_file, self.ring.journal_key(), keep_days=keep_days)
+        return JournalFile.of(self.settings, self.ring).open()
 
     def lease_hours_left(self) -> float:
         """How long the city's gallery may still be used, by a running agent's last word with it."""

@@ -18,7 +18,7 @@ from agent.cityos.service.app import parse_broker
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 from tests.events import EPOCH, stored
 from tests.mosquitto import Mosquitto, mosquitto
 from tests.waiting import until

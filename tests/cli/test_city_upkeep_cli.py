@@ -16,7 +16,7 @@ from agent.cityos.service.metrics import CityCollector, serve_metrics
 from agent.cli.city.group import command
 from agent.protocol.commands import read_replay
 from agent.protocol.messages import Birth, Bounds
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 from tests.events import EPOCH, stored
 
 KEY = ("bus-1", EPOCH)

@@ -11,7 +11,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.demo.broker import DemoBroker
-from agent.sim.mosquitto import find_mosquitto
+from agent.sim.net.mosquitto import find_mosquitto
 
 KINDS = [
     pytest.param(

@@ -146,7 +146,7 @@ class Acks(Plain):
 
     def _begin(self) -> None:
         self._outbox = MemoryOutbox()
-        self._outbox.append(20)
+        self._outbox.fill(20)
         self._totals = Totals()
         self._uplink = Uplink(
             self._outbox, lambda _: None, UplinkLimits(batch_events=5), self._totals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from agent.protocol.galleries.records import decode_record, key_of
 from agent.recognition.protection import Protection
 from tests.galleries.conftest import PACK, City, consents, faces, now_ms, seed_of
 from tests.galleries.device import Device
+from tests.waiting import until
 
 
 def test_a_gallery_holds_exactly_those_who_consented_to_its_purpose(city: City) -> None:
@@ -386,7 +386,8 @@ def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City
 
     def proved(*devices: Device) -> None:
         city.talk(*devices)
-        time.sleep(0.002)  # so that each report has a time of its own
+        said_ms = now_ms()
+        until(lambda: now_ms() > said_ms)  # so that each report has a time of its own
 
     def shown() -> dict[str, list[Applied]]:
         with city.engine.connect() as db:

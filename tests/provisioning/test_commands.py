@@ -19,7 +19,7 @@ from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.protocol.topics import down_topics
 from agent.settings.model import load
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 from agent.wiring.desk import open_ring
 from agent.wiring.link import mqtt_link
 from tests.events import make_event

@@ -28,7 +28,7 @@ from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
 from agent.link.provisioning.provisioning import Provisioned
 from agent.settings.model import Settings
-from agent.sim.mosquitto import Mosquitto, free_port
+from agent.sim.net.mosquitto import Mosquitto, free_port
 from agent.usecases.membership import provision as use_claim
 from agent.wiring.provisioning import provisioning, server_trust
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.errors import CityError, MessageError
 from agent.base.values import PURPOSES
-from agent.cityos.db.database import writing
+from agent.cityos.db.database import errors_named, writing
 from agent.cityos.db.schema import DRAFT, ERASURE, HELD, MEMBER, RELEASE, RESIDENT
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.drafting import Progress, draft
@@ -188,7 +187,7 @@ class Publisher:
             last = latest(db, gallery)
             position = self._next(db, gallery, last)
         key_id, _ = self._keys.content(gallery)
-        try:
+        with errors_named(self._engine, "the gallery cannot be made"):
             draft(
                 self._engine,
                 self._residents,
@@ -198,10 +197,6 @@ class Publisher:
                 progress,
                 restored=last is None or position[0] != last.epoch,
             )
-        except SQLAlchemyError as error:
-            raise CityError(
-                f"city database: the gallery cannot be made: {error.__cause__}"
-            ) from error
         with self._write() as db:
             changed = self._changed(db, gallery, position[1])
             must = last is None or position[0] != last.epoch or self._must(last, now_ms, key_id)
@@ -316,8 +311,6 @@ class Publisher:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        try:
-            with self._writes.begin() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: the gallery cannot be published: {error}") from error
+        doing = "the gallery cannot be published"
+        with errors_named(self._engine, doing), self._writes.begin() as db:
+            yield db

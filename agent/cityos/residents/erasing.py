@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.errors import CityError
 from agent.base.values import PURPOSES
+from agent.cityos.db.database import errors_named
 from agent.cityos.db.schema import DRAFT, ERASURE, EVENT, MEMBER, RELEASE, RESIDENT, TEMPLATE
 from agent.cityos.keys.townkeys import ENROLMENT_KEY_DAYS
 from agent.cityos.residents.profiles import DAY_MS, Seal
@@ -126,21 +125,18 @@ class Eraser:
         False if SQLite's log is still being read: it goes with the next sweep.
         """
         engine = self._residents.engine
-        try:
-            with engine.connect() as db:
-                if engine.dialect.name == "sqlite":
-                    # What was deleted was overwritten (secure_delete); its log holds older pages.
-                    driver: Any = db.connection.dbapi_connection
-                    db.rollback()
-                    busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                    return not busy
-                # Outside a transaction, as VACUUM wants it.
-                alone = db.execution_options(isolation_level="AUTOCOMMIT")
-                for table in (RESIDENT, TEMPLATE, MEMBER, DRAFT, EVENT):
-                    alone.exec_driver_sql(f"VACUUM {table.name}")
-                return True
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise CityError(f"city database: cannot be swept: {error}") from error
+        with errors_named(engine, "it cannot be swept"), engine.connect() as db:
+            if engine.dialect.name == "sqlite":
+                # What was deleted was overwritten (secure_delete); its log holds older pages.
+                driver: Any = db.connection.dbapi_connection
+                db.rollback()
+                busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return not busy
+            # Outside a transaction, as VACUUM wants it.
+            alone = db.execution_options(isolation_level="AUTOCOMMIT")
+            for table in (RESIDENT, TEMPLATE, MEMBER, DRAFT, EVENT):
+                alone.exec_driver_sql(f"VACUUM {table.name}")
+            return True
 
     def _erase(self, ref: bytes, now_ms: int) -> str:
         receipt, stranger = secrets.token_hex(8), secrets.token_bytes(32)

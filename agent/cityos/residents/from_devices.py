@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent.base.audit import AuditLog
 from agent.base.errors import CityError, MessageError, ModelError, UsageError
 from agent.base.values import BUILT_MS, PURPOSES, Vector
-from agent.cityos.db.database import writing
+from agent.cityos.db.database import errors_named, writing
 from agent.cityos.events import enrolments
 from agent.cityos.events.enrolments import REFUSED, TAKEN, Waiting
 from agent.cityos.pki.claims import Registry
@@ -130,11 +130,9 @@ class Enrolling:
             action = "resident.enrolled" if state == TAKEN else "enrolment.refused"
             facts = {"reason": reason} if reason else {}
             self._audit.append(action, subject=person, device=each.device, **facts)
-        try:
-            with writing(self._engine).begin() as db:
-                enrolments.settle(db, (each.device, each.epoch), each.seq, state, reason)
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: an enrolment cannot be settled: {error}") from error
+        doing = "an enrolment cannot be settled"
+        with errors_named(self._engine, doing), writing(self._engine).begin() as db:
+            enrolments.settle(db, (each.device, each.epoch), each.seq, state, reason)
         self._counts[state] += 1
         log.info("enrolment %d of %s: %s %s", each.seq, each.device, state, reason)
 
@@ -222,8 +220,6 @@ class Enrolling:
         return mapped
 
     def _waiting(self) -> list[Waiting]:
-        try:
-            with writing(self._engine).begin() as db:
-                return enrolments.waiting(db, _AT_A_TIME)
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: enrolments cannot be read: {error}") from error
+        doing = "enrolments cannot be read"
+        with errors_named(self._engine, doing), writing(self._engine).begin() as db:
+            return enrolments.waiting(db, _AT_A_TIME)

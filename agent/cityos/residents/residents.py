@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine, Row, delete, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.errors import CityError, UsageError
 from agent.base.values import PURPOSES, Vector
-from agent.cityos.db.database import insert_for, writing
+from agent.cityos.db.database import errors_named, insert_for, writing
 from agent.cityos.db.schema import EVENT, RESIDENT, TEMPLATE
 from agent.cityos.keys.townkeys import OWN_DOMAIN, TownKeys
 from agent.cityos.residents.profiles import Given, Profile, Resident, Seal
@@ -209,26 +208,15 @@ class Residents:
     @contextmanager
     def writing(self, trouble: str) -> Iterator[Connection]:
         """A transaction that writes; *trouble* begins the CityError of one that fails."""
-        try:
-            with self._writes.begin() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: {trouble}: {_plain(error)}") from error
+        with errors_named(self.engine, trouble), self._writes.begin() as db:
+            yield db
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that reads."""
-        try:
-            with self.engine.connect() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: cannot be read: {_plain(error)}") from error
+        with errors_named(self.engine, "it cannot be read"), self.engine.connect() as db:
+            yield db
 
 
 def _unknown(person_id: str) -> CityError:
     return CityError(f"nobody is enrolled as {person_id!r}: see kaopass city resident list")
-
-
-def _plain(error: SQLAlchemyError) -> str:
-    """Without the statement's values, which are people's."""
-    return str(getattr(error, "orig", None) or type(error).__name__)

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Callable
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.audit import AuditLog
-from agent.base.errors import CityError
 from agent.base.values import PURPOSES
+from agent.cityos.db.database import errors_named
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.publishing import Publisher
 from agent.cityos.pki.claims import Registry
@@ -90,11 +89,11 @@ class Tidy:
         self._next_ms = now_ms + TIDY_MS
         for gallery in PURPOSES:
             devices = self._registry.serving(gallery, now_ms)
-            try:
-                with self._engine.connect() as db:
-                    version = receipts.everybody_has(db, gallery, devices)
-            except SQLAlchemyError as error:
-                raise CityError(f"city database: receipts cannot be read: {error}") from error
+            with (
+                errors_named(self._engine, "receipts cannot be read"),
+                self._engine.connect() as db,
+            ):
+                version = receipts.everybody_has(db, gallery, devices)
             self._publisher.all_have(gallery, version)
         if now_ms >= self._forget_ms:
             self._forget_ms = now_ms + FORGET_MS
