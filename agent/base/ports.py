@@ -9,19 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
-from agent.base.values import (
-    Ack,
-    DoorSignal,
-    Event,
-    Face,
-    Frame,
-    Image,
-    LinkEvent,
-    Moment,
-    Pending,
-    StoredEvent,
-    Vector,
-)
+from agent.base.events import Event, Moment, StoredEvent
+from agent.base.values import Ack, DoorSignal, Face, Frame, Image, LinkEvent, Pending, Vector
 
 
 class Camera(Protocol):

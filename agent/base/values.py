@@ -1,5 +1,6 @@
 """What flows along the line: one frozen value from each stage to the next.
 
+Events, the last of them, are in ``agent.base.events``.
 Times are integers in milliseconds. ``mono_ms`` is CLOCK_MONOTONIC of this boot, ``t_ms`` the
 position on the source's own clock (0 at its first frame), ``wall_ms`` Unix time.
 Images are BGR ``uint8`` arrays of shape (height, width, 3); embeddings are ``float32`` rows of
@@ -8,7 +9,7 @@ length 1. Boxes are ``(x1, y1, x2, y2)`` in pixels of the frame they belong to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -144,72 +145,6 @@ class LivenessVerdict:
     live: bool
     score: float
     reason: str  # "live", "not_live", "liveness_unsure"
-
-
-class EventKind(str, Enum):
-    """What a recognised resident did, or that one was enrolled here."""
-
-    BOARDING = "boarding"
-    ALIGHTING = "alighting"
-    CHECK_IN = "check_in"
-    CHECK_OUT = "check_out"
-    ENROLMENT = "enrolment"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the device is: a door of a vehicle or of a hall, at which stop."""
-
-    kind: str
-    name: str
-    door: str
-    stop: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """When something happened, in a form that survives a wrong clock.
-
-    ``boot`` names the boot that ``mono_ms`` counts from. ``clock`` says where ``wall_ms`` comes
-    from: "gnss", "ntp", "saved" or "unset"; ``error_ms`` bounds its error, -1 when unknown.
-    """
-
-    boot: str
-    mono_ms: int
-    wall_ms: int
-    clock: str
-    error_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One boarding, check-in or enrolment, as the journal keeps it and the city receives it.
-
-    ``person`` is the resident's pseudonym for ``purpose`` (64 hex digits), never their id.
-    ``sealed`` belongs to an enrolment alone: what only the city can open
-    (``agent.protocol.consent``).
-    """
-
-    kind: EventKind
-    purpose: str
-    person: str
-    place: Place
-    moment: Moment
-    sealed: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event with the identity it has everywhere: (device, epoch, seq).
-
-    ``corrected_ms`` is the Unix time reckoned afterwards, once the clock was known; None while
-    the moment's own ``wall_ms`` is all there is.
-    """
-
-    epoch: str
-    seq: int
-    event: Event
-    corrected_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.base.errors import UsageError
-from agent.base.values import DoorSignal, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal
 from agent.bench.board import (
     PACK,
     PEOPLE,

@@ -19,8 +19,9 @@ from typing import Any, Literal
 import numpy as np
 
 from agent.base.errors import LinkError
+from agent.base.events import PassageEvent, StoredEvent
 from agent.base.ports import Display
-from agent.base.values import DoorSignal, StoredEvent, Vector
+from agent.base.values import DoorSignal, Vector
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker as CityBroker
 from agent.cityos.service.app import build_city
@@ -89,7 +90,7 @@ class Boardings:
     def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
         """Count *stored* if there is one."""
         del signal
-        if stored is not None:
+        if stored is not None and isinstance(stored.event, PassageEvent):
             self.by_person[self._person_of[stored.event.person]] += 1
 
     def close(self) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import cv2
 
 from agent.base.errors import ImageError
-from agent.base.values import Box, DoorSignal, Image, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import Box, DoorSignal, Image
 from agent.demo.annotate import Mark, annotate, hide
 from agent.feedback.words import phrase
 
@@ -36,7 +37,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the city's table; ``kind`` as in ``EventKind``, ``person`` a pseudonym."""
+    """One row of the city's table; ``kind`` as an event's, ``person`` a pseudonym."""
 
     device: str
     seq: int

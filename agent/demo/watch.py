@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from agent.base.values import Decision, Outcome, Place, TrackedFace
+from agent.base.events import Place
+from agent.base.values import Decision, Outcome, TrackedFace
 from agent.cityos.events.store import Store
 from agent.demo.annotate import Mark
 from agent.demo.state import DemoState, Figures, Row

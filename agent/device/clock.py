@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.base.values import BUILT_MS, Moment
+from agent.base.events import Moment
+from agent.base.values import BUILT_MS
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd touches this at every synchronisation (systemd-timesyncd(8)).

@@ -9,17 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from agent.base.errors import JournalError, ModelError
+from agent.base.events import Moment, PassageEvent, StoredEvent
 from agent.base.ports import Clock, EventLog
-from agent.base.values import (
-    Decision,
-    DoorSignal,
-    Event,
-    Frame,
-    Moment,
-    Outcome,
-    StoredEvent,
-    TrackedFace,
-)
+from agent.base.values import Decision, DoorSignal, Frame, Outcome, TrackedFace
 from agent.door.recogniser import Recogniser, Step
 from agent.journey.boarding import BoardingRules
 from agent.vision.colour import ColourWatch
@@ -232,7 +224,9 @@ class Pipeline:
         self._welcomed_ms = decision.t_ms
         self._committed(visit, person, event, stored)
 
-    def _committed(self, visit: _Visit, person: str, event: Event, stored: StoredEvent) -> None:
+    def _committed(
+        self, visit: _Visit, person: str, event: PassageEvent, stored: StoredEvent
+    ) -> None:
         self._health.clear("journal")
         self._health.count("events")
         self._rules.committed(event)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TextIO
 
 from agent.base.errors import FeedbackError
-from agent.base.values import DoorSignal, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal
 from agent.feedback.words import phrase
 
 _COLOUR_CODES = {"green": "\x1b[1;32m", "amber": "\x1b[1;33m", "red": "\x1b[1;31m"}
@@ -83,7 +84,7 @@ class Console:
                 "signal": signal.name,
                 "seq": stored.seq if stored else None,
                 "epoch": stored.epoch if stored else None,
-                "kind": stored.event.kind.value if stored else None,
+                "kind": stored.event.kind if stored else None,
                 "mono_ms": self._mono_ms(),
             }
         )

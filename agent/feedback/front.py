@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent.base.errors import FeedbackError
+from agent.base.events import StoredEvent
 from agent.base.ports import Display, Lamps
-from agent.base.values import DoorSignal, StoredEvent
+from agent.base.values import DoorSignal
 
 log = logging.getLogger(__name__)
 

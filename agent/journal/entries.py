@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.base.values import Event, Moment
+from agent.base.events import Event, Moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Every row goes, acknowledged or not. One that the city has not acknowledged is recorded as a gap
 with the reason "erased", so that its number is not taken for a loss. It is not sent under another
 pseudonym instead: the city may have committed it already without our knowing, and would find the
-same event with other content.
+same event with other content. Corrections stay: without the event they refer to, they are nobody's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import JournalError
+from agent.base.events import Moment, person_of
 from agent.base.sqlite import sidecars
-from agent.base.values import Moment
 from agent.journal.database import Database
 from agent.journal.rescue.pages import every_row
 from agent.journal.rescue.salvage import EPOCH_BYTES, EVENT_ROW, is_row
@@ -59,7 +59,7 @@ def erase(path: Path, key: bytes, persons: Collection[str], at_ms: int) -> Erase
             while found := rows.where("WHERE id > ? ORDER BY id LIMIT ?", (last, ROWS_AT_ONCE)):
                 last = found[-1][0]
                 for number, entry in found:
-                    if entry.event is None or entry.event.person not in persons:
+                    if entry.event is None or person_of(entry.event) not in persons:
                         continue
                     db.execute("DELETE FROM event WHERE id = ?", (number,))
                     events += 1
@@ -96,7 +96,7 @@ def _bodies(aside: Path, sealer: Sealer, persons: Collection[str]) -> set[bytes]
         _, epoch, seq, boot, mono_ms, wall_ms, clock, error_ms, *_, sealed = row
         moment = Moment(boot, mono_ms, wall_ms, clock, error_ms)
         event = sealer.unseal(epoch.hex(), seq, moment, sealed)
-        if event is not None and event.person in persons:
+        if event is not None and person_of(event) in persons:
             # The body is the record's last column; what lies before it on the page stays.
             before = sum(map(len, pieces)) - len(sealed)
             for piece in pieces:

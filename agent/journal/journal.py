@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.base.errors import JournalError, MessageError
+from agent.base.events import Event, Moment, StoredEvent
 from agent.base.sqlite import sidecars
-from agent.base.values import Ack, Event, Moment, StoredEvent
+from agent.base.values import Ack
 from agent.journal import replays, retention
 from agent.journal.acks import check_ack
 from agent.journal.database import Database

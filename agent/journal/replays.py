@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.journal.database import Database
 from agent.journal.ranges import missing, to_ranges
 from agent.journal.rows import MAX_SEQ

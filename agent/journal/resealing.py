@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from agent.base.errors import JournalError
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.journal.database import Database
 from agent.journal.sealing import Sealer
 

@@ -7,7 +7,7 @@ be called inside ``Database.write()``.
 
 from __future__ import annotations
 
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.journal.database import Database
 from agent.journal.ranges import to_ranges
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from agent.base.values import Moment, StoredEvent
+from agent.base.events import Moment, StoredEvent
 from agent.journal.database import Database
 from agent.journal.entries import Entry
 from agent.journal.sealing import Sealer
@@ -52,7 +52,7 @@ class Rows:
         while rows := self.where(condition, (at, first, last, ROWS_AT_ONCE)):
             at = rows[-1][0]
             for _, entry in rows:
-                kind = entry.event.kind.value if entry.event else ""
+                kind = entry.event.kind if entry.event else ""
                 if (not states or entry.state in states) and (not kinds or kind in kinds):
                     yield entry
 

@@ -7,19 +7,19 @@ renumbered or re-timed no longer opens.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import json
 import os
 import struct
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from agent.base.errors import JournalError
-from agent.base.values import Event, EventKind, Moment, Place
+from agent.base.errors import JournalError, MessageError
+from agent.base.events import Event, Moment
+from agent.protocol.events.kinds import read_body, write_body
+from agent.protocol.fields import compact
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -39,21 +39,7 @@ class Sealer:
 
     def seal(self, epoch: str, seq: int, event: Event) -> bytes:
         """Nonce and ciphertext of *event* as number *seq* of *epoch*."""
-        place = event.place
-        body: dict[str, Any] = {
-            "kind": event.kind.value,
-            "purpose": event.purpose,
-            "person": event.person,
-            "place": {
-                "kind": place.kind,
-                "name": place.name,
-                "door": place.door,
-                "stop": place.stop,
-            },
-        }
-        if event.sealed:
-            body["sealed"] = base64.b64encode(event.sealed).decode("ascii")
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        text = compact(write_body(event))
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._aes.encrypt(nonce, text, _identity(epoch, seq, event.moment))
 
@@ -72,21 +58,13 @@ class Sealer:
     def unseal(self, epoch: str, seq: int, moment: Moment, sealed: bytes) -> Event | None:
         """The event behind *sealed*; None when row, body or key are not those it was sealed with.
 
-        None also for a body this version does not know, as a newer one may have written it.
+        What this version cannot read, as a newer one may have written it, is an UnknownEvent.
         """
         nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             text = self._aes.decrypt(nonce, ciphertext, _identity(epoch, seq, moment))
-            body = json.loads(text)
-            return Event(
-                EventKind(body["kind"]),
-                body["purpose"],
-                body["person"],
-                Place(**body["place"]),
-                moment,
-                base64.b64decode(body.get("sealed", ""), validate=True),
-            )
-        except (InvalidTag, ValueError, KeyError, TypeError, struct.error):
+            return read_body(json.loads(text.decode()), moment)
+        except (InvalidTag, MessageError, ValueError, KeyError, TypeError, struct.error):
             return None
 
 

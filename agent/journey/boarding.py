@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
 from agent.keys.pseudonym import Pseudonyms
 
-KINDS = {
-    ("bus", "in"): EventKind.BOARDING,
-    ("bus", "out"): EventKind.ALIGHTING,
-    ("hall", "in"): EventKind.CHECK_IN,
-    ("hall", "out"): EventKind.CHECK_OUT,
+PASSAGES = {
+    ("bus", "in"): Passage.BOARDING,
+    ("bus", "out"): Passage.ALIGHTING,
+    ("hall", "in"): Passage.CHECK_IN,
+    ("hall", "out"): Passage.CHECK_OUT,
 }
 
 
@@ -35,32 +35,37 @@ class BoardingRules:
         self._place = place
         self._direction = direction
         self._repeat_ms = repeat_ms
-        # (kind, pseudonym, place) -> monotonic time of the event, of this boot only
-        self._last: dict[tuple[EventKind, str, Place], int] = {}
+        # who passed how at which stop visit -> monotonic time of the event, of this boot only
+        self._last: dict[tuple[object, ...], int] = {}
 
     def remember(self, events: Iterable[StoredEvent], boot: str) -> None:
         """Take up what the journal knows, so that a restart does not count someone again."""
         for stored in events:
             event = stored.event
-            if event.moment.boot == boot:
-                key = (event.kind, event.person, event.place)
+            if isinstance(event, PassageEvent) and event.moment.boot == boot:
+                key = _visit(event)
                 self._last[key] = max(self._last.get(key, 0), event.moment.mono_ms)
 
-    def event_for(self, person: str, moment: Moment) -> Event | None:
+    def event_for(self, person: str, moment: Moment) -> PassageEvent | None:
         """The event *person* at the door makes at *moment*, or None if it is a repeat.
 
         A repeat does not extend the window. Nothing is remembered until ``committed``.
         """
         place = self._place()
-        kind = KINDS[place.kind, self._direction]
+        passage = PASSAGES[place.kind, self._direction]
         pseudonym = self._pseudonyms.of(person, place.kind)
-        last = self._last.get((kind, pseudonym, place))
+        event = PassageEvent(passage, place.kind, pseudonym, place, moment)
+        last = self._last.get(_visit(event))
         if last is not None and moment.mono_ms - last < self._repeat_ms:
             return None
-        return Event(kind, place.kind, pseudonym, place, moment)
+        return event
 
-    def committed(self, event: Event) -> None:
+    def committed(self, event: PassageEvent) -> None:
         """*event* is in the journal: from now on it counts as having happened."""
         now = event.moment.mono_ms
         self._last = {k: t for k, t in self._last.items() if now - t < self._repeat_ms}
-        self._last[event.kind, event.person, event.place] = now
+        self._last[_visit(event)] = now
+
+
+def _visit(event: PassageEvent) -> tuple[object, ...]:
+    return event.passage, event.person, event.place.spot

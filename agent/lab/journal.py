@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import JournalError
-from agent.base.values import Event, EventKind, Moment, Place
+from agent.base.events import Moment, Passage, PassageEvent, Place
 from agent.journal import Journal
 from agent.journal.journal import MAX_BYTES
 from agent.journal.sealing import Sealer
@@ -88,10 +88,10 @@ def measure_size(folder: Path, events: int, progress: Progress) -> Size:
         return Size(events, stats.disk_bytes, MAX_BYTES)
 
 
-def boarding(number: int) -> Event:
+def boarding(number: int) -> PassageEvent:
     """A boarding as a bus sends it; every number is another pseudonym."""
-    return Event(
-        EventKind.BOARDING,
+    return PassageEvent(
+        Passage.BOARDING,
         "bus",
         f"{number * 0x9E3779B97F4A7C15 % 2**256:064x}",
         Place("bus", "パークバス　1号", "front", f"高森{number % 30}丁目"),

@@ -23,9 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.base.errors import CityError
+from agent.base.events import PassageEvent, StoredEvent
 from agent.base.retry import Backoff
-from agent.base.values import Ack, Event, Message, StoredEvent
+from agent.base.values import Ack, Message
 from agent.bench.process import cpu_seconds
+from agent.cityos.events.rows import row_of
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.journal import Journal
@@ -90,7 +92,7 @@ class _CountedLink(MqttLink):
         super().publish(topic, payload, retain=retain)
 
 
-def boarding(number: int) -> Event:
+def boarding(number: int) -> PassageEvent:
     """A boarding whose pseudonym compresses no better than a real one."""
     return replace(alike(number), person=hashlib.sha256(b"%d" % number).hexdigest())
 
@@ -145,7 +147,8 @@ def bare_inserts(folder: Path, events: int, progress: Progress) -> float:
     with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        columns = ", ".join(f"c{number}" for number in range(17))
+        width = len(_row(0))
+        columns = ", ".join(f"c{number}" for number in range(width))
         db.execute(f"CREATE TABLE event ({columns}, PRIMARY KEY (c0, c1, c2))")
         begun = time.perf_counter()
         for first in range(0, events, MAX_BATCH_EVENTS):
@@ -153,7 +156,7 @@ def bare_inserts(folder: Path, events: int, progress: Progress) -> float:
                 progress("bare SQLite", first / events)
             rows = [_row(n) for n in range(first, min(first + MAX_BATCH_EVENTS, events))]
             db.execute("BEGIN IMMEDIATE")
-            marks = ", ".join("?" * 17)
+            marks = ", ".join("?" * width)
             db.executemany(f"INSERT INTO event VALUES ({marks})", rows)  # noqa: S608 - marks only
             db.execute("COMMIT")
         return events / (time.perf_counter() - begun)
@@ -265,10 +268,5 @@ def _latencies(stored: list[tuple[float, int]], acks: list[tuple[float, Ack]]) -
 
 def _row(number: int) -> tuple[str | int | None, ...]:
     event = boarding(number)
-    place, moment = event.place, event.moment
-    return (
-        *("bench", "00" * 16, number, event.kind.value, event.purpose, event.person),
-        *(place.kind, place.name, place.door, place.stop),
-        *(moment.boot, moment.mono_ms, moment.wall_ms, moment.clock, moment.error_ms),
-        *(None, moment.wall_ms),
-    )
+    row = row_of("bench", StoredEvent("00" * 16, number, event), event.moment.wall_ms)
+    return tuple(row.values())

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.base.errors import MessageError
+from agent.protocol.events.enrolment import MAX_SEALED_BYTES
 from agent.protocol.forms import Form
 from agent.protocol.galleries.records import MAX_RECORD_BYTES, Record, decode_record, encode_record
 from agent.protocol.hpke import open_sealed, seal_to
 from agent.protocol.specs import Array, Choice, Flag, Integer, Text
 
 CONSENT_PURPOSES = ("bus", "hall", "linking", "statistics", "third_party")
-MAX_SEALED_BYTES = 40_000  # an event with it, in base64, must fit into a batch of 64 KB
 GUARDIAN_AGE = 16  # below it a guardian consents [requirements A2]
 _MAX_HEAD_BYTES = 16_384
 

@@ -10,6 +10,9 @@ from typing import Any, cast
 
 from agent.base.errors import MessageError
 
+# json.dumps would make an encoder each time.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
 CODE = re.compile(r"[a-z0-9_]{1,64}")
 BOOT = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -121,7 +124,7 @@ def encode_bytes(value: bytes) -> str:
 
 def compact(value: Any) -> bytes:
     """*value* as JSON without spaces, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _COMPACT(value).encode()
 
 
 def parse(payload: bytes, most: int, what: str) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from agent.base.errors import MessageError
 from agent.protocol.fields import CrossCheckError, FieldError, compact, parse
-from agent.protocol.specs import Constant, Optional, Spec
+from agent.protocol.specs import Constant, Nullable, Optional, Spec
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ class Form(Spec[T]):
     """An object with these fields, and what *make* makes of them; more is for later versions.
 
     *make* gets each field by its name, or by the one that *names* gives it; what it makes has
-    attributes called so, or keys where it is a dict. Constants are checked and handed to nobody.
+    attributes called so, or keys where it is a dict, or has them where *paths* says
+    ("moment.boot"). Constants are checked and handed to nobody.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Form(Spec[T]):
         fields: Mapping[str, Spec[Any]],
         *,
         names: Mapping[str, str] | None = None,
+        paths: Mapping[str, str] | None = None,
         checks: tuple[CrossCheck[T], ...] = (),
         most_bytes: int = 0,
         closed: bool = False,
@@ -55,7 +58,7 @@ class Form(Spec[T]):
             (key, spec.read) for key, spec in fields.items() if isinstance(spec, Constant)
         ]
         self._spare = [
-            (key, self.names[key], spec)
+            (key, self.names[key], spec.read, spec.default)
             for key, spec in fields.items()
             if isinstance(spec, Optional)
         ]
@@ -64,9 +67,20 @@ class Form(Spec[T]):
             for key, spec in fields.items()
             if not isinstance(spec, Constant | Optional)
         ]
+        # What is written is fetched at once, then changed where JSON has it otherwise.
+        told = {key: spec for key, spec in fields.items() if not isinstance(spec, Constant)}
+        lie = self.names | dict(paths or {})
+        self._keys = tuple(told)
+        self._fetch = (_items if make is dict else _attributes)([lie[key] for key in told])
+        self._omitted = [key for key, spec in told.items() if isinstance(spec, Optional)]
+        self._changed = [(key, spec.write) for key, spec in told.items() if not _is_json(spec)]
+        self._always = {key: s.value for key, s in fields.items() if isinstance(s, Constant)}
 
-    def read(self, value: Any, what: str = "") -> T:
-        """Raises FieldError: what is missing first, else the first field that is wrong."""
+    def read(self, value: Any, what: str = "", **given: Any) -> T:
+        """Raises FieldError: what is missing first, else the first field that is wrong.
+
+        *make* gets *given*, too: what is known from elsewhere.
+        """
         if not isinstance(value, dict):
             raise FieldError(what or self.title, "not an object")
         if self._closed and not value.keys() <= self.fields.keys():
@@ -76,26 +90,29 @@ class Form(Spec[T]):
         try:
             for key, read in self._constants:
                 read(value[key], key)
-            told = {name: read(value[key], key) for key, name, read in self._needed}
-            for key, name, spec in self._spare:
-                told[name] = spec.read(value[key], key) if key in value else spec.default
+            for key, name, read in self._needed:
+                given[name] = read(value[key], key)
+            for key, name, read, default in self._spare:
+                given[name] = read(value[key], key) if key in value else default
         except (KeyError, FieldError) as error:
             raise self._refusal(error, value, what) from None
-        made = self._make(**told)
+        made = self._make(**given)
         for check in self.checks:
             if not check.holds(made):
                 raise CrossCheckError(f"{what}.{check.field}" if what else check.field, check.says)
         return made
 
     def write(self, value: T) -> dict[str, Any]:
-        told = {}
-        for key, spec in self.fields.items():
-            if isinstance(spec, Constant):
-                told[key] = spec.value
-            else:
-                item = self._item(value, self.names[key], spec)
-                if item is not None or not isinstance(spec, Optional):
-                    told[key] = spec.write(item)
+        told = dict(zip(self._keys, self._fetch(value), strict=True))
+        for key in self._omitted:
+            if told[key] is None:
+                del told[key]
+        for key, write in self._changed:
+            if key in told:
+                told[key] = write(told[key])
+        if self._always:
+            all_of_it = self._always | told
+            told = {key: all_of_it[key] for key in self.fields if key in all_of_it}
         return told
 
     def decode(self, payload: bytes) -> T:
@@ -131,7 +148,21 @@ class Form(Spec[T]):
         assert isinstance(error, FieldError)  # noqa: S101 - only a missing field is a KeyError
         return type(error)(f"{what}.{error.field}", error.why) if what else error
 
-    def _item(self, value: Any, name: str, spec: Spec[Any]) -> Any:
-        if self._make is not dict:
-            return getattr(value, name)
-        return value.get(name) if isinstance(spec, Optional) else value[name]
+
+def _is_json(spec: Spec[Any]) -> bool:
+    """Whether *spec* writes every value as it is."""
+    while isinstance(spec, Nullable | Optional):
+        spec = spec.item
+    return type(spec).write is Spec.write
+
+
+def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What fetches the attributes *names* of a value."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(attrgetter(name)(value) for name in names)
+
+
+def _items(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What fetches the items *names* of a dict; None for one that is not there."""
+    return lambda value: tuple(value.get(name) for name in names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.values import Moment
+from agent.base.events import Moment
 
 
 class SimClock:

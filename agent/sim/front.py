@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from agent.base.errors import FeedbackError
-from agent.base.values import DoorSignal, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal
 
 
 class FakeLamps:

@@ -8,7 +8,8 @@ from itertools import groupby
 from types import TracebackType
 
 from agent.base.errors import JournalError, MessageError
-from agent.base.values import Ack, Event, StoredEvent
+from agent.base.events import Event, StoredEvent
+from agent.base.values import Ack
 
 PENDING, ACKED = "pending", "acked"
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from agent.base.audit import AuditLog, audited
 from agent.base.errors import GalleryError, MessageError, UsageError
+from agent.base.events import EnrolmentEvent, Moment, Place, StoredEvent
 from agent.base.ports import EventLog
-from agent.base.values import PURPOSES, Event, EventKind, Moment, Place, StoredEvent
+from agent.base.values import PURPOSES
 from agent.gallery.gallery import Gallery
 from agent.keys.pseudonym import Pseudonyms
 from agent.protocol.consent import (
@@ -128,8 +129,7 @@ def enroll_for_city(
     except MessageError as error:
         raise UsageError(str(error)) from error
     pseudonyms = Pseudonyms(lambda name: keys.pseudonyms[name], lambda _person: linked)
-    event = Event(
-        EventKind.ENROLMENT,
+    event = EnrolmentEvent(
         place.kind,
         pseudonyms.of(person_id, place.kind),
         place,

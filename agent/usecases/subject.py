@@ -6,13 +6,14 @@ import hmac
 import json
 import secrets
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.base.audit import AuditLog, audited
 from agent.base.errors import PersonError
+from agent.base.events import CorrectionEvent, EventRef, person_of
 from agent.base.values import PURPOSES
 from agent.gallery.gallery import Gallery
 from agent.journal import Entry, Journal
@@ -135,8 +136,7 @@ def _look(places: Places, person_id: str) -> _Held:
     events: list[Entry] = []
     if places.journal.exists():
         with Journal(places.journal, places.ring.journal_key(), read_only=True) as journal:
-            rows = journal.entries()
-            events = [row for row in rows if row.event and row.event.person in pseudonyms]
+            events = list(_events_of(journal, places.device, pseudonyms))
     return _Held(person, in_gallery, template_key, pseudonyms, events)
 
 
@@ -176,6 +176,19 @@ def is_receipt(ring: KeyRing, receipt: dict[str, Any]) -> bool:
     """Whether this device gave *receipt*, and nobody changed it since."""
     body = {name: value for name, value in receipt.items() if name != "mac"}
     return hmac.compare_digest(_mac(ring, body), str(receipt.get("mac", "")))
+
+
+def _events_of(journal: Journal, device: str, pseudonyms: Collection[str]) -> Iterator[Entry]:
+    """Events that are about one of *pseudonyms*, and the corrections of those."""
+    theirs: set[EventRef] = set()
+    for entry in journal.entries():
+        event = entry.event
+        if isinstance(event, CorrectionEvent):
+            if event.corrects in theirs:
+                yield entry
+        elif event is not None and person_of(event) in pseudonyms:
+            theirs.add(EventRef(device, entry.epoch, entry.seq))
+            yield entry
 
 
 def _mac(ring: KeyRing, receipt: dict[str, Any]) -> str:

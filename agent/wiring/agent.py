@@ -14,8 +14,9 @@ from agent import __version__
 from agent.base.audit import AuditLog
 from agent.base.drivers import OpenSession
 from agent.base.errors import CameraError
+from agent.base.events import Place
 from agent.base.ports import Camera, Display
-from agent.base.values import DoorSignal, Place, Standing
+from agent.base.values import DoorSignal, Standing
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from agent.base.drivers import CameraRequest, LampRequest
 from agent.base.errors import SettingsError, UsageError
+from agent.base.events import Place
 from agent.base.ports import Camera, FaceDetector, KeySource, Lamps, LivenessSensor
-from agent.base.values import Frame, Place
+from agent.base.values import Frame
 from agent.settings.drivers import CAMERAS, KEY_SOURCES, LAMPS, SENSORS
 from agent.settings.model import Settings
 from agent.settings.sections import CameraSettings, FeedbackSettings

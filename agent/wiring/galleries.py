@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.base.errors import GalleryError
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.device.clock import boottime_ms
 from agent.door.faces import Board, Faces
 from agent.gallery.city.admission import Admission

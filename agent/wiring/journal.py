@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.errors import JournalError
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.device.health import HealthBoard
 from agent.journal import Journal
 from agent.keys.ring import KeyRing

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import CityError, UsageError
-from agent.base.values import Ack, Moment, Nack, StoredEvent
+from agent.base.events import Moment, StoredEvent
+from agent.base.values import Ack, Nack
 from agent.cityos.events.asks import AGAIN_MS, GRACE_MS, MOST_NUMBERS, MOST_RANGES
 from agent.cityos.events.store import Arrival, Store
 from agent.protocol.commands import Replay, read_replay, replay_arguments

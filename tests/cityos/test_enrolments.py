@@ -14,7 +14,7 @@ from agent.cityos.events import enrolments
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.service.app import Broker
 from tests.cityos.test_line import Device, city
-from tests.events import EPOCH, enrolment, stored
+from tests.events import EPOCH, enrolment, make_enrolment, stored
 from tests.mosquitto import Mosquitto, mosquitto
 from tests.waiting import until
 
@@ -47,7 +47,7 @@ def test_each_waits_once_however_often_it_comes(store: Store) -> None:
     for _ in range(3):
         arrive(store, 1, 2, 3, 4)
     assert [(each.device, each.seq) for each in waiting(store)] == [("bus-1", 1), ("bus-1", 3)]
-    assert waiting(store)[0].sealed == enrolment(1).event.sealed
+    assert waiting(store)[0].sealed == make_enrolment(1).sealed
     assert store.event_count() == 4
 
 
@@ -93,7 +93,7 @@ def test_nothing_lists_what_is_sealed(store: Store) -> None:
 def test_from_a_journal_over_a_broker_that_fails_exactly_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
-    made = [enrolment(number).event for number in range(1, 6)]
+    made = [make_enrolment(number) for number in range(1, 6)]
     broker = Broker("127.0.0.1", mosquitto.port)
     with (
         city(store, broker),

@@ -66,9 +66,9 @@ def test_a_batch_of_two_epochs_has_two_acks(intake: Intake) -> None:
 
 
 def test_a_poison_event_is_refused_by_itself(intake: Intake, store: Store) -> None:
-    (ack,) = intake.take([raw([wire(1), wire(2, kind="flying"), wire(3)])])
+    (ack,) = intake.take([raw([wire(1), wire(2, clock="sundial"), wire(3)])])
     answer = decode_ack(ack.payload)
-    assert (answer.upto, answer.nack) == (3, (Nack(2, "bad_kind"),))
+    assert (answer.upto, answer.nack) == (3, (Nack(2, "bad_clock"),))
     assert answer.server_time_ms == 1_790_000_000_000
     assert [row["seq"] for row in store.events()] == [1, 3]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.values import LinkUp, Moment
+from agent.base.events import Moment
+from agent.base.values import LinkUp
 from agent.cityos.events import asks
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import Broker

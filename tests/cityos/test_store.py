@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from agent.base.errors import CityError, UsageError
+from agent.base.events import WHERE_COLUMNS
 from agent.base.values import Ack, Nack
 from agent.cityos.db.database import address
 from agent.cityos.events.store import Arrival, Store, spans
@@ -61,6 +62,8 @@ def test_an_event_is_kept_field_by_field(store: Store) -> None:
             "error_ms": 50,
             "corrected_ms": None,
             "received_ms": 1_000,
+            **dict.fromkeys(WHERE_COLUMNS),
+            "body": None,
         }
     ]
 

@@ -17,7 +17,7 @@ from agent.cli.city.group import command
 from agent.protocol.commands import read_replay
 from agent.protocol.messages import Birth, Bounds
 from agent.sim.net.mosquitto import free_port
-from tests.events import EPOCH, stored
+from tests.events import EPOCH, make_event, stored
 
 KEY = ("bus-1", EPOCH)
 
@@ -107,7 +107,7 @@ def test_metrics_tell_counters_and_the_lag_of_each_device_and_nothing_personal(
     assert "kaopass_city_events_total 7.0" in text
     assert 'kaopass_device_lag_events{device="bus-1"} 2.0' in text
     assert 'kaopass_device_set_aside{device="bus-2"} 1.0' in text
-    assert stored(1).event.person not in text
+    assert make_event(1).person not in text
     assert EPOCH not in text
 
 

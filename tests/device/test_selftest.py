@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.base.values import DoorSignal, StoredEvent, Vector
+from agent.base.events import StoredEvent
+from agent.base.values import DoorSignal, Vector
 from agent.device.notify import from_environment
 from agent.hw.keystores.file import FileKeySource
 from agent.hw.models.networks.onnx import open_session

@@ -11,17 +11,8 @@ import numpy as np
 import pytest
 
 from agent.base.errors import JournalError
-from agent.base.values import (
-    Candidate,
-    DoorSignal,
-    Event,
-    Face,
-    Frame,
-    Image,
-    Place,
-    StoredEvent,
-    Vector,
-)
+from agent.base.events import Event, Place, StoredEvent, person_of
+from agent.base.values import Candidate, DoorSignal, Face, Frame, Image, Vector
 from agent.door.pipeline import Pipeline
 from agent.door.recogniser import Recogniser
 from agent.journey.boarding import BoardingRules
@@ -305,7 +296,7 @@ def test_a_track_long_looked_at_is_decided_anew_at_once_against_another_gallery(
 def test_two_people_at_once_are_two_events() -> None:
     door = Door()
     run(door, clip(*[picture((ANN, 20), (BEN, 200)) for _ in range(6)]))
-    assert len({event.person for event in door.events}) == 2
+    assert len({person_of(event) for event in door.events}) == 2
     assert door.happened.count("welcome") == 2
 
 

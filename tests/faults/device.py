@@ -15,9 +15,10 @@ from random import Random
 from typing import Any
 
 from agent.base.errors import JournalError
+from agent.base.events import Passage, PassageEvent, Place
 from agent.base.ports import Link
 from agent.base.retry import Backoff
-from agent.base.values import Event, EventKind, Message, Place
+from agent.base.values import Message
 from agent.device.clock import KernelClock, SystemClock
 from agent.hw.net.mqtt import MqttLink
 from agent.journal import Journal
@@ -138,8 +139,8 @@ def _append(
         if full_at is not None:
             # Full for a while, then there is room again.
             tracer.room(4096 if full_at <= past < full_at + 0.15 else -1)
-        event = Event(
-            EventKind.BOARDING,
+        event = PassageEvent(
+            Passage.BOARDING,
             "bus",
             f"{seed:032x}{number:032x}",
             Place("bus", "パークバス　1号", "front", chance.choice([None, "高森三丁目"])),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.base.values import Event, StoredEvent
+from agent.base.events import Event, PassageEvent, StoredEvent, person_of
 
 COLUMNS = (
     *("kind", "purpose", "person", "place_kind", "place", "door", "stop"),
@@ -31,23 +31,25 @@ class LedgerWriter:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def trying(self, event: Event) -> None:
-        self._write("try", event.person)
+        self._write("try", person_of(event))
 
     def returned(self, stored: StoredEvent) -> None:
-        event, place, moment = stored.event, stored.event.place, stored.event.moment
+        event, moment = stored.event, stored.event.moment
+        assert isinstance(event, PassageEvent)
+        place = event.place
         self._write(
             "returned",
             stored.epoch,
             stored.seq,
             [
-                *(event.kind.value, event.purpose, event.person),
+                *(event.kind, event.purpose, event.person),
                 *(place.kind, place.name, place.door, place.stop),
                 *(moment.boot, moment.mono_ms, moment.wall_ms, moment.clock, moment.error_ms),
             ],
         )
 
     def failed(self, event: Event) -> None:
-        self._write("failed", event.person)
+        self._write("failed", person_of(event))
 
     def fault(self, kind: str) -> None:
         """A fault that only the device itself can tell to have happened."""
@@ -59,7 +61,7 @@ class LedgerWriter:
 
     def waiting(self, event: Event) -> None:
         """It is still in the journal: late, which is a problem of its own, but not lost."""
-        self._write("waiting", event.person)
+        self._write("waiting", person_of(event))
 
     def _write(self, *line: Any) -> None:
         os.write(self._file, json.dumps(line).encode() + b"\n")

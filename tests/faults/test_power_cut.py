@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from agent.base.events import person_of
 from agent.journal import Journal
 from agent.journal.database import PAGE_BYTES
 from tests.faults.cuts import cut_everywhere
@@ -109,4 +110,4 @@ def saved(folder: Path) -> dict[int, str]:
     with journal:
         entries = list(journal.entries())
         assert all(entry.event for entry in entries)
-        return {entry.seq: entry.event.person for entry in entries if entry.event}
+        return {entry.seq: person_of(entry.event) for entry in entries if entry.event}

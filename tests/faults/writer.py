@@ -11,7 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agent.base.values import Ack, Event, EventKind, Moment, Nack, Place
+from agent.base.events import Event, Moment, Passage, PassageEvent, Place
+from agent.base.values import Ack, Nack
 from agent.journal import Journal
 from tests.faults.device import KEY, WeakJournal
 from tests.faults.disk import Tracer
@@ -23,7 +24,7 @@ def made_event(token: int) -> Event:
     """A boarding that can be told by its person."""
     moment = Moment("boot-a", 1_000 + token, 1_000 + token, "unset", -1)
     place = Place("bus", "パークバス　1号", "front", "高森三丁目")
-    return Event(EventKind.BOARDING, "bus", f"{token:064x}", place, moment)
+    return PassageEvent(Passage.BOARDING, "bus", f"{token:064x}", place, moment)
 
 
 def run(*, root: str, trace: str, seed: int, steps: int, weak: bool = False) -> None:

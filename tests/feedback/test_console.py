@@ -9,15 +9,16 @@ import os
 import pytest
 
 from agent.base.errors import FeedbackError
-from agent.base.values import DoorSignal, Event, EventKind, Moment, Place, StoredEvent
+from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
+from agent.base.values import DoorSignal
 from agent.feedback.console import Console
 
 PSEUDONYM = "5e" * 32
 STORED = StoredEvent(
     "epoch-1",
     7,
-    Event(
-        EventKind.BOARDING,
+    PassageEvent(
+        Passage.BOARDING,
         "bus",
         PSEUDONYM,
         Place("bus", "park-1", "front"),

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 from agent.base.errors import MessageError
-from agent.base.values import StoredEvent
+from agent.base.events import StoredEvent
 from agent.lab.sync import boarding
 from agent.protocol import topics
 from agent.protocol.commands import read_replay

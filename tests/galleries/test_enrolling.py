@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from agent.base.errors import CityError, ModelError
-from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.events import EnrolmentEvent, Moment, Place, StoredEvent
 from agent.cityos.db.database import insert_for
 from agent.cityos.db.schema import ENROLMENT, MEMBER, RESIDENT
 from agent.cityos.events.enrolments import note
@@ -62,8 +62,7 @@ def arrives(city: City, device: Device, person: str, seq: int = 1, **change: Any
     enrolment = EnrolmentRecord(record, version, change.get("consents", given(device.gallery)))
     key = change.get("key", device.keys.enrolment)
     sealed = seal_enrolment(enrolment, change.get("name", device.name), key)
-    event = Event(
-        EventKind.ENROLMENT,
+    event = EnrolmentEvent(
         device.gallery,
         "ab" * 32,
         Place(device.gallery, "bus-7", "front"),

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, select, text
 
 from agent.base.errors import CityError, UsageError
-from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
 from agent.cityos.db.database import address
 from agent.cityos.db.schema import EVENT, MEMBER, RESIDENT, TEMPLATE
 from agent.cityos.events.store import Arrival, Store
@@ -61,7 +61,9 @@ def boarding(city: City, seq: int) -> StoredEvent:
     pseudonym = city.residents.pseudonyms(ANNA)["bus"]
     place = Place("bus", "bus-7", "front", "stop-1")
     moment = Moment("boot", seq, 1_800_000_000_000 + seq, "ntp", 10)
-    return StoredEvent("epoch", seq, Event(EventKind.BOARDING, "bus", pseudonym, place, moment))
+    return StoredEvent(
+        "epoch", seq, PassageEvent(Passage.BOARDING, "bus", pseudonym, place, moment)
+    )
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.base.values import Ack, Event, EventKind, Moment, Nack, Place
+from agent.base.events import Moment, Passage, PassageEvent, Place
+from agent.base.values import Ack, Nack
 
 KEY = bytes(range(32))
 DAY_MS = 86_400_000
@@ -19,9 +20,9 @@ def moment(
     return Moment(boot, mono_ms, wall_ms, clock, 50)
 
 
-def event(number: int = 1, when: Moment | None = None) -> Event:
+def event(number: int = 1, when: Moment | None = None) -> PassageEvent:
     """A boarding of passenger *number*."""
-    return Event(EventKind.BOARDING, "bus", f"{number:064x}", PLACE, when or moment(number))
+    return PassageEvent(Passage.BOARDING, "bus", f"{number:064x}", PLACE, when or moment(number))
 
 
 def ack(

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import JournalError
+from agent.base.events import person_of
 from agent.journal import Journal
 from tests.journal.events import KEY, ack, event, moment
 
@@ -62,7 +63,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_append_returned(tmp_path: Path)
                     ledger.append((epoch, int(seq), int(passenger)))
     with Journal(path, KEY) as journal:
         stored = journal.pending(journal.epoch, 0, 10**6)
-        there = {(s.epoch, s.seq): int(s.event.person, 16) for s in stored}
+        there = {(s.epoch, s.seq): int(person_of(s.event), 16) for s in stored}
         assert [s.seq for s in stored] == list(range(1, len(stored) + 1))
         assert len(ledger) > KILLS
         assert all(there.get((epoch, seq)) == who for epoch, seq, who in ledger)
@@ -111,7 +112,7 @@ def test_a_full_disk_is_named_and_recording_resumes_when_there_is_room(small_dis
                 journal.append(event(0))
         (small_disk / "ballast").unlink()
         assert journal.append(event(count + 1)).seq == count + 1
-        persons = [int(s.event.person, 16) for s in journal.pending(journal.epoch, 0, 10**6)]
+        persons = [int(person_of(s.event), 16) for s in journal.pending(journal.epoch, 0, 10**6)]
         assert persons == list(range(1, count + 2))
         assert journal._db.rows("PRAGMA integrity_check") == [("ok",)]
 

@@ -12,11 +12,11 @@ import pytest
 from sqlite_utils import Database as Utilities
 
 from agent.base.errors import JournalError
-from agent.base.values import StoredEvent
+from agent.base.events import StoredEvent
 from agent.journal import Journal
 from agent.journal.database import JOURNAL
 from agent.journal.export import write_csv, write_json_lines
-from tests.events import enrolment
+from tests.events import make_enrolment
 from tests.journal.events import KEY, ack, event, moment
 
 
@@ -155,7 +155,7 @@ def test_an_enrolment_comes_back_with_what_is_sealed_in_it_and_lists_do_not_show
     tmp_path: Path,
 ) -> None:
     with Journal(tmp_path / "journal.db", KEY) as journal:
-        enrolled = enrolment(1).event
+        enrolled = make_enrolment(1)
         assert journal.append(enrolled).event == enrolled
         assert journal.pending(journal.epoch, 0, 9)[0].event == enrolled
         out = StringIO()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import MessageError
-from agent.base.values import Ack, Moment, Nack
+from agent.base.events import Moment
+from agent.base.values import Ack, Nack
 from agent.journal import Journal
 from agent.journal.database import Database
 from tests.events import OTHER_EPOCH, make_event

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
 from agent.journey.boarding import BoardingRules
 from agent.keys.pseudonym import Pseudonyms
 
@@ -37,7 +37,7 @@ def later(seconds: float) -> Moment:
     return replace(START, mono_ms=START.mono_ms + int(seconds * 1000))
 
 
-def board(door: BoardingRules, person: str, moment: Moment) -> Event | None:
+def board(door: BoardingRules, person: str, moment: Moment) -> PassageEvent | None:
     event = door.event_for(person, moment)
     if event is not None:
         door.committed(event)
@@ -87,16 +87,16 @@ def test_after_a_restart_the_journal_still_knows_who_just_boarded() -> None:
 @pytest.mark.parametrize(
     ("kind", "direction", "expected"),
     [
-        ("bus", "in", EventKind.BOARDING),
-        ("bus", "out", EventKind.ALIGHTING),
-        ("hall", "in", EventKind.CHECK_IN),
-        ("hall", "out", EventKind.CHECK_OUT),
+        ("bus", "in", Passage.BOARDING),
+        ("bus", "out", Passage.ALIGHTING),
+        ("hall", "in", Passage.CHECK_IN),
+        ("hall", "out", Passage.CHECK_OUT),
     ],
 )
-def test_kind_and_direction_name_the_event(kind: str, direction: str, expected: EventKind) -> None:
+def test_kind_and_direction_name_the_event(kind: str, direction: str, expected: Passage) -> None:
     event = board(rules(Bus(replace(FRONT, kind=kind)), direction), "r1", START)
     assert event is not None
-    assert (event.kind, event.purpose) == (expected, kind)
+    assert (event.passage, event.purpose) == (expected, kind)
 
 
 def test_a_pseudonym_is_steady_says_nothing_and_differs_by_purpose_and_key() -> None:

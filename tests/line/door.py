@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 import pytest
 
+from agent.base.events import person_of
 from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
 from agent.hw.keystores.file import FileKeySource
@@ -235,7 +236,7 @@ def in_journal(door: Door) -> list[tuple[str, int, str]]:
     """The same of what the door's journal holds."""
     with Journal(door.state / "journal.db", door.ring.journal_key(), read_only=True) as journal:
         return [
-            (entry.epoch, entry.seq, entry.event.person)
+            (entry.epoch, entry.seq, person_of(entry.event))
             for entry in journal.entries()
             if entry.event is not None
         ]

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from agent.base.values import Event, EventKind, Moment, Place, Vector
+from agent.base.events import Moment, Passage, PassageEvent, Place, place_of
+from agent.base.values import Vector
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
 from tests.line.door import Door, at_city, city, in_journal, networks, people_of
@@ -109,7 +110,7 @@ def note_a_stop(door: Door) -> None:
     moment = Moment("boot", 1, 1_790_000_000_000, "ntp", 5)
     place = Place("bus", "izumi-bus-7", "front", STOP)
     with Journal(door.state / "journal.db", door.ring.journal_key()) as journal:
-        journal.append(Event(EventKind.BOARDING, "bus", "5" * 64, place, moment))
+        journal.append(PassageEvent(Passage.BOARDING, "bus", "5" * 64, place, moment))
 
 
 def test_nothing_personal_is_readable_in_anything_the_agent_wrote(tmp_path: Path) -> None:
@@ -180,5 +181,6 @@ def test_with_its_key_the_journal_opens(tmp_path: Path) -> None:
     note_a_stop(door)
     key = door.ring.journal_key()
     with Journal(door.state / "journal.db", key, read_only=True) as journal:
-        assert [entry.event.place.stop for entry in journal.entries() if entry.event] == [STOP]
+        places = [place_of(entry.event) for entry in journal.entries() if entry.event]
+    assert [place.stop for place in places if place] == [STOP]
     assert findings(door.state, [], [STOP]) == []

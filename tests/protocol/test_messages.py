@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.base.errors import MessageError
 from agent.base.values import Ack, Nack
-from agent.protocol.consent import MAX_SEALED_BYTES
+from agent.protocol.events.enrolment import MAX_SEALED_BYTES
 from agent.protocol.fields import FieldError
 from agent.protocol.items import decode_event, encode_event
 from agent.protocol.messages import (
@@ -163,7 +163,7 @@ def wrong(field: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
-        ("kind", "flying", "bad_kind"),
+        ("kind", "Flying!", "bad_kind"),
         ("kind", ["boarding"], "bad_kind"),
         ("purpose", "", "bad_purpose"),
         ("person", "taro", "bad_person"),

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
 from agent.link.uplink.state import REMEMBERED_COMMANDS
 from agent.protocol import control
 from agent.protocol.commands import BY_NAME, read_replay
-from agent.protocol.consent import MAX_SEALED_BYTES
 from agent.protocol.control import read_unsigned
+from agent.protocol.events.enrolment import ENROLMENT, MAX_SEALED_BYTES
+from agent.protocol.events.kind import WORD
+from agent.protocol.events.kinds import KINDS
+from agent.protocol.events.unknown import MAX_UNKNOWN_BYTES
 from agent.protocol.items import Lost, decode_item
 from agent.protocol.messages import decode_ack, decode_state
 from agent.protocol.signed import Role
@@ -69,6 +73,19 @@ def test_there_is_an_example_of_everything() -> None:
     assert {name for name, _ in EXAMPLES} == set(READERS)
     unsigned = json.loads(next(text for name, text in EXAMPLES if name == "unsigned"))
     assert read_replay(unsigned).last == 90
+
+
+def test_every_kind_of_event_is_told_and_shown() -> None:
+    shown = {json.loads(text)["kind"] for name, text in EXAMPLES if name == "event"}
+    for kind in KINDS:
+        assert all(f"`{word}`" in PAGE for word in kind.words), kind.words
+        # What is sealed looks like noise, so there is no example of that one.
+        assert kind is ENROLMENT or shown.intersection(kind.words), kind.words
+    assert f"{MAX_UNKNOWN_BYTES:,}" in PAGE
+    assert WORD.pattern.pattern == "[a-z0-9_]{1,32}"
+    assert "at most 32 of `a-z0-9_`" in PAGE
+    for column in (*TIMETABLE_COLUMNS, *FIX_COLUMNS):
+        assert column in PAGE, column
 
 
 def test_numbers_and_names_on_the_page_are_the_codes() -> None:

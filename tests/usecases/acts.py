@@ -11,7 +11,8 @@ from typing import Any
 
 from agent.base.audit import AuditEntry, AuditLog, Fact
 from agent.base.errors import ProvisioningError
-from agent.base.values import Nack, Place
+from agent.base.events import Place
+from agent.base.values import Nack
 from agent.gallery.city.meta import KEYS
 from agent.gallery.gallery import Gallery
 from agent.hw.keystores.file import FileKeySource

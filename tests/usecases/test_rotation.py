@@ -14,8 +14,8 @@ import pytest
 
 from agent.base.audit import entries
 from agent.base.errors import GalleryError, JournalError, KeySourceError
+from agent.base.events import Event, Moment, Passage, PassageEvent, Place
 from agent.base.ports import ChangeableKeySource
-from agent.base.values import Event, EventKind, Moment, Place
 from agent.gallery.gallery import Gallery
 from agent.hw.keystores.file import FileKeySource
 from agent.hw.keystores.otp import OtpKeySource
@@ -32,7 +32,9 @@ ROWS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 def event(number: int) -> Event:
     moment = Moment("boot", number, NOW_MS + number, "ntp", 5)
-    return Event(EventKind.BOARDING, "bus", f"{number:064x}", Place("bus", "7", "front"), moment)
+    return PassageEvent(
+        Passage.BOARDING, "bus", f"{number:064x}", Place("bus", "7", "front"), moment
+    )
 
 
 def filled(state: Path, source: ChangeableKeySource) -> dict[str, object]:

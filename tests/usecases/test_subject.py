@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import PersonError
-from agent.base.values import Ack, Event, EventKind, Moment, Place
+from agent.base.events import EnrolmentEvent, Moment, Passage, PassageEvent, Place, person_of
+from agent.base.values import Ack
 from agent.gallery.file.sealing import GallerySealer
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
@@ -32,10 +33,10 @@ erase = partial(subject.erase, audit=None, actor="")
 PSEUDONYMS = Pseudonyms(RING.pseudonym_key)
 
 
-def boarding(person: str, number: int, purpose: str = "bus") -> Event:
+def boarding(person: str, number: int, purpose: str = "bus") -> PassageEvent:
     moment = Moment("boot", number, NOW_MS + number, "ntp", 5)
     place = Place(purpose, "泉パークタウン7号", "front", "紫山三丁目")
-    return Event(EventKind.BOARDING, purpose, PSEUDONYMS.of(person, purpose), place, moment)
+    return PassageEvent(Passage.BOARDING, purpose, PSEUDONYMS.of(person, purpose), place, moment)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def bodies(places: Places, number: int) -> list[bytes]:
     """The sealed rows of a person's events."""
     own = {PSEUDONYMS.of(person_id(number), purpose) for purpose in ("bus", "hall")}
     with Journal(places.journal, RING.journal_key(), read_only=True) as journal:
-        seqs = [e.seq for e in journal.entries() if e.event and e.event.person in own]
+        seqs = [e.seq for e in journal.entries() if e.event and person_of(e.event) in own]
     with closing(sqlite3.connect(places.journal)) as raw:
         rows = dict(raw.execute("SELECT seq, sealed FROM event"))
     return [rows[seq] for seq in seqs]
@@ -147,7 +148,8 @@ def test_files_set_aside_after_damage_are_erased_too(places: Places) -> None:
 def test_an_enrolment_set_aside_is_erased_in_all_its_pieces(places: Places) -> None:
     """Its row spills over many pages, so its body lies nowhere in one piece."""
     sealed = random.Random(1).randbytes(40_000)
-    mine = replace(boarding(person_id(1), 9), kind=EventKind.ENROLMENT, sealed=sealed)
+    event = boarding(person_id(1), 9)
+    mine = EnrolmentEvent(event.purpose, event.person, event.place, event.moment, sealed)
     with Journal(places.journal, RING.journal_key()) as journal:
         journal.append(mine)
         journal.append(replace(mine, person=boarding(person_id(2), 9).person))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from agent.base.errors import JournalError
-from agent.base.values import Moment
+from agent.base.events import Moment
 from agent.device.health import HealthBoard
 from agent.journal import Journal
 from agent.wiring.journal import upkeep

@@ -15,7 +15,8 @@ from agent.base.ports import Camera
 from agent.settings import drivers
 from agent.settings.drivers import CAMERAS, KEY_SOURCES, LAMPS, MODELS, SENSORS
 from agent.settings.model import load
-from agent.wiring.devices import camera_overrides, open_camera, open_key_source
+from agent.sim.sensors.fake_infrared import FakeInfrared
+from agent.wiring.devices import camera_overrides, open_camera, open_key_source, open_sensor
 
 THERMAL = '''"""A thermal camera: one file in agent/hw/cameras is all it takes."""
 
@@ -157,6 +158,12 @@ def test_settings_are_checked_without_reading_a_driver() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_second_eye_is_there_when_the_settings_name_one() -> None:
+    assert open_sensor(load(None)) is None
+    sensor = open_sensor(load(None, {"liveness": {"sensor": "fake_infrared"}}))
+    assert isinstance(sensor, FakeInfrared)
 
 
 def test_keys_in_memory_are_one_ring_for_the_whole_process() -> None:

@@ -17,6 +17,8 @@ from sqlalchemy import (
     text,
 )
 
+from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
+
 METADATA = MetaData()
 
 
@@ -60,6 +62,9 @@ def _bytes(name: str, *, key: bool = False, nullable: bool = False) -> Column[An
 
 # Counted versions before Alembic did, and turns the programs of that time away.
 Table("migration", METADATA, _number("version", key=True), _number("at_ms"))
+# Every event has the columns up to ``kind`` and from ``boot`` to ``received_ms``. Those of a
+# resident have the others, and ``body`` is NULL; of all other kinds ``body`` is what came beside,
+# as JSON, and the place is in the columns too where this program knows the kind.
 EVENT = Table(
     "event",
     METADATA,
@@ -80,6 +85,10 @@ EVENT = Table(
     _number("error_ms"),
     _number("corrected_ms", nullable=True),
     _number("received_ms"),
+    *(_text(name, nullable=True) for name in TIMETABLE_COLUMNS[:-1]),
+    _number("stop_sequence", nullable=True),
+    *(_number(f"fix_{name}", nullable=True) for name in FIX_COLUMNS),
+    _text("body", nullable=True),
     _partial(
         *("event_uncorrected", "device", "boot"),
         where="corrected_ms IS NULL AND clock IN ('saved', 'unset')",

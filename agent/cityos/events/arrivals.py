@@ -12,9 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, String, delete, select, text, update
 
-from agent.base.values import Ack, Nack, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import Ack, Nack
 from agent.cityos.db.schema import CLOCK, EVENT, REJECTED, UNKNOWN_CLOCKS
 from agent.cityos.events import enrolments, streams
+from agent.cityos.events.rows import added, row_of
 from agent.cityos.events.sequence import Key, close_gaps, note_gaps, of, run_on, spans
 from agent.protocol.items import Lost
 from agent.protocol.messages import MAX_RANGES, Offset
@@ -72,25 +74,21 @@ def commit(
 
 def _compare(
     db: Connection, key: Key, arrival: Arrival, stream: Row[Any]
-) -> tuple[set[int], set[int]]:
-    """(numbers that are there with other content, numbers that are there as they came)."""
+) -> tuple[set[int], dict[int, dict[str, Any]]]:
+    """(numbers there with other content, those there as they came: with what these add)."""
     suspects = [seq for seq in arrival.events if seq <= (stream.newest or 0)]
     other: set[int] = set()
-    same: set[int] = set()
+    same: dict[int, dict[str, Any]] = {}
     # A statement for each run of numbers, as a rule one: by a list of numbers PostgreSQL goes
     # through all that the device ever sent.
     for first, last in spans(suspects):
         there = select(EVENT).where(*of(EVENT, key), EVENT.c.seq.between(first, last))
         for row in db.execute(there).all():
-            came = event_row(key[0], arrival.events[row.seq], 0)
-            is_same = all(
-                row._mapping[name] == value
-                for name, value in came.items()
-                # Whose the event was is forgotten when they are erased.
-                if name not in ("corrected_ms", "received_ms")
-                and not (name == "person" and not row.person)
-            )
-            (same if is_same else other).add(row.seq)
+            found = added(row, arrival.events[row.seq])
+            if found is None:
+                other.add(row.seq)
+            else:
+                same[row.seq] = found
     return other, same
 
 
@@ -166,10 +164,10 @@ def _insert_events(
     insert: Any,
     taken: Mapping[Key, Arrival],
     held: Mapping[Key, Row[Any]],
-    same: Mapping[Key, set[int]],
+    same: Mapping[Key, dict[int, dict[str, Any]]],
     now_ms: int,
 ) -> None:
-    """Everything that is new, in one statement; what was there may learn its time."""
+    """Everything that is new, in one statement; what was there may learn what it lacked."""
     rows = []
     boots = set()
     for key, arrival in taken.items():
@@ -180,7 +178,7 @@ def _insert_events(
         ]
         enrolments.note(db, insert, key[0], fresh, now_ms)
         for stored in fresh:
-            rows.append(event_row(key[0], stored, now_ms))
+            rows.append(row_of(key[0], stored, now_ms))
             moment = stored.event.moment
             if stored.corrected_ms is None and moment.clock in UNKNOWN_CLOCKS:
                 boots.add((key[0], moment.boot))
@@ -188,13 +186,11 @@ def _insert_events(
         db.execute(_INSERT_COLUMNS, {name: [row[name] for row in rows] for name in rows[0]})
     elif rows:
         db.execute(insert(EVENT).on_conflict_do_nothing(), rows)
-    for key, seqs in same.items():
-        for seq in seqs:
-            corrected_ms = taken[key].events[seq].corrected_ms
-            if corrected_ms is not None:
+    for key, repeats in same.items():
+        for seq, values in repeats.items():
+            if values:
                 late = update(EVENT).where(*of(EVENT, key), EVENT.c.seq == seq)
-                late = late.where(EVENT.c.corrected_ms.is_(None))
-                db.execute(late.values(corrected_ms=corrected_ms))
+                db.execute(late.values(values))
     # Sent before the device knew the time, come after it had said so.
     for device, boot in sorted(boots):
         known = select(CLOCK.c.offset_ms).where(CLOCK.c.device == device, CLOCK.c.boot == boot)
@@ -234,27 +230,3 @@ def _refused(db: Connection, key: Key, after: int) -> dict[int, str]:
         .limit(_RECENT)
     )
     return {row.seq: row.code for row in db.execute(wanted).all()}
-
-
-def event_row(device: str, stored: StoredEvent, now_ms: int) -> dict[str, Any]:
-    """*stored* as a row of the table ``event``."""
-    event, place, moment = stored.event, stored.event.place, stored.event.moment
-    return {
-        "device": device,
-        "epoch": stored.epoch,
-        "seq": stored.seq,
-        "kind": event.kind.value,
-        "purpose": event.purpose,
-        "person": event.person,
-        "place_kind": place.kind,
-        "place": place.name,
-        "door": place.door,
-        "stop": place.stop,
-        "boot": moment.boot,
-        "mono_ms": moment.mono_ms,
-        "wall_ms": moment.wall_ms,
-        "clock": moment.clock,
-        "error_ms": moment.error_ms,
-        "corrected_ms": stored.corrected_ms,
-        "received_ms": now_ms,
-    }

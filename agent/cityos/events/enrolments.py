@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from agent.base.errors import CityError
-from agent.base.values import EventKind, StoredEvent
+from agent.base.events import EnrolmentEvent, StoredEvent
 from agent.cityos.db.schema import ENROLMENT
 from agent.cityos.events.sequence import Key, of
 
@@ -46,7 +46,7 @@ def note(
             "received_ms": now_ms,
         }
         for stored in events
-        if stored.event.kind is EventKind.ENROLMENT
+        if isinstance(stored.event, EnrolmentEvent)
     ]
     if rows:
         db.execute(insert(ENROLMENT).on_conflict_do_nothing(), rows)

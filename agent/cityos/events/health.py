@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
 
 from agent.cityos.db.schema import DEVICE, EVENT, GAP, REJECTED, STREAM
+from agent.protocol.events.kinds import BY_WORD
 from agent.protocol.messages import Birth
 
 
@@ -19,7 +20,8 @@ class DeviceRow:
 
     ``events``, ``rejected`` and ``gaps`` count rows; ``lag`` counts numbers beyond the complete
     part that the device is known to have handed out. ``alarms`` say in words what a person should
-    look at, ``aside`` why nothing is taken from the device (empty when it is).
+    look at, ``aside`` why nothing is taken from the device (empty when it is). ``unread`` counts
+    events of kinds that this version does not know, by kind.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DeviceRow:
     lag: int = 0
     aside: str = ""
     alarms: tuple[str, ...] = ()
+    unread: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def pulses(db: Connection) -> list[Pulse]:
 
 def devices(db: Connection) -> list[DeviceRow]:
     """Every device that ever spoke, by name."""
-    events, rejected, gaps = (_count_by_device(db, t) for t in (EVENT, REJECTED, GAP))
+    rejected, gaps = (_count_by_device(db, table) for table in (REJECTED, GAP))
+    kinds = _kinds_by_device(db)
     streams: dict[str, list[Any]] = {}
     for row in db.execute(select(STREAM).order_by(STREAM.c.epoch)):
         streams.setdefault(row.device, []).append(row)
@@ -76,6 +80,14 @@ def devices(db: Connection) -> list[DeviceRow]:
         alarms = [f"set aside: {row.aside}"] if row.aside else []
         if rejected.get(row.name):
             alarms.append(f"{rejected[row.name]} events refused: see 'kaopass city quarantine'")
+        unread = {
+            kind: count for kind, count in kinds.get(row.name, {}).items() if kind not in BY_WORD
+        }
+        alarms += [
+            f"{count} events of the kind {kind}, which this version cannot read, are kept as they"
+            " came: a newer one reads them"
+            for kind, count in unread.items()
+        ]
         alarms += [
             f"{stream.last - stream.upto} events of epoch {stream.epoch[:8]} never came, and the "
             "device no longer has that journal"
@@ -90,13 +102,14 @@ def devices(db: Connection) -> list[DeviceRow]:
                 software=birth.get("software", ""),
                 last_seen_ms=row.last_seen_ms,
                 epochs={stream.epoch: stream.upto for stream in streams.get(row.name, ())},
-                events=events.get(row.name, 0),
+                events=sum(kinds.get(row.name, {}).values()),
                 rejected=rejected.get(row.name, 0),
                 gaps=gaps.get(row.name, 0),
                 epoch=birth.get("epoch", ""),
                 lag=sum(stream.last - stream.upto for stream in streams.get(row.name, ())),
                 aside=row.aside,
                 alarms=tuple(alarms),
+                unread=unread,
             )
         )
     return found
@@ -116,3 +129,13 @@ def birth_record(birth: Birth) -> dict[str, Any]:
 def _count_by_device(db: Connection, table: Table) -> dict[str, int]:
     rows = db.execute(select(table.c.device, func.count()).group_by(table.c.device))
     return {str(device): int(count) for device, count in map(tuple, rows)}
+
+
+def _kinds_by_device(db: Connection) -> dict[str, dict[str, int]]:
+    wanted = select(EVENT.c.device, EVENT.c.kind, func.count()).group_by(
+        EVENT.c.device, EVENT.c.kind
+    )
+    found: dict[str, dict[str, int]] = {}
+    for device, kind, count in map(tuple, db.execute(wanted.order_by(EVENT.c.kind))):
+        found.setdefault(device, {})[kind] = count
+    return found

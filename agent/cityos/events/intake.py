@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.base.errors import MessageError
+from agent.base.events import UnknownEvent
 from agent.base.values import Message
 from agent.cityos.events.arrivals import Arrival
 from agent.cityos.events.sequence import Key
@@ -41,6 +42,7 @@ from agent.protocol.signed import Signer
 log = logging.getLogger(__name__)
 
 TAKES = (topics.EVENTS, topics.RESULTS, topics.STATE, topics.REPORT)
+_MOST_TOLD = 32  # kinds: more than will ever be new at once
 _MOST_EPOCHS = 8  # in one batch: a device that was salvaged a few times; more is an attack
 
 
@@ -48,7 +50,8 @@ _MOST_EPOCHS = 8  # in one batch: a device that was salvaged a few times; more i
 class IntakeStatus:
     """Counted since the start. ``events`` counts repeats too; ``refused`` are messages.
 
-    ``asked`` counts commands to devices, most of them replays of what is missing.
+    ``asked`` counts commands to devices, most of them replays of what is missing; ``unread_events``
+    those of kinds not known here, kept as they came.
     """
 
     events: int = 0
@@ -57,6 +60,7 @@ class IntakeStatus:
     stale_states: int = 0
     commits: int = 0
     asked: int = 0
+    unread_events: int = 0
 
 
 class Intake:
@@ -73,12 +77,14 @@ class Intake:
         self._signer = signer
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
         self._events = self._rejected = self._refused = self._stale = self._commits = 0
-        self._asked = 0
+        self._asked = self._unread = 0
+        self._told: set[str] = set()  # kinds not known here, of which that was said
 
     @property
     def status(self) -> IntakeStatus:
         return IntakeStatus(
-            self._events, self._rejected, self._refused, self._stale, self._commits, self._asked
+            *(self._events, self._rejected, self._refused, self._stale, self._commits),
+            *(self._asked, self._unread),
         )
 
     def take(self, messages: Sequence[Message]) -> list[Message]:
@@ -158,11 +164,19 @@ class Intake:
                     arrival.lost.append(found)
                 else:
                     arrival.events[seq] = found
+                    if isinstance(found.event, UnknownEvent):
+                        self._keep_unread(found.event.kind)
             except FieldError as error:
                 arrival.rejected[seq] = error.code
                 self._rejected += 1
                 if _worth_saying(self._rejected):
                     log.warning("event %d of %s is refused: %s", seq, device, error)
+
+    def _keep_unread(self, kind: str) -> None:
+        self._unread += 1
+        if kind not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(kind)
+            log.warning("events of the kind %s, unknown here, are kept as they come", kind)
 
 
 def _worth_saying(count: int) -> bool:

@@ -165,17 +165,30 @@ class Store:
             configs.reported(db, self._insert, device, report, now_ms)
 
     def events(
-        self, device: str | None = None, since: int = 0, limit: int = 100
+        self,
+        device: str | None = None,
+        since: int = 0,
+        limit: int = 100,
+        kinds: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        """Events with seq > *since*, newest *limit* of them, in the order they were received."""
+        """Events with seq > *since*, newest *limit* of them, in the order they were received.
+
+        Of *kinds*, or of all when there are none. ``body`` is a dict, None for a resident's event.
+        """
         wanted = select(EVENT).where(EVENT.c.seq > since)
         if device is not None:
             wanted = wanted.where(EVENT.c.device == device)
+        if kinds:
+            wanted = wanted.where(EVENT.c.kind.in_(kinds))
         newest_first = wanted.order_by(
             EVENT.c.received_ms.desc(), EVENT.c.device, EVENT.c.epoch, EVENT.c.seq.desc()
         ).limit(limit)
         with self._read() as db:
-            return [dict(row._mapping) for row in reversed(db.execute(newest_first).all())]
+            rows = db.execute(newest_first).all()
+        return [
+            {**row._mapping, "body": json.loads(row.body) if row.body else None}
+            for row in reversed(rows)
+        ]
 
     def event_count(self) -> int:
         """How many events there are."""

@@ -22,6 +22,7 @@ _COUNTERS = {
     "refused_messages": "Messages that did not parse at all.",
     "stale_states": "Births and wills that came too late to count.",
     "commits": "Transactions that took events.",
+    "unread_events": "Events of kinds not known here, kept as they came.",
     "asked": "Commands sent to devices, most of them replays.",
 }
 

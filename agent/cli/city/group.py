@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -162,16 +163,24 @@ def _galleries(
 @click.option("--device", help="Only those of this device.")
 @click.option("--since", default=0, metavar="SEQ", help="Only those with a greater number.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@click.option("--kind", "kinds", multiple=True, help="Only of this kind; may be repeated.")
 @json_option
-def events(database: str, device: str | None, since: int, limit: int, as_json: bool) -> None:
+def events(
+    database: str,
+    device: str | None,
+    since: int,
+    limit: int,
+    kinds: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """List committed events in the order they came; JSON is one object a line."""
     store = open_store(database, create=False)
     try:
-        rows = store.events(device, since, limit)
+        rows = store.events(device, since, limit, kinds)
     finally:
         store.close()
     if not rows and not as_json:
-        click.echo("no such events" if device or since else "no events yet")
+        click.echo("no such events" if device or since or kinds else "no events yet")
     for row in rows:
         if as_json:
             print_json(row)
@@ -180,8 +189,16 @@ def events(database: str, device: str | None, since: int, limit: int, as_json: b
         where = "/".join(part for part in (row["place"], row["door"], row["stop"]) if part)
         click.echo(
             f"{row['device']} {row['epoch'][:8]} {row['seq']:>7}  {time_text(wall_ms)} "
-            f"{row['clock']:<5}  {row['kind']:<9}  {row['person'][:12]}  {where}"
+            f"{row['clock']:<5}  {row['kind']:<9}  {_about(row)}  {where}".rstrip()
         )
+
+
+def _about(row: dict[str, Any]) -> str:
+    """Whom an event is about, or what it says beside where and when."""
+    if row["body"] is None or row["person"]:
+        return str(row["person"][:12])
+    told = {name: value for name, value in row["body"].items() if name != "place"}
+    return json.dumps(told, ensure_ascii=False)
 
 
 @command.command("devices")
@@ -210,6 +227,7 @@ def devices(database: str, as_json: bool) -> None:
                     "gaps": row.gaps,
                     "epochs": row.epochs,
                     "lag": row.lag,
+                    "unread": row.unread,
                     "alarms": list(row.alarms),
                 }
             )

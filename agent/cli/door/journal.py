@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any, Literal
 import click
 
 from agent.base.errors import UsageError
-from agent.base.values import EventKind
 from agent.cli.common import (
     counted,
     json_option,
@@ -19,6 +19,7 @@ from agent.cli.common import (
     settings_option,
     written,
 )
+from agent.protocol.events.kinds import BY_WORD
 from agent.settings.model import load
 from agent.usecases import events
 from agent.usecases.events import EventFilter
@@ -35,7 +36,7 @@ kind_option = click.option(
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice([kind.value for kind in EventKind]),
+    type=click.Choice(list(BY_WORD)),
     help="Only events of this kind; may be given several times.",
 )
 persons_option = click.option(
@@ -186,9 +187,21 @@ def _line(record: dict[str, Any]) -> str:
         f"{record['kind'] or 'damaged':<9}",
         where,
         record["person"] or "",
+        _said(record["detail"]),
         record["code"],
     )
     return "  ".join(part for part in parts if part).rstrip()
+
+
+def _said(detail: Any) -> str:
+    """What only an event of this kind has, in a line."""
+    if not isinstance(detail, dict):
+        return str(detail or "")
+    told = ((name, value) for name, value in detail.items() if value is not None)
+    return ", ".join(
+        f"{name} {value if isinstance(value, (str, int)) else json.dumps(value)}"
+        for name, value in told
+    )
 
 
 def _time(wall_ms: int) -> str:

@@ -177,7 +177,7 @@ def _at_the_city(
     consents: tuple[Consent, ...],
     pack: str,
 ) -> None:
-    from agent.base.values import Place
+    from agent.base.events import Place
     from agent.device.clock import SystemClock
     from agent.usecases.enrolling import enroll_for_city
 

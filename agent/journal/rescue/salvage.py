@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import JournalError
+from agent.base.events import Moment
 from agent.base.sqlite import connect, find_damage, sidecars
-from agent.base.values import Moment
 from agent.base.wholefile import sync_directory
 from agent.journal.database import JOURNAL, Database
 from agent.journal.entries import BootReport, Gap

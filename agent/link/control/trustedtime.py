@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.base.values import BUILT_MS, Moment
+from agent.base.events import Moment
+from agent.base.values import BUILT_MS
 
 KNOWN_CLOCKS = ("gnss", "ntp")
 

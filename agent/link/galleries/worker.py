@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.base.errors import GalleryError, KaopassError
-from agent.base.values import Moment, Standing
+from agent.base.events import Moment
+from agent.base.values import Standing
 from agent.gallery.city.admission import Admission
 from agent.gallery.city.copy import CityCopy
 from agent.gallery.city.lease import Lease

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.base.errors import MessageError, UsageError
+from agent.base.events import StoredEvent
 from agent.base.ports import Outbox
-from agent.base.values import Ack, Nack, StoredEvent
+from agent.base.values import Ack, Nack
 from agent.protocol.commands import Replay
 from agent.protocol.items import Lost, encode_event, encode_lost
 from agent.protocol.messages import (

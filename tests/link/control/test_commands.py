@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.errors import GalleryError, MessageError, ProvisioningError
-from agent.base.values import BUILT_MS, Moment
+from agent.base.events import Moment
+from agent.base.values import BUILT_MS
 from agent.link.control.commanded import Commands, Ending
 from agent.link.control.trustedtime import TrustedTime
 from agent.link.uplink.state import REMEMBERED_COMMANDS, Answered, SyncState

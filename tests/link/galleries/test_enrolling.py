@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from agent.base.errors import GalleryError, JournalError, UsageError
-from agent.base.values import Event, EventKind, Moment, Place, StoredEvent
+from agent.base.events import (
+    EnrolmentEvent,
+    Event,
+    Moment,
+    Passage,
+    PassageEvent,
+    Place,
+    StoredEvent,
+    person_of,
+)
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
 from agent.keys.pseudonym import Pseudonyms
@@ -80,7 +89,7 @@ def test_the_city_gets_record_and_consents_and_the_door_knows_them_at_once(
 ) -> None:
     stored = enrol(device, journal)
     (event,) = [s.event for s in journal.pending(journal.epoch, 0, 10)]
-    assert event.kind is EventKind.ENROLMENT
+    assert isinstance(event, EnrolmentEvent)
     linked = Pseudonyms(lambda name: city.keys.pseudonyms[name]).of("が", "linked")
     assert event.person == linked
     found = open_enrolment(event.sealed, NAME, city.enrolment_key)
@@ -148,11 +157,11 @@ def test_all_that_is_held_is_exported_and_erased_by_the_citys_pseudonyms_too(
 ) -> None:
     enrol(device, journal)
     old = Pseudonyms(RING.pseudonym_key).of("が", "bus")  # of the time before the city's gallery
-    journal.append(Event(EventKind.BOARDING, "bus", old, PLACE, MOMENT))
+    journal.append(PassageEvent(Passage.BOARDING, "bus", old, PLACE, MOMENT))
     citys = Pseudonyms(lambda name: city.keys.pseudonyms[name])
     for name, purpose in (("が", "bus"), ("が", "linked"), ("r-1", "bus")):
         person = citys.of(name, purpose)
-        journal.append(Event(EventKind.BOARDING, "bus", person, PLACE, MOMENT))
+        journal.append(PassageEvent(Passage.BOARDING, "bus", person, PLACE, MOMENT))
     journal.close()
     places = Places(NAME, RING, device.path, tmp_path / "journal.db", "p")
     held = export(places, "が", audit=None, actor="", now_ms=1)
@@ -162,6 +171,6 @@ def test_all_that_is_held_is_exported_and_erased_by_the_citys_pseudonyms_too(
     receipt = erase(places, "が", audit=None, actor="", now_ms=2)
     assert [item["file"] for item in receipt["erased"]] == ["gallery.db", "journal.db"]
     with Journal(tmp_path / "journal.db", RING.journal_key(), read_only=True) as rest:
-        persons = [e.event.person for e in rest.entries() if e.event]
+        persons = [person_of(e.event) for e in rest.entries() if e.event]
     assert [p for p in persons if p == citys.of("r-1", "bus")] == persons[-1:]
     assert not {old, citys.of("が", "bus"), citys.of("が", "linked")} & set(persons)

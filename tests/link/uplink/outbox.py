@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.values import StoredEvent
+from agent.base.events import StoredEvent
 from agent.sim.journal import MemoryJournal
 from tests.events import EPOCH, make_event
 

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from agent.base.errors import LinkError, MessageError, UsageError
-from agent.base.values import Ack, Nack, StoredEvent
+from agent.base.events import StoredEvent
+from agent.base.values import Ack, Nack
 from agent.link.uplink.uplink import Totals, Uplink, UplinkLimits
 from agent.protocol.commands import Replay
 from agent.protocol.items import Lost, decode_item

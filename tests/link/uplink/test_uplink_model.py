@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import LinkError
+from agent.base.events import person_of
 from agent.base.values import Ack, Nack
 from agent.link.uplink.uplink import Totals, Uplink, UplinkLimits
 from agent.protocol.items import decode_event
@@ -44,7 +45,8 @@ class ModelCity:
             if event.seq % POISON == 0:
                 self.refused.add(key)
             else:
-                assert self.rows.setdefault(key, event.event.person) == event.event.person
+                person = person_of(event.event)
+                assert self.rows.setdefault(key, person) == person
         seen = {seq for found, seq in (*self.rows, *self.refused) if found == epoch}
         upto = 0
         while upto + 1 in seen:
