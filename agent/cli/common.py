@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from agent.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from agent.wiring.desk import LocalDesk
 
 settings_option = click.option(
     "--settings",
@@ -39,6 +42,15 @@ def id_and_file(text: str) -> tuple[str, str]:
             f"--enroll {text}: write it as ID=FILE, for example --enroll anna=anna.jpg"
         )
     return person, file
+
+
+def open_desk(settings_file: Path | None) -> LocalDesk:
+    """What opens the parts of the device whose settings are in *settings_file*."""
+    # Only the commands that need keys pay for these imports.
+    from agent.settings.model import load
+    from agent.wiring.desk import LocalDesk
+
+    return LocalDesk(load(settings_file))
 
 
 def operator() -> str:

@@ -14,16 +14,15 @@ from agent.base.errors import UsageError
 from agent.cli.common import (
     counted,
     json_option,
+    open_desk,
     operator,
     print_json,
     settings_option,
     written,
 )
 from agent.protocol.events.kinds import BY_WORD
-from agent.settings.model import load
 from agent.usecases import events
 from agent.usecases.events import EventFilter
-from agent.wiring.desk import LocalDesk
 
 state_option = click.option(
     "--state",
@@ -72,7 +71,7 @@ def list_events(
     """Print the newest events, the newest last."""
     from agent.journal.export import as_record
 
-    with LocalDesk(load(settings_file)).journal() as journal:
+    with open_desk(settings_file).journal() as journal:
         found = events.newest(journal, limit, EventFilter(states=states, kinds=kinds))
     records = [as_record(entry, show_persons=show_persons) for entry in found]
     if as_json:
@@ -122,7 +121,7 @@ def export(
     """
     if last is not None and last < first:
         raise UsageError(f"--last {last} is before --first {first}")
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     wanted = EventFilter(first, last, states, kinds)
     with desk.journal() as journal, written(output) as out:
         count = events.export(
@@ -140,7 +139,7 @@ def export(
 @json_option
 def stats(settings_file: Path | None, as_json: bool) -> None:
     """Count events by state, and say what was ever lost."""
-    with LocalDesk(load(settings_file)).journal() as journal:
+    with open_desk(settings_file).journal() as journal:
         counted_now = events.counts(journal)
     found, gaps = counted_now.stats, counted_now.gaps
     if as_json:
@@ -169,7 +168,7 @@ def requeue(settings_file: Path | None, epoch: str | None, first: int, last: int
     A running agent sends them within a second. What the city still refuses comes back into
     quarantine; damaged events stay there.
     """
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     with desk.journal(read_only=False) as journal:
         count = events.requeue(journal, epoch, first, last, audit=desk.audit, actor=operator())
     click.echo(f"{counted(count, 'event')} offered to the city again")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, operator, print_json, settings_option
-from agent.settings.model import load
+from agent.cli.common import json_option, open_desk, operator, print_json, settings_option
 
 STEPS = {
     "made": "a new device key is made beside the old one",
@@ -36,9 +35,8 @@ def command() -> None:
 def show(settings_file: Path | None, as_json: bool) -> None:
     """Say where the key comes from and tell its fingerprint; never the key itself."""
     from agent.usecases.keys import show as key_facts
-    from agent.wiring.desk import LocalDesk
 
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     file = desk.key_file
     found = key_facts(desk.ring, file, desk.gallery if desk.gallery_file.exists() else None)
     facts = {
@@ -67,9 +65,8 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     by the next command, or by running this again. A systemd credential can be changed by root only.
     """
     from agent.usecases.rotation import rotate as change
-    from agent.wiring.desk import LocalDesk
 
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     begun = time.monotonic()
 
     def tell(step: str) -> None:

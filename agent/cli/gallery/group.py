@@ -9,11 +9,9 @@ from typing import Any
 
 import click
 
-from agent.cli.common import json_option, operator, print_json, settings_option
+from agent.cli.common import json_option, open_desk, operator, print_json, settings_option
 from agent.cli.lazy import LazyGroup
-from agent.settings.model import load
 from agent.usecases import residents
-from agent.wiring.desk import LocalDesk
 
 # From files of their own, imported only when called: enrolment needs the vision stages.
 LAZY = {
@@ -37,8 +35,8 @@ def command() -> None:
 @json_option
 def list_people(settings_file: Path | None, as_json: bool) -> None:
     """List everybody enrolled, with their templates by model pack."""
-    settings = load(settings_file)
-    with LocalDesk(settings).gallery() as gallery:
+    desk = open_desk(settings_file)
+    with desk.gallery() as gallery:
         known = residents.known_people(gallery)
     people, left = known.people, known.to_enrol_again
     if as_json:
@@ -55,7 +53,7 @@ def list_people(settings_file: Path | None, as_json: bool) -> None:
     click.echo(f"{len(people)} enrolled" if people else "nobody is enrolled")
     if left:
         by_pack = ", ".join(f"{count} with {pack}" for pack, count in left.items())
-        click.echo(f"to be enrolled again under {settings.models.pack}: {by_pack}")
+        click.echo(f"to be enrolled again under {desk.settings.models.pack}: {by_pack}")
 
 
 @command.command("status")
@@ -66,7 +64,7 @@ def status(settings_file: Path | None, as_json: bool) -> None:
 
     The lease is that of a running agent's last word with the city: `kaopass status` has its alarms.
     """
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     with desk.gallery() as gallery:
         found = residents.standing(gallery)
     source, version = desk.settings.gallery.source, found.version
@@ -113,7 +111,7 @@ def revoke(person_id: str, settings_file: Path | None, as_json: bool) -> None:
     city's gallery does not come back here before the city itself has let them go; everywhere else
     they are recognised until it does. The exit code is 1 when nobody of that id is enrolled.
     """
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     with desk.gallery() as gallery:
         residents.revoke(gallery, person_id, audit=desk.audit, actor=operator())
     if as_json:
@@ -131,7 +129,7 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
     A file that is broken as a whole is set aside, never deleted, and what can be read is kept.
     The exit code is 1 when anything was damaged.
     """
-    with LocalDesk(load(settings_file)).gallery() as gallery:
+    with open_desk(settings_file).gallery() as gallery:
         checked = residents.verify(gallery)
     found, salvaged = checked.found, checked.salvaged
     if as_json:

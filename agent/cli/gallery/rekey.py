@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import counted, json_option, operator, print_json, settings_option
-from agent.settings.model import load
+from agent.cli.common import counted, json_option, open_desk, operator, print_json, settings_option
 
 
 @click.command("rekey")
@@ -24,9 +23,8 @@ def command(settings_file: Path | None, as_json: bool) -> None:
     under the old key or all under the new. A running agent takes it up within seconds.
     """
     from agent.usecases.residents import rekey
-    from agent.wiring.desk import LocalDesk
 
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     begun = time.monotonic()
     with (
         desk.gallery() as gallery,

@@ -12,12 +12,12 @@ from agent.base.errors import UsageError
 from agent.cli.common import (
     counted,
     json_option,
+    open_desk,
     operator,
     print_json,
     settings_option,
     written,
 )
-from agent.settings.model import load
 
 
 @click.command("subject")
@@ -42,11 +42,10 @@ def command(
     What the city holds is erased there: kaopass city resident ID --erase.
     """
     from agent.usecases import subject
-    from agent.wiring.desk import LocalDesk
 
     if output is None and not erase:
         raise UsageError("say what to do: --export FILE, --erase, or both")
-    desk = LocalDesk(load(settings_file))
+    desk = open_desk(settings_file)
     places, audit = desk.places(), desk.audit
     now_ms = time.time_ns() // 10**6
     if output is not None:
