@@ -14,7 +14,7 @@ import pytest
 
 from agent.base.errors import KeySourceError
 from agent.hw.keystores.credential import CredentialFiles
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-creds") is None or os.geteuid() != 0,
@@ -83,7 +83,7 @@ def tpm(folder: Path) -> Iterator[str]:
         yield f"swtpm:host=127.0.0.1,port={port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LATE_SECONDS)
 
 
 @pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs swtpm and libtss2-tcti-swtpm0")

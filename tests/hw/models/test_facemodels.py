@@ -23,6 +23,7 @@ from agent.hw.models.networks.facemodels import (
 from agent.hw.models.networks.onnx import open_session
 from agent.packs.store import locate
 from agent.sim.photographs import read_picture
+from tests.waiting import LATE_SECONDS
 
 PATHS = locate("buffalo_s", Path("none"), "research").paths
 DETECTOR = open_session(PATHS["detector"], 1, "cpu")
@@ -139,4 +140,4 @@ def test_only_what_is_needed_of_insightface_is_read_and_the_rest_still_can_be() 
         "import insightface\n"
         "assert insightface.app.FaceAnalysis and insightface.model_zoo.get_model\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=LATE_SECONDS)

@@ -22,7 +22,7 @@ from agent.lab.broker import LabBroker
 from agent.sim.net.mosquitto import free_port
 from tests.certificates import Authority
 from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import returns, until
+from tests.waiting import LATE_SECONDS, returns, until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -257,7 +257,7 @@ class FakeBroker:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join(5)
+        self._thread.join(LATE_SECONDS)
         self._listener.close()
 
 
