@@ -261,10 +261,10 @@ class Gallery:
             yield
 
     @contextmanager
-    def one_change(self) -> Iterator[None]:
-        """Whatever is read and changed within is one transaction, and other writers wait for it."""
-        with self.store.writing(told=False):
-            yield
+    def one_change(self) -> Iterator[int]:
+        """What is read and changed within is one transaction; gives ``version`` before it."""
+        with self.store.writing(told=False) as version:
+            yield version
 
     def census(self) -> tuple[Census, Roster]:
         """Who is here, and what the door may do with them: far less than ``people()``."""

@@ -26,7 +26,7 @@ from agent.protocol.galleries.messages import GalleryKeys
 from agent.protocol.galleries.records import Record, canonical_id
 from agent.recognition.person import check_words
 from agent.recognition.protection import Protection
-from agent.usecases.residents import Applicant
+from agent.usecases.residents import Enrollee
 
 MAX_CONSENT_BYTES = 65_536
 CATEGORIES = ("face templates", "identifier", "journeys")
@@ -81,7 +81,7 @@ def consents_to(
 def enroll_for_city(
     gallery: Gallery,
     journal: EventLog,
-    applicant: Applicant,
+    enrollee: Enrollee,
     consents: Sequence[Consent],
     *,
     device: str,
@@ -91,13 +91,13 @@ def enroll_for_city(
     audit: AuditLog | None,
     actor: str,
 ) -> StoredEvent:
-    """Enrol *applicant*, who gave *consents* (their purposes); the event that tells the city.
+    """Enrol *enrollee*, who gave *consents* (their purposes); the event that tells the city.
 
     *pack* is that of their templates. Raises UsageError without consent to what a gallery is for,
     GalleryError while the city's keys are not here, JournalError when the event cannot be written:
     nothing was enrolled then.
     """
-    person_id = canonical_id(applicant.id)
+    person_id = canonical_id(enrollee.id)
     agreed = {consent.purpose: consent for consent in consents}
     purposes = tuple(purpose for purpose in PURPOSES if purpose in agreed)
     if not purposes:
@@ -105,7 +105,7 @@ def enroll_for_city(
             f"{person_id!r} agreed to neither {' nor '.join(PURPOSES)}, so there is nothing they"
             " may be recognised for; record their consent with --agreed or --consent"
         )
-    check_words(person_id, applicant.nickname, purposes)
+    check_words(person_id, enrollee.nickname, purposes)
     keys = gallery.city_keys()
     if keys is None:
         raise GalleryError(
@@ -117,10 +117,10 @@ def enroll_for_city(
     record = Record(
         person_id,
         purposes,
-        applicant.nickname,
+        enrollee.nickname,
         linked=linked,
         expires_ms=min(lapses, default=0),
-        templates={pack: _citys_map(keys, place.kind).apply(applicant.templates)},
+        templates={pack: _citys_map(keys, place.kind).apply(enrollee.templates)},
     )
     try:
         sealed = seal_enrolment(
@@ -140,15 +140,15 @@ def enroll_for_city(
         note(
             "gallery.enrolled",
             subject=person_id,
-            templates=len(applicant.templates),
+            templates=len(enrollee.templates),
             consents=len(consents),
         )
         stored = journal.append(event)
         if place.kind in purposes:
             gallery.enroll(
                 person_id,
-                gallery.protection.apply(applicant.templates),
-                applicant.nickname,
+                gallery.protection.apply(enrollee.templates),
+                enrollee.nickname,
                 purposes,
                 now_ms=moment.wall_ms,
                 provisional=True,

@@ -28,7 +28,7 @@ from agent.settings.sections import DecisionSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Applicant:
+class Enrollee:
     """Who is to be enrolled: ``templates`` float32 (n, d), not rotated, of the gallery's pack."""
 
     id: str
@@ -92,53 +92,57 @@ class Rekeyed:
 
 def enroll(
     gallery: Gallery,
-    applicant: Applicant,
+    enrollee: Enrollee,
     same_face: SameFace | None,
     *,
     audit: AuditLog | None,
     actor: str,
     now_ms: int,
 ) -> None:
-    """Put *applicant* into this device's own gallery; their former templates are replaced.
+    """Put *enrollee* into this device's own gallery; their former templates are replaced.
 
     Raises PersonError if somebody else has this face, by *same_face* (None: twins, not asked), and
     what ``Gallery.enroll`` raises. Check and enrolment are one transaction, so that two enrolments
     at once do not give one face two ids.
     """
-    check_words(applicant.id, applicant.nickname, applicant.purposes)
-    with audited(audit, actor) as note, gallery.one_change():
-        templates = gallery.protection.apply(applicant.templates)
-        if same_face is not None:
-            _refuse_double(gallery, applicant.id, templates, same_face)
-        note("gallery.enrolled", subject=canonical_id(applicant.id), templates=len(templates))
-        gallery.enroll(
-            applicant.id, templates, applicant.nickname, applicant.purposes, now_ms=now_ms
-        )
+    check_words(enrollee.id, enrollee.nickname, enrollee.purposes)
+    with audited(audit, actor) as note:
+        # A large gallery takes seconds to compare with; others need not wait for that.
+        seen, templates = gallery.version, _checked(gallery, enrollee, same_face)
+        with gallery.one_change() as version:
+            if version != seen:
+                templates = _checked(gallery, enrollee, same_face)
+            note("gallery.enrolled", subject=canonical_id(enrollee.id), templates=len(templates))
+            gallery.enroll(
+                enrollee.id, templates, enrollee.nickname, enrollee.purposes, now_ms=now_ms
+            )
 
 
-def _refuse_double(
-    gallery: Gallery, person_id: str, templates: Vector, same_face: SameFace
-) -> None:
-    """Raise PersonError if somebody other than *person_id* has the face of *templates* already.
+def _checked(gallery: Gallery, enrollee: Enrollee, same_face: SameFace | None) -> Vector:
+    """The templates as *gallery* takes them. Raises PersonError if somebody else has this face.
 
     Whoever is enrolled with another model pack only cannot be compared.
     """
+    templates = gallery.protection.apply(enrollee.templates)
+    if same_face is None:
+        return templates
     known = gallery.load()
     # A template is compared here with templates: both are means of several views.
     rule = rule_for(same_face.decision, same_face.calibration, known, views=ENROLLED_VIEWS, looks=1)
     matcher = Matcher(known)
     units = (templates / np.linalg.norm(templates, axis=1, keepdims=True)).astype(np.float32)
-    own = [name for name in known.ids if canonical_id(name) == canonical_id(person_id)]
+    own = [name for name in known.ids if canonical_id(name) == canonical_id(enrollee.id)]
     for found in matcher.search(units, matcher.rows_of(own)):
         if found.person is not None and found.similarity >= rule.threshold:
             raise PersonError(
-                f"{person_id}: this face is enrolled already as {found.person} (similarity"
+                f"{enrollee.id}: this face is enrolled already as {found.person} (similarity"
                 f" {found.similarity:.2f}, threshold {rule.threshold:.2f}). If it is the same"
                 f" person, give the pictures to that id: kaopass gallery enroll {found.person}"
                 f" FILE..., or take it out first: kaopass gallery revoke {found.person}. If these"
                 " are twins or siblings, add --allow-duplicate; the door will then often offer"
                 " both of them the usual way"
             )
+    return templates
 
 
 def revoke(gallery: Gallery, person_id: str, *, audit: AuditLog | None, actor: str) -> None:

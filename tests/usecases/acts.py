@@ -37,7 +37,7 @@ from tests.journal.events import ack, event, moment
 from tests.recognition.people import NOW_MS, PACK, person_id, templates
 from tests.recognition.scores import views
 
-NEW = residents.Applicant("resident-new", templates(9, values=64))
+NEW = residents.Enrollee("resident-new", templates(9, values=64))
 IDENTITY = Identity("door-1", "0a", 0, 1, "f")
 
 

@@ -14,9 +14,10 @@ from agent.gallery.gallery import Gallery
 from agent.packs.manifest import load_manifest
 from agent.recognition.rules import pack_calibration
 from agent.settings.sections import DecisionSettings
-from agent.usecases.residents import Applicant, SameFace, enroll
+from agent.usecases.residents import Enrollee, SameFace, enroll
 from tests.recognition.people import NOW_MS, PACK, RING, templates
 
+SAME_FACE = SameFace(DecisionSettings(), pack_calibration(load_manifest().pack(PACK)))
 BUSY_SECONDS = 0.1  # somebody else is in the midst of a change: an error at once
 
 
@@ -33,12 +34,11 @@ class Held(AuditLog):
 
 def enrolment(path: Path, person: str, log: type[AuditLog] = AuditLog) -> str:
     """How it ends: "enrolled", or the error."""
-    same = SameFace(DecisionSettings(), pack_calibration(load_manifest().pack(PACK)))
     audit = log(path.with_name("audit.jsonl"), RING.audit_key())
     try:
         with Gallery(path, RING, PACK, busy_seconds=BUSY_SECONDS) as gallery:
-            face = Applicant(person, templates(1))
-            enroll(gallery, face, same, audit=audit, actor="", now_ms=NOW_MS)
+            face = Enrollee(person, templates(1))
+            enroll(gallery, face, SAME_FACE, audit=audit, actor="", now_ms=NOW_MS)
     except KaopassError as error:
         return f"{type(error).__name__}: {error}"
     return "enrolled"

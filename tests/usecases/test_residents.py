@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from agent.base.audit import AuditLog, entries
 from agent.base.errors import PersonError
 from agent.gallery.gallery import Gallery
-from agent.usecases.residents import revoke
-from tests.recognition.people import PACK, RING, enroll, person_id
-from tests.usecases.enrolling_process import enrolment
+from agent.usecases.residents import Enrollee, enroll, revoke
+from tests.recognition.people import NOW_MS, PACK, RING, person_id, templates
+from tests.recognition.people import enroll as enroll_people
+from tests.usecases.enrolling_process import SAME_FACE, enrolment
 
 
 def test_a_face_enrolled_by_two_processes_at_once_gets_one_id(tmp_path: Path) -> None:
@@ -38,12 +41,31 @@ def test_a_face_enrolled_by_two_processes_at_once_gets_one_id(tmp_path: Path) ->
     assert [e.action for e in entries(tmp_path / "audit.jsonl")] == ["gallery.enrolled"]
 
 
+class OvertakenGallery(Gallery):
+    """Somebody else enrols the same face when all is checked and nothing is changed yet."""
+
+    @contextmanager
+    def one_change(self) -> Iterator[int]:
+        assert enrolment(self.store.path, "resident-2") == "enrolled"
+        with super().one_change() as version:
+            yield version
+
+
+def test_who_was_overtaken_after_the_check_is_checked_again(tmp_path: Path) -> None:
+    face = Enrollee("resident-1", templates(1))
+    with (
+        OvertakenGallery(tmp_path / "gallery.db", RING, PACK) as gallery,
+        pytest.raises(PersonError, match="enrolled already as resident-2"),
+    ):
+        enroll(gallery, face, SAME_FACE, audit=None, actor="", now_ms=NOW_MS)
+
+
 def test_somebody_whose_profile_no_longer_opens_is_revoked_with_an_entry_too(
     tmp_path: Path,
 ) -> None:
     audit = AuditLog(tmp_path / "audit.jsonl", RING.audit_key())
     with Gallery(tmp_path / "gallery.db", RING, PACK) as gallery:
-        enroll(gallery, 1)
+        enroll_people(gallery, 1)
         with gallery.store.writing():
             gallery.store.db.execute("UPDATE person SET profile = x'00'")
         assert gallery.person(person_id(1)) is None

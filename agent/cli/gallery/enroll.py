@@ -15,7 +15,7 @@ from agent.settings.model import Settings, load
 if TYPE_CHECKING:
     from agent.gallery.gallery import Gallery
     from agent.protocol.consent import Consent
-    from agent.usecases.residents import Applicant
+    from agent.usecases.residents import Enrollee
     from agent.wiring.desk import LocalDesk
 
 
@@ -82,7 +82,7 @@ def command(
     --agreed with --notice and --controller. The city gets it with the templates, and until it has
     published them they are known on this device alone, provisionally.
     """
-    from agent.usecases.residents import Applicant, SameFace, enroll
+    from agent.usecases.residents import Enrollee, SameFace, enroll
     from agent.wiring.desk import LocalDesk
     from agent.wiring.devices import enrolment_frames, must_exist
     from agent.wiring.parts import enroller, open_networks
@@ -100,14 +100,14 @@ def command(
     # All refusals come before anything is touched; the plain embeddings stay in memory.
     enrol = enroller(settings, networks, min_images=min_images)
     enrolled = enrol.enrol((file, enrolment_frames(file)) for file in files)
-    applicant = Applicant(person_id, enrolled.templates, nickname, purposes or ("bus", "hall"))
+    enrollee = Enrollee(person_id, enrolled.templates, nickname, purposes or ("bus", "hall"))
     with desk.gallery_to_enrol(pack) as gallery:
         if consents:
-            _at_the_city(desk, gallery, applicant, consents, pack)
+            _at_the_city(desk, gallery, enrollee, consents, pack)
         else:
             same = None if allow_duplicate else SameFace(settings.decision, networks.calibration)
             now_ms = time.time_ns() // 10**6
-            enroll(gallery, applicant, same, audit=audit, actor=operator(), now_ms=now_ms)
+            enroll(gallery, enrollee, same, audit=audit, actor=operator(), now_ms=now_ms)
     result = {
         "id": person_id,
         "templates": len(enrolled.templates),
@@ -173,7 +173,7 @@ def _consents(
 def _at_the_city(
     desk: LocalDesk,
     gallery: Gallery,
-    applicant: Applicant,
+    enrollee: Enrollee,
     consents: tuple[Consent, ...],
     pack: str,
 ) -> None:
@@ -186,7 +186,7 @@ def _at_the_city(
         enroll_for_city(
             gallery,
             journal,
-            applicant,
+            enrollee,
             consents,
             device=desk.settings.device.name,
             place=Place(place.kind, place.name, place.door),

@@ -26,7 +26,7 @@ from agent.protocol.consent import consent_fields, open_enrolment
 from agent.recognition.fusion import fused
 from agent.recognition.protection import Protection
 from agent.usecases.enrolling import consents_in, consents_to, enroll_for_city
-from agent.usecases.residents import Applicant
+from agent.usecases.residents import Enrollee
 from agent.usecases.subject import Places, erase, export
 from tests.link.galleries.city import ScriptedCity, rows
 from tests.link.galleries.device import NAME, RING, Device
@@ -68,7 +68,7 @@ def enrol(device: Device, journal: Journal, name: str = "か\u3099", **more) -> 
         return enroll_for_city(
             gallery,
             journal,
-            Applicant(name, rows(7), "はな"),
+            Enrollee(name, rows(7), "はな"),
             more.get("consents", consents("bus", "linking", days=30)),
             device=NAME,
             place=PLACE,
