@@ -9,6 +9,7 @@ import sqlite3
 import unicodedata
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,12 @@ from agent.journal.erasure import erase as erase_events
 from agent.journal.export import as_record
 from agent.keys.pseudonym import Pseudonyms
 from agent.keys.ring import KeyRing
-from agent.usecases.subject import Places, erase, export, is_receipt
+from agent.usecases import subject
+from agent.usecases.subject import Places, is_receipt
 from tests.recognition.people import NOW_MS, PACK, RING, nickname, person_id, templates
 
+export = partial(subject.export, audit=None, actor="")
+erase = partial(subject.erase, audit=None, actor="")
 PSEUDONYMS = Pseudonyms(RING.pseudonym_key)
 
 
