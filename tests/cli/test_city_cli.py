@@ -20,10 +20,8 @@ from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
 from agent.sim.net.mosquitto import free_port
 from tests.events import EPOCH, stored
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 def kaopass(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -21,10 +21,8 @@ from agent.hw.net.mqtt import MqttLink
 from agent.sim.photographs import passengers
 from tests.galleries.conftest import City
 from tests.hw.models.networks import networks
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 class Office:

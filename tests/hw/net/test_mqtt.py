@@ -21,10 +21,8 @@ from agent.hw.net.tls import Tls
 from agent.lab.broker import LabBroker
 from agent.sim.net.mosquitto import free_port
 from tests.certificates import Authority
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, returns, until
-
-__all__ = ["mosquitto"]  # a fixture
 
 Protocol = Literal["5", "3.1.1"]
 both = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
