@@ -12,8 +12,7 @@ import pytest
 
 from agent.cityos.control.orders import Ordered
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker as CityBroker
-from agent.cityos.service.app import build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import CityService
 from agent.protocol.galleries.records import key_of
 from tests.line.door import Door, people_of
@@ -33,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def city(town: Town, store: Store) -> Iterator[CityService]:
-    broker = CityBroker("localhost", town.broker.port, tls=town.worker())
+    broker = BrokerAddress("localhost", town.broker.port, tls=town.worker())
     service = build_city(broker, store, signer=town.authority.signer("command"))
     service.start()
     yield service

@@ -19,7 +19,8 @@ from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
 from agent.cityos.keys.audit import audit_log
 from agent.cityos.pki.claims import Registry
-from agent.cityos.pki.desk import PATH, Desk, Request
+from agent.cityos.service.estdesk import PATH, Desk, Request
+from agent.cityos.usecases.office import CityPlaces, Office
 from agent.gallery.gallery import Gallery
 from agent.keys.certificates import new_key, signing_request
 from agent.keys.ring import KeyRing
@@ -210,8 +211,8 @@ class Est(Target):
     def __init__(self, folder: Path, town: Town) -> None:
         self.name = "city: EST"
         self._registry = Registry(town.authority.directory)
-        audit = audit_log(folder)
-        self._desk = Desk(town.authority, self._registry, audit, on_issued=lambda _: None)
+        places = CityPlaces(town.authority.directory)
+        self._desk = Desk(Office(places, town.authority, self._registry, audit_log(folder)))
         self._code = self._registry.claim("bus-9", "S9", 1.0, NOW_MS, lambda: None)
         key = new_key()
         self._csr = base64.encodebytes(signing_request(key, "bus-9", "S8"))  # never granted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -16,7 +17,7 @@ from paho.mqtt.properties import Properties
 from agent.base.audit import entries
 from agent.base.values import LinkUp, Message
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker, build_city, build_galleries
+from agent.cityos.service.app import BrokerAddress, build_city, build_galleries
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls, tls_context
 from agent.protocol import topics
@@ -80,19 +81,12 @@ def city(town: Town, tmp_path: Path) -> Iterator[City]:
     (tmp_path / "city").mkdir()
     found = City(tmp_path / "city", str(tmp_path / "city/city.db"), town.authority)
     store = Store(found.database)
+    office = replace(found.office, audit=town.audit, actor="")
     handler = build_galleries(
-        found.engine,
-        town.authority,
-        found.registry,
-        found.residents,
-        found.eraser,
-        found.publisher,
-        found.sign,
-        lambda _pack, _people, _looks: 0.6,
-        town.audit,
+        replace(found.parts, office=office), lambda _pack, _templates, _values: 0.6
     )
     handler.start()
-    broker = Broker("localhost", town.broker.port, tls=town.worker())
+    broker = BrokerAddress("localhost", town.broker.port, tls=town.worker())
     service = build_city(broker, store, share="town", handlers=[handler])
     service.start()
     assert service.wait_ready(LATE_SECONDS)
@@ -121,7 +115,7 @@ def test_publishing_and_withdrawing_reach_devices_within_seconds(
     devices = [*bus, hall]
     city.enrol([f"p{n}" for n in range(50)], "bus", "hall")  # the city publishes by itself
     turning(devices, lambda: all(len(each.device.ids) == 50 for each in devices))
-    city.residents.withdraw("p7", "bus", now_ms())
+    city.withdraw("p7", "bus", now_ms())
     city.publish("bus")
     turning(bus, lambda: all("p7" not in each.device.ids for each in bus))
     assert "p7" in hall.device.ids
@@ -145,7 +139,7 @@ def test_the_brokers_store_keeps_nothing_of_somebody_erased(
     sleeper(city, town, tmp_path)
     template = city.residents.own.apply(faces(2, seed_of(ANNA)))[0].astype("<f2").tobytes()[:64]
     wanted = (ANNA.encode(), b"nickname-of-anna", key_of(ANNA), template)
-    receipt = city.eraser.erase(ANNA, now_ms())
+    receipt = city.erase(ANNA)
     city.publish("bus")
     turning([bus], lambda: ANNA not in bus.device.ids)
     assert bus.device.ids == {f"p{n}" for n in range(10)}

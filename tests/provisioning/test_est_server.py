@@ -162,7 +162,7 @@ def test_every_mutation_of_a_request_is_answered_and_changes_nothing(town: Town)
     """Fuzzing through the desk: no exception, no certificate without a claim."""
     import random
 
-    from agent.cityos.pki.desk import Request
+    from agent.cityos.service.estdesk import Request
 
     draw = random.Random(4)
     good = signing_request(new_key(), "bus-1", "S1")

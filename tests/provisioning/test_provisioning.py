@@ -12,7 +12,7 @@ import pytest
 
 from agent.base.errors import KaopassError, ProvisioningError, UsageError
 from agent.base.values import LinkUp
-from agent.cityos.pki.desk import Request, Response
+from agent.cityos.service.estdesk import Request, Response
 from agent.hw.net.mqtt import MqttLink
 from agent.link.provisioning.credentials import IdentityFolder
 from agent.link.provisioning.provisioning import STEPS, Provisioned
