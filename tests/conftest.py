@@ -7,18 +7,22 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.mosquitto import mosquitto
+from tests.mosquitto import mosquitto, mosquitto_program
 from tests.postgres import postgres
 from tests.seeds import RANDOM
 
-__all__ = ["mosquitto", "postgres"]
+__all__ = ["mosquitto", "mosquitto_program", "postgres"]
 
 # No deadline: how long an example takes is the machine's matter.
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile("random" if RANDOM else "fixed")
 
-SERVERS = {"mosquitto": "broker", "postgres": "postgres", "postgresql": "postgres"}
+# By a fixture that a test asks for, or the value of a parameter.
+SERVERS = {
+    **{"mosquitto_program": "broker", "mosquitto": "broker"},
+    **{"postgres": "postgres", "postgresql": "postgres"},
+}
 KINDS = ("broker", "postgres", "browser", "tpm")
 LONG_SECONDS = 3.0  # and on a busy machine: whoever takes longer should say so
 

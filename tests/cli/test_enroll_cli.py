@@ -19,6 +19,8 @@ from agent.sim.photographs import picture
 from tests.recognition.people import PACK
 from tests.recognition.people import enroll as enroll_others
 
+pytestmark = pytest.mark.slow
+
 YAO = picture("yaoming.jpg")
 
 

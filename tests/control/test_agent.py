@@ -21,6 +21,8 @@ from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
+pytestmark = pytest.mark.slow
+
 DEVICE = "door-1"
 
 

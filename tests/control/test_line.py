@@ -41,6 +41,8 @@ from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
+pytestmark = pytest.mark.slow
+
 NAME = "bus-1"
 
 

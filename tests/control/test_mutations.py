@@ -28,6 +28,8 @@ from tests.protocol.town import Town, make_town
 from tests.provisioning.town import now_ms
 from tests.seeds import seed
 
+pytestmark = pytest.mark.slow
+
 COUNT = int(os.environ.get("KAOPASS_MUTATIONS", "20000"))
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
 FLAT_BYTES = 1_500_000

@@ -40,6 +40,7 @@ def test_every_way_in_is_attacked(targets: dict[str, Target]) -> None:
     assert list(targets) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_spoilt_messages_break_nothing_and_change_nothing(
     targets: dict[str, Target], name: str

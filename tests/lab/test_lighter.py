@@ -53,6 +53,7 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InstalledPack
     return directory, variant_of(whole.pack, folder, made)
 
 
+@pytest.mark.slow
 def test_the_variant_recognises_chosen_by_its_name_once_its_loss_is_kept(
     light: tuple[Path, InstalledPack],
 ) -> None:

@@ -7,6 +7,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.line.door import Door, at_city, city, in_journal, people_of
 from tests.mosquitto import Mosquitto
 from tests.seeds import seed
@@ -15,6 +17,7 @@ from tests.waiting import until
 KILLS = int(os.environ.get("KAOPASS_TEST_KILLS", "15"))
 
 
+@pytest.mark.broker
 def test_killed_again_and_again_while_boarding_the_city_has_each_event_once(tmp_path: Path) -> None:
     """The ledger is what the agent printed, after the journal had it, up to the moment it died."""
     chance = random.Random(seed(20261128))

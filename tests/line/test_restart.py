@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent.base.values import Outcome
 from agent.bench.board import bench_settings, scene_frames
@@ -17,6 +18,8 @@ from agent.keys.ring import open_keyring
 from agent.sim.recorded import RecordedCamera
 from agent.wiring.agent import Agent
 from tests.line.door import networks, people_of
+
+pytestmark = pytest.mark.slow
 
 
 def test_after_a_death_of_the_pipeline_people_are_recognised_again(tmp_path: Path) -> None:

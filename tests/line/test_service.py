@@ -18,6 +18,8 @@ from agent.sim.photographs import picture
 from tests.liveness_pack import models_directory
 from tests.waiting import LATE_SECONDS, until
 
+pytestmark = pytest.mark.slow
+
 PROFILES = Path(__file__).parent.parent.parent / "firmware_config/profiles"
 RUN = (sys.executable, "-m", "agent", "run", "--keys", "credential", "--camera")
 WATCHDOG_SECONDS = 6.0  # a sign of life every 1.5 s

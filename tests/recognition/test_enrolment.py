@@ -92,6 +92,7 @@ def clip(*images: Image) -> Iterator[Frame]:
         yield Frame(lit.astype(np.uint8), n, 67 * n, 67 * n)
 
 
+@pytest.mark.slow
 def test_a_clip_of_two_people_one_after_the_other_is_refused_whoever_they_are() -> None:
     assert len(portraits()) == PEOPLE
     for one, other in permutations(portraits(), 2):
@@ -99,6 +100,7 @@ def test_a_clip_of_two_people_one_after_the_other_is_refused_whoever_they_are() 
             real().enrol([("in the clip", clip(one, other))])
 
 
+@pytest.mark.slow
 def test_a_clip_of_one_person_is_taken() -> None:
     for image in portraits():
         assert real().enrol([("a clip", clip(image))]).views_used == 6

@@ -51,6 +51,7 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_every_file_of_the_package_is_in_the_wheel(copy: Path, wheel: set[str]) -> None:
     """Modules, and whatever pages, sounds or texts lie beside them."""
     needed = {f"agent/{name}" for name in files_below(copy / "agent")}

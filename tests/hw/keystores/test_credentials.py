@@ -85,6 +85,7 @@ def tpm(folder: Path) -> Iterator[str]:
         process.wait(LATE_SECONDS)
 
 
+@pytest.mark.tpm
 @pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs swtpm and libtss2-tcti-swtpm0")
 def test_a_key_sealed_to_a_tpm_opens_with_that_tpm_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,7 @@ def test_points_that_coincide_give_a_black_crop_and_no_crash() -> None:
     assert not crop.any()
 
 
+@pytest.mark.slow
 def test_only_what_is_needed_of_insightface_is_read_and_the_rest_still_can_be() -> None:
     code = (
         "import sys, agent.hw.models.insightface\n"
