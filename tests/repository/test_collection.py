@@ -25,6 +25,7 @@ def test_no_test_module_opens_a_model_or_a_picture() -> None:
     assert " tests collected" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
