@@ -20,6 +20,8 @@ from agent.wiring.desk import LocalDesk, open_ring
 from tests.recognition.people import PACK
 from tests.recognition.people import enroll as enroll_others
 
+pytestmark = pytest.mark.slow
+
 YAO = picture("yaoming.jpg")
 
 

@@ -165,7 +165,7 @@ class Town:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def town(tmp_path: Path, mosquitto_program: str) -> Iterator[Town]:
     """A running one."""
     found = Town(tmp_path)
     found.start()

@@ -131,6 +131,7 @@ rotate(FileKeySource(state / "keys"), state, after)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_after_any_step_the_next_opening_finishes_it(
     source: FileKeySource, state: Path, step: str

@@ -145,6 +145,7 @@ def test_files_set_aside_after_damage_are_erased_too(places: Places) -> None:
     assert all(body in left for body in others)
 
 
+@pytest.mark.slow
 def test_an_enrolment_set_aside_is_erased_in_all_its_pieces(places: Places) -> None:
     """Its row spills over many pages, so its body lies nowhere in one piece."""
     sealed = random.Random(1).randbytes(40_000)
