@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.sim import mosquitto as mosquitto_process
-from agent.sim.mosquitto import LOOPBACK, free_port
+from agent.sim.net import mosquitto as mosquitto_process
+from agent.sim.net.mosquitto import LOOPBACK, free_port
 
 
 class Mosquitto(mosquitto_process.Mosquitto):

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 
 _NAMES = count(1)
 

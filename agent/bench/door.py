@@ -13,13 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from agent.base.errors import UsageError
 from agent.base.events import StoredEvent
-from agent.base.values import DoorSignal, Frame
+from agent.base.values import DoorSignal
 from agent.bench.board import (
     PACK,
     PEOPLE,
@@ -37,6 +37,7 @@ from agent.gallery.gallery import Gallery
 from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
 from agent.sim.photographs import CAST_PICTURES, read_picture
+from agent.sim.recorded import RecordedCamera
 from agent.wiring.agent import Agent
 from agent.wiring.parts import open_networks, quality_gate
 
@@ -64,26 +65,6 @@ class Door:
 class DoorFigures:
     board: Machine
     doors: tuple[Door, ...]
-
-
-class Recorded:
-    """A ``ports.Camera`` over frames in memory; the agent plays them by their own clock."""
-
-    def __init__(self, frames: list[Frame]) -> None:
-        self._frames = frames
-        self._next = 0
-
-    def open(self) -> None:
-        self._next = 0
-
-    def read(self) -> Frame | None:
-        if self._next == len(self._frames):
-            return None
-        self._next += 1
-        return replace(self._frames[self._next - 1], mono_ms=time.monotonic_ns() // 1_000_000)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class Stopwatch:
@@ -165,7 +146,7 @@ def run_here(cores: int, seconds: float) -> Door:
                 faces = [f for f in networks.detector.detect(image) if gate.judge(image, f).usable]
                 for number, row in enumerate(embedder.embed_reference(image, faces)):
                     gallery.enroll(f"{name}-{number}", row[np.newaxis], now_ms=0)
-        camera = Recorded(scene_frames(settings, networks.detector, seconds))
+        camera = RecordedCamera(scene_frames(settings, networks.detector, seconds))
         watch = Stopwatch()
         notifier, watchdog = from_environment()
         agent = Agent(

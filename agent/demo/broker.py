@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from agent.base.errors import LinkError
-from agent.sim.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
+from agent.sim.net.mosquitto import LOOPBACK, Mosquitto, find_mosquitto, free_port
 
 log = logging.getLogger(__name__)
 

@@ -8,43 +8,37 @@ neither opens without the device key. Nothing on disk shows an id, a nickname or
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from agent.base.errors import GalleryError
 from agent.base.values import PURPOSES, Vector
 from agent.gallery import rekeying
 from agent.gallery.census import Census, Changes, changes_since, take_census
 from agent.gallery.city.meta import (
-    SEALED_META,
     CityVersion,
     drop_damaged,
     forget_staged,
     is_citys,
     read_keys,
     read_version,
-    readmit,
 )
 from agent.gallery.file.opening import BUSY_SECONDS, Salvage, wipe_set_aside
 from agent.gallery.file.rows import (
-    LASTING_FIELDS,
     as_person,
-    check_templates,
     extras,
     load_templates,
     opened_people,
-    opened_profile,
     packs_left,
-    seals_by_slot,
     slot_of,
 )
-from agent.gallery.file.sealing import GallerySealer, PersonSeal
 from agent.gallery.file.store import GalleryStore
+from agent.gallery.insertion import put_in
 from agent.gallery.removal import take_out, take_out_key
+from agent.gallery.rewrapping import put_under
+from agent.gallery.verifying import verified
 from agent.keys.ring import KeyRing
 from agent.protocol.galleries.messages import GalleryKeys
 from agent.recognition.person import Person, Roster, Verification, check_words
@@ -133,55 +127,24 @@ class Gallery:
         unusable templates, when the map was changed meanwhile and when the disk fails.
         """
         check_words(person_id, nickname, purposes)
-        ref = self.store.sealer.ref(person_id)
+        facts = {
+            "nickname": nickname,
+            "purposes": purposes,
+            **extras(provisional=provisional, linked=linked, expires_ms=expires_ms),
+        }
         with self.store.writing():
-            if self.store.map_in_use().name != self._map.name:
+            name = self.store.map_in_use().name
+            if name != self._map.name:
                 raise GalleryError(
                     f"gallery {self.store.path} was given another template key meanwhile, for which"
                     " these templates were not made; enrol again"
                 )
-            check_templates(self.store.db, self._pack, templates)
-            seal = self.store.seal_of(ref)
-            profile: dict[str, Any] = {"created_ms": now_ms}
-            if seal is None:
-                # New, or damaged so that nothing of it opens any more: begin afresh.
-                seal, wrapped = self.store.sealer.new_person(ref)
-                self.store.db.execute("DELETE FROM template WHERE ref = ?", [ref])
-                self.store.db.execute(
-                    "INSERT OR REPLACE INTO person VALUES (?, ?, x'')", [ref, wrapped]
-                )
-            else:
-                # So does the digest of the city's record, which they renew: it is not damage.
-                before = opened_profile(seal, self.store.row_of(ref)[1]) or {}
-                profile |= {k: v for k, v in before.items() if k in LASTING_FIELDS}
-                self._forget_templates(slot_of(ref, profile), seal)
-            digest = readmit(self.store, person_id) if provisional else None
-            if digest:
-                profile["digest"] = digest.hex()
-            elif not provisional:
-                profile.pop("digest", None)  # nobody of the city's, who sends their own anew
-            slot = slot_of(ref, profile)
-            profile |= {
-                "id": person_id,
-                "nickname": nickname,
-                "purposes": purposes,
-                **extras(provisional=provisional, linked=linked, expires_ms=expires_ms),
-            }
-            if "digest" in profile:
-                profile["rows"] = len(templates) + self._rows_in(slot)
-            self.store.db.execute(
-                "UPDATE person SET profile = ? WHERE ref = ?",
-                [seal.seal_profile(json.dumps(profile, ensure_ascii=False).encode()), ref],
+            put_in(
+                *(self.store, person_id, facts, templates),
+                pack=self._pack,
+                map_name=name,
+                now_ms=now_ms,
             )
-            for row in templates.astype("<f4", copy=False):
-                self.store.db.execute(
-                    "INSERT INTO template (ref, pack, sealed) VALUES (?, ?, ?)",
-                    [
-                        slot,
-                        self._pack,
-                        seal.seal_template(self._pack, self._map.name, row.tobytes()),
-                    ],
-                )
 
     def revoke(self, person_id: str) -> bool:
         """Destroy the person's key and all their rows; False if they are not enrolled.
@@ -250,23 +213,8 @@ class Gallery:
         In one transaction. Raises GalleryError if *ring* lacks the template key in use, which
         would lose every template.
         """
-        sealer = GallerySealer(ring)
         with self.store.writing():
-            now = self.store.map_in_use()
-            kept = rekeying.protection_of(ring, now.domain, now.version)
-            if kept.check != now.check or sealer.ref("") != self.store.sealer.ref(""):
-                raise GalleryError(
-                    f"gallery {self.store.path}: the new keys do not carry on what must last;"
-                    " nothing was changed, begin the rotation again"
-                )
-            forget_staged(self.store)
-            changed = rekeying.rewrap(self.store.db, self.store.sealer, sealer)
-            for name in SEALED_META:
-                value = self.store.sealed_meta(name)
-                if value is not None:
-                    self.store.set_meta(name, sealer.seal_meta(name, value))
-            self.store.set_meta("key_check", sealer.key_check())
-            self.store.set_meta("template_map", rekeying.sealed_map(sealer, kept))
+            changed, kept = put_under(self.store, ring)
         self.store.use_ring(ring)
         self._map = kept
         with self.store.errors_named():
@@ -364,29 +312,4 @@ class Gallery:
         with self.store.errors_named():
             self.store.overwrite_old_pages()
         with self.store.reading():
-            name = self.store.map_in_use().name
-            people = whole = templates = opened = 0
-            for _, _, profile in opened_people(self.store.db, self.store.sealer):
-                people += 1
-                whole += profile is not None
-            seals = seals_by_slot(self.store.db, self.store.sealer)
-            city = is_citys(self.store)
-            rows = self.store.db.execute("SELECT ref, pack, sealed FROM template")
-            for slot, pack, sealed in rows:
-                seal = seals.get(slot)
-                if seal is None and city:
-                    continue  # of a version on its way in or out: nothing is wrong with it
-                templates += 1
-                opened += seal is not None and seal.open_template(pack, name, sealed) is not None
-        return Verification(people, people - whole, templates, templates - opened)
-
-    def _rows_in(self, slot: bytes) -> int:
-        query = "SELECT COUNT(*) FROM template WHERE ref = ?"
-        return int(self.store.db.execute(query, [slot]).fetchone()[0])
-
-    def _forget_templates(self, slot: bytes, seal: PersonSeal) -> None:
-        """Delete the person's templates of this pack, and whatever of other packs is damaged."""
-        query = "SELECT id, pack, sealed FROM template WHERE ref = ?"
-        for number, pack, sealed in self.store.db.execute(query, [slot]).fetchall():
-            if pack == self._pack or seal.open_template(pack, self._map.name, sealed) is None:
-                self.store.db.execute("DELETE FROM template WHERE id = ?", [number])
+            return verified(self.store)

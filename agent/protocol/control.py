@@ -15,7 +15,7 @@ what ``commands`` allows unsigned, a replay, and every other device takes signed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,16 +151,23 @@ REPORT = Form(
     },
     most_bytes=MAX_REPORT_BYTES,
 )
-UNSIGNED: Mapping[str, Form[dict[str, Any]]] = {
-    spec.name: Form(
-        dict,
-        "unsigned command",
-        {"command": Constant(spec.name), "id": COMMAND_ID, **spec.arguments.fields},
-    )
-    for spec in COMMANDS
-    if spec.unsigned
-}
 
+
+def unsigned_forms(commands: Sequence[CommandSpec]) -> dict[str, Form[dict[str, Any]]]:
+    """Those of *commands* that are taken unsigned, as they are sent then."""
+    return {
+        spec.name: Form(
+            dict,
+            "unsigned command",
+            {"command": Constant(spec.name), "id": COMMAND_ID, **spec.arguments.fields},
+            most_bytes=MAX_COMMAND_BYTES,
+        )
+        for spec in commands
+        if spec.unsigned
+    }
+
+
+UNSIGNED = unsigned_forms(COMMANDS)
 sign_command, read_command = COMMAND_MESSAGE.sign, COMMAND_MESSAGE.read
 sign_config, read_config = CONFIG_MESSAGE.sign, CONFIG_MESSAGE.read
 encode_result, decode_result = RESULT.encode, RESULT.decode

@@ -21,14 +21,13 @@ ANY, ALL_BELOW = "+", "#"  # MQTT's wildcards
 class Topic:
     """One topic of every device; ``path`` is what comes behind ``kp1/{device}/``.
 
-    ``messages`` names the schemas of what is said there, ``signed_as`` the type of the signed
-    message (``signed``) that carries it, if one does. ``retained``: the broker keeps the last.
+    ``messages`` names what is said there (``description.MESSAGES``); ``retained``: the broker keeps
+    the last.
     """
 
     path: str
     says: str
     messages: tuple[str, ...]
-    signed_as: str = ""
     retained: bool = False
 
     @property
@@ -52,13 +51,13 @@ EVENTS = Topic("u/ev", "events, in batches", ("batch",))
 STATE = Topic("u/st", "birth, or gone (the last will)", ("birth", "will"), retained=True)
 RESULTS = Topic("u/res", "what became of commands", ("command-result",))
 REPORT = Topic("u/rep", "which settings are in force", ("settings-report",), retained=True)
-ASKS = Topic("u/gal", "asks for galleries, signed", ("hello", "want"), "kp1-ask")
+ASKS = Topic("u/gal", "asks for galleries, signed", ("hello", "want"))
 ACKS = Topic("d/ack", "what the city has committed", ("ack",))
-COMMANDS = Topic("d/cmd", "commands, signed", ("command", "unsigned-replay"), "kp1-cmd")
-CONFIG = Topic("d/cfg", "settings, signed", ("settings",), "kp1-cfg", retained=True)
-HEAD = Topic("d/gal/head", "a gallery's newest version, signed", ("head",), "kp1-head", True)
-NOW = Topic("d/gal/now", "that a version is the newest, signed", ("now",), "kp1-now")
-KEY = Topic("d/gal/key", "a gallery's keys, signed and sealed", ("wrapped-keys",), "kp1-key")
+COMMANDS = Topic("d/cmd", "commands, signed", ("command", "unsigned-command"))
+CONFIG = Topic("d/cfg", "settings, signed", ("settings",), retained=True)
+HEAD = Topic("d/gal/head", "a gallery's newest version, signed", ("head",), retained=True)
+NOW = Topic("d/gal/now", "that a version is the newest, signed", ("now",))
+KEY = Topic("d/gal/key", "a gallery's keys, signed and sealed", ("wrapped-keys",))
 BODY = Topic("d/gal/body", "parts of a gallery's bodies, encrypted", ("part",))
 
 GALLERY = (HEAD, NOW, KEY, BODY)

@@ -1,1 +1,1 @@
-"""What stands in for hardware and behaves like it: a door to which people walk up, and attacks."""
+"""What stands in for the parts behind the ports and behaves like them; scenes, and attacks."""

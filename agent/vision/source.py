@@ -24,7 +24,7 @@ STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
+class FrameCounters:
     """Since the start: frames the camera gave, those nobody took, and returns after a loss."""
 
     frames: int
@@ -76,9 +76,9 @@ class NewestFrame:
             return self._trouble if self._state == "lost" else ""
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> FrameCounters:
         with self._changed:
-            return Counters(self._frames, self._dropped, self._reopens)
+            return FrameCounters(self._frames, self._dropped, self._reopens)
 
     def start(self) -> None:
         """Begin to read; call once."""

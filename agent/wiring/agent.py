@@ -13,9 +13,9 @@ from typing import Any
 from agent import __version__
 from agent.base.audit import AuditLog
 from agent.base.drivers import OpenSession
-from agent.base.errors import CameraError, JournalError
-from agent.base.events import Moment, Place
-from agent.base.ports import Camera, Display, Lamps
+from agent.base.errors import CameraError
+from agent.base.events import Place
+from agent.base.ports import Camera, Display
 from agent.base.values import DoorSignal, Standing
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
@@ -39,12 +39,21 @@ from agent.link.control.trustedtime import TrustedTime
 from agent.link.galleries.worker import Downlink
 from agent.link.uplink.supervisor import Supervisor
 from agent.settings.model import Settings
-from agent.vision.source import NewestFrame
-from agent.wiring.devices import check_camera, is_live, open_camera, open_lamps
+from agent.wiring.devices import (
+    camera_alarms,
+    camera_status,
+    check_camera,
+    fixed_place,
+    lamp_opener,
+    newest_frames,
+    open_camera,
+)
 from agent.wiring.galleries import open_faces
+from agent.wiring.journal import JournalFile, upkeep
 from agent.wiring.link import open_sync, revoking, telling
-from agent.wiring.parts import door_networks, recogniser, self_tested
+from agent.wiring.parts import door_networks, recogniser
 from agent.wiring.provisioning import renewal
+from agent.wiring.selftest import passes_self_test
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +66,6 @@ REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boa
 def no_watch(step: Step) -> None:
     """Nobody looks over the door's shoulder."""
     del step
-
-
-def upkeep(journal: Journal, now: Moment, health: HealthBoard) -> None:
-    """Correct times and delete what is past its own; an alarm for as long as that fails."""
-    try:
-        journal.correct(now)
-        journal.prune(now)
-    except JournalError as error:
-        health.alarm("journal_upkeep", str(error))
-    else:
-        health.clear("journal_upkeep")
 
 
 class Agent:
@@ -98,17 +96,17 @@ class Agent:
         self._opener = opener
         self._settings = settings
         self._ring = ring
+        self._journal = JournalFile.of(settings, ring)
         self._displays = displays
         self._notifier = notifier
         self._watchdog = watchdog
         self._camera = camera
-        self._place = place or _fixed_place(settings)
+        self._place = place or fixed_place(settings)
         self._watch = watch
         self._opened = ExitStack()
         self._clock = SystemClock()
         self._next_upkeep = 0.0
         self.health = HealthBoard()
-        self.lamps: Lamps | None = None
         self.sync: Supervisor | None = None
         self.downlink: Downlink | None = None
 
@@ -144,19 +142,14 @@ class Agent:
         self._open_faces()
         if self._gallery.salvaged is not None:
             self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
-        self._check_journal()
-        self.feedback = Feedback(self._lamp_opener(), self._displays)
+        self._journal.check(self._clock.now(), self.health)
+        self.feedback = Feedback(lamp_opener(settings.feedback), self._displays)
         self._opened.callback(self.feedback.close)
         self.health.watch_alarms(self.feedback.alarms)
-        self.source = NewestFrame(
-            camera,
-            pace="live" if is_live(settings.camera.kind) else settings.camera.pace,
-            reopen_min_seconds=settings.camera.reopen_min_seconds,
-            reopen_max_seconds=settings.camera.reopen_max_seconds,
-        )
+        self.source = newest_frames(settings.camera, camera)
         self._opened.callback(self.source.stop)
         self.health.watch_detail("camera", self._camera_status)
-        self.health.watch_alarms(self._camera_alarms)
+        self.health.watch_alarms(lambda: camera_alarms(self.source))
         self._open_sync()
 
     def close(self) -> None:
@@ -201,21 +194,15 @@ class Agent:
 
     def drain(self, seconds: float) -> bool:
         """Wait at most *seconds* until the city has everything; True if it has."""
-        until = time.monotonic() + seconds
-        with self._journal() as journal:
-            while journal.stats().pending:
-                if time.monotonic() >= until:
-                    return False
-                time.sleep(0.05)
-        return True
+        return self._journal.drained(seconds)
 
     def _work(self) -> None:
         """The pipeline's thread: its own journal, its own evidence."""
         settings = self._settings
-        if not self._passes_self_test():
+        if not passes_self_test(self._networks, self.health):
             self._stand_idle()
             return
-        with self._journal() as journal:
+        with self._journal.open() as journal:
             if not self.faces.begun:  # else this thread died and starts again
                 self.faces.read()
             self._recogniser = recogniser(settings, self._networks, NOBODY)
@@ -252,20 +239,6 @@ class Agent:
                 watch=self._watch,
             ).run(self._stop, until_end=self._until_end)
 
-    def _passes_self_test(self) -> bool:
-        result = self_tested(self._networks)
-        if result.warning:
-            self.health.alarm("self_test", f"self-test not possible: {result.warning}")
-        if not result.fault:
-            return True
-        log.error("self-test failed: %s", result.fault)
-        self.health.alarm(
-            "self_test",
-            f"self-test failed: {result.fault}. Nobody is recognised until it passes: run "
-            "kaopass models verify, then start the agent again",
-        )
-        return False
-
     def _stand_idle(self) -> None:
         """Out of service, but alive: the status says why, and events already made are synced."""
         self.feedback.show(DoorSignal("out_of_service"))
@@ -291,22 +264,6 @@ class Agent:
             self.health.watch_detail("city_gallery", self.downlink.status)
             self.health.watch_alarms(self.downlink.alarms)
 
-    def _journal(self) -> Journal:
-        path, keep = self._settings.state_directory / "journal.db", self._settings.journal.keep_days
-        return Journal(path, self._ring.journal_key(), keep_days=keep)
-
-    def _check_journal(self) -> None:
-        path, keep = self._settings.state_directory / "journal.db", self._settings.journal.keep_days
-        key, now = self._ring.journal_key(), self._clock.now()
-        journal, report = Journal.open_checked(path, key, now=now, keep_days=keep)
-        journal.close()
-        if report.damage:
-            self.health.alarm(
-                "journal_damaged",
-                f"{report.damage}; {report.salvaged} events salvaged, the damaged file is "
-                f"kept as {report.set_aside}",
-            )
-
     def _open_status(self) -> None:
         status = StatusSocket(self._settings.socket_path, self.health.snapshot)
         status.open()
@@ -317,30 +274,7 @@ class Agent:
         self.health.detail("liveness", self._settings.liveness.mode)
 
     def _camera_status(self) -> dict[str, object]:
-        counters = self.source.counters
-        return {
-            "kind": self._settings.camera.kind,
-            "state": self.source.state,
-            "frames": counters.frames,
-            "dropped": counters.dropped,
-            "reopens": counters.reopens,
-        }
-
-    def _camera_alarms(self) -> list[str]:
-        trouble = self.source.trouble
-        # The drivers' messages begin with "camera" themselves.
-        return [f"{trouble} (it is tried again until it is back)"] if trouble else []
-
-    def _lamp_opener(self) -> Callable[[], Lamps] | None:
-        feedback = self._settings.feedback
-        if feedback.lamps == "none":
-            return None
-
-        def opened() -> Lamps:
-            self.lamps = open_lamps(feedback)
-            return self.lamps
-
-        return opened
+        return camera_status(self._settings.camera.kind, self.source)
 
     def _open_sync(self) -> None:
         if not self._settings.sync.enabled:
@@ -351,7 +285,7 @@ class Agent:
             self.downlink.on_time(known.learn)
         supervisor = open_sync(
             self._settings,
-            journal=self._journal,
+            journal=self._journal.open,
             time=known,
             audit=AuditLog(self._settings.audit_file, self._ring.audit_key()),
             handlers={
@@ -381,7 +315,7 @@ class Agent:
         self._stop.set()
 
     def _diagnostics(self) -> dict[str, Any]:
-        with self._journal() as journal:
+        with self._journal.open() as journal:
             stats = asdict(journal.stats())
         found = diagnostics(__version__, self._settings.state_directory)
         return {**found, "camera": self._camera_status(), "journal": stats}
@@ -392,8 +326,3 @@ class Agent:
             works=self._works and self.source.counters.frames > 0, state=state
         ):
             self.end("reload")
-
-
-def _fixed_place(settings: Settings) -> Callable[[], Place]:
-    here = Place(settings.place.kind, settings.place.name, settings.place.door)
-    return lambda: here

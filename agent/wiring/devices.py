@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from agent.base.drivers import CameraRequest, LampRequest
 from agent.base.errors import SettingsError, UsageError
+from agent.base.events import Place
 from agent.base.ports import Camera, FaceDetector, KeySource, Lamps, LivenessSensor
 from agent.base.values import Frame
 from agent.settings.drivers import CAMERAS, KEY_SOURCES, LAMPS, SENSORS
 from agent.settings.model import Settings
 from agent.settings.sections import CameraSettings, FeedbackSettings
+from agent.vision.source import NewestFrame
 
 
 def check_camera(camera: CameraSettings) -> None:
@@ -52,6 +54,35 @@ def is_live(kind: str) -> bool:
     return CAMERAS.driver(kind).live
 
 
+def newest_frames(settings: CameraSettings, camera: Camera) -> NewestFrame:
+    """The thread that reads *camera* as *settings* say, not started."""
+    return NewestFrame(
+        camera,
+        pace="live" if is_live(settings.kind) else settings.pace,
+        reopen_min_seconds=settings.reopen_min_seconds,
+        reopen_max_seconds=settings.reopen_max_seconds,
+    )
+
+
+def camera_status(kind: str, source: NewestFrame) -> dict[str, object]:
+    """For the status of a running agent."""
+    counters = source.counters
+    return {
+        "kind": kind,
+        "state": source.state,
+        "frames": counters.frames,
+        "dropped": counters.dropped,
+        "reopens": counters.reopens,
+    }
+
+
+def camera_alarms(source: NewestFrame) -> list[str]:
+    """Why the camera is lost, for as long as it is."""
+    trouble = source.trouble
+    # The drivers' messages begin with "camera" themselves.
+    return [f"{trouble} (it is tried again until it is back)"] if trouble else []
+
+
 def camera_overrides(source: str, *, pace: str | None = None) -> dict[str, str]:
     """Settings of section ``camera`` for one *source* given on a command line.
 
@@ -90,18 +121,20 @@ def enrolment_frames(file: str) -> Iterator[Frame]:
         camera.close()
 
 
-def open_lamps(feedback: FeedbackSettings) -> Lamps:
-    """Lamps and buzzer of the settings, which must name some. Raises FeedbackError."""
-    return LAMPS.driver(feedback.lamps).make(
-        LampRequest(
-            green_pin=feedback.green_pin,
-            amber_pin=feedback.amber_pin,
-            red_pin=feedback.red_pin,
-            buzzer_pin=feedback.buzzer_pin,
-            pin_factory=feedback.pin_factory,
-            show_seconds=feedback.show_seconds,
-        )
+def lamp_opener(feedback: FeedbackSettings) -> Callable[[], Lamps] | None:
+    """What opens the lamps and buzzer of the settings, and raises FeedbackError; None for none."""
+    if feedback.lamps == "none":
+        return None
+    driver = LAMPS.driver(feedback.lamps)
+    asked = LampRequest(
+        green_pin=feedback.green_pin,
+        amber_pin=feedback.amber_pin,
+        red_pin=feedback.red_pin,
+        buzzer_pin=feedback.buzzer_pin,
+        pin_factory=feedback.pin_factory,
+        show_seconds=feedback.show_seconds,
     )
+    return lambda: driver.make(asked)
 
 
 def open_sensor(settings: Settings) -> LivenessSensor | None:
@@ -113,3 +146,9 @@ def open_sensor(settings: Settings) -> LivenessSensor | None:
 def open_key_source(settings: Settings) -> KeySource:
     """Where the settings say that this device's keys are."""
     return KEY_SOURCES.driver(settings.keys.source).make(settings.keys_directory)
+
+
+def fixed_place(settings: Settings) -> Callable[[], Place]:
+    """Where the settings say the device is, for as long as it runs."""
+    here = Place(settings.place.kind, settings.place.name, settings.place.door)
+    return lambda: here

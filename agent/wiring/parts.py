@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from agent.base.drivers import NetworkRequest, OpenSession
-from agent.base.errors import ImageError, ModelError
+from agent.base.errors import ModelError
 from agent.base.ports import FaceDetector, FaceEmbedder, LivenessModel
-from agent.device.selftest import Golden, SelfTest, liveness_self_test, self_test
 from agent.door.recogniser import Recogniser
 from agent.hw.models.networks.onnx import open_session
 from agent.packs.manifest import GoldenValues
@@ -26,7 +23,6 @@ from agent.recognition.rules import both_sides, calibration_for
 from agent.recognition.templates import TemplateSet
 from agent.settings.drivers import MODELS
 from agent.settings.model import Settings
-from agent.sim.photographs import pinned_picture
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
 from agent.vision.threshold import load as load_threshold
@@ -184,46 +180,6 @@ def liveness_threshold(settings: Settings) -> float:
         return settings.liveness.threshold
     kept = load_threshold(settings.liveness_file, settings.liveness.pack)
     return DEFAULT_THRESHOLD if kept is None else kept.threshold
-
-
-def self_tested(networks: Networks) -> SelfTest:
-    """The boot self-test of *networks*; a warning where there is nothing to test them with."""
-    results = [_tested(networks.detector, networks.embedder, networks.golden)]
-    if networks.former is not None:
-        former = _tested(None, networks.former.embedder, networks.former.golden)
-        results.append(replace(former, fault=former.fault and f"models.former: {former.fault}"))
-    if networks.liveness is not None:
-        results.append(_liveness_tested(networks.liveness, networks.liveness_golden))
-    return SelfTest(
-        fault=next((result.fault for result in results if result.fault), ""),
-        warning=next((result.warning for result in results if result.warning), ""),
-    )
-
-
-def _tested(
-    detector: FaceDetector | None, embedder: FaceEmbedder, values: GoldenValues | None
-) -> SelfTest:
-    golden = _golden(embedder.pack, values)
-    return golden if isinstance(golden, SelfTest) else self_test(detector, embedder, golden)
-
-
-def _liveness_tested(liveness: LivenessModel, values: GoldenValues | None) -> SelfTest:
-    if values is not None and not values.log_odds:
-        return SelfTest(warning=f"model pack {liveness.pack!r} has no golden values of liveness")
-    golden = _golden(liveness.pack, values)
-    return golden if isinstance(golden, SelfTest) else liveness_self_test(liveness, golden)
-
-
-def _golden(pack: str, values: GoldenValues | None) -> Golden | SelfTest:
-    """What to compare with, or the self-test's warning that there is nothing."""
-    if values is None:
-        return SelfTest(warning=f"model pack {pack!r} has no golden values")
-    try:
-        picture = pinned_picture(values.picture, values.sha256)
-    except (ImageError, OSError) as error:
-        return SelfTest(warning=str(error))
-    landmarks = np.asarray(values.landmarks, np.float32).reshape(-1, 5, 2)
-    return Golden(picture, landmarks, values.cosines, values.log_odds)
 
 
 def quality_gate(settings: Settings) -> QualityGate:

@@ -11,6 +11,7 @@ import pytest
 
 from agent.base.audit import GENESIS, AuditLog, audited, entries, verify
 from agent.base.errors import AuditError
+from tests.waiting import LATE_SECONDS
 
 KEY = b"k" * 32
 
@@ -116,7 +117,7 @@ def test_several_processes_write_one_chain(path: Path) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(LATE_SECONDS)
         assert writer.exitcode == 0
     assert verify(path).entries == 60
 

@@ -20,12 +20,13 @@ from agent.base.values import (
     Tracks,
 )
 from agent.bench.board import Machine, bench_settings, gallery_room, percentile, scene_frames
-from agent.bench.door import Recorded, Stopwatch
+from agent.bench.door import Stopwatch
 from agent.bench.match import half_product, time_half, time_search
 from agent.bench.start import gallery_of, start_once
 from agent.bench.vision import measure, strangers
 from agent.cli.bench.vision import command
 from agent.door.recogniser import Step
+from agent.sim.recorded import RecordedCamera
 from tests.events import stored
 from tests.line.door import networks
 
@@ -91,7 +92,7 @@ def test_the_stopwatch_runs_from_the_first_usable_view_to_the_lamp() -> None:
 
 def test_the_scene_in_memory_plays_from_its_beginning_each_time() -> None:
     frames = scene_frames(bench_settings(None), networks().detector, 0.5)
-    camera = Recorded(frames)
+    camera = RecordedCamera(frames)
     for _ in range(2):
         camera.open()
         indices = []

@@ -12,7 +12,7 @@ from agent.base.errors import CityError
 from agent.cityos.db.schema import ENROLMENT
 from agent.cityos.events import enrolments
 from agent.cityos.events.store import Arrival, Store
-from agent.cityos.service.app import Broker
+from agent.cityos.service.app import BrokerAddress
 from tests.cityos.test_line import Device, city
 from tests.events import EPOCH, enrolment, make_enrolment, stored
 from tests.mosquitto import Mosquitto, mosquitto
@@ -94,7 +94,7 @@ def test_from_a_journal_over_a_broker_that_fails_exactly_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     made = [make_enrolment(number) for number in range(1, 6)]
-    broker = Broker("127.0.0.1", mosquitto.port)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port)
     with (
         city(store, broker),
         Device(tmp_path / "bus", mosquitto.port, lost_acks=2) as device,
@@ -106,6 +106,6 @@ def test_from_a_journal_over_a_broker_that_fails_exactly_once(
                 mosquitto.kill()
                 until(lambda: not device.sync.status.connected)
                 mosquitto.start()
-        until(device.drained, 30)
+        until(device.drained)
     assert [each.sealed for each in waiting(store)] == [event.sealed for event in made]
     assert store.event_count() == 20

@@ -19,10 +19,10 @@ from agent.cityos.service.app import parse_broker
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 from tests.events import EPOCH, one_of_each, stored
 from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -33,7 +33,7 @@ def kaopass(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=LATE_SECONDS,
         env={**os.environ, **environment},
     )
 
@@ -91,7 +91,7 @@ def test_serve_says_when_it_is_ready_commits_acknowledges_and_stops_cleanly(
     finally:
         link.close()
         process.send_signal(end)
-        _, complaints = process.communicate(timeout=15)
+        _, complaints = process.communicate(timeout=LATE_SECONDS)
     assert (process.returncode, complaints) == (0, "")
     store = Store(database, create=False)
     assert store.event_count() == 1
@@ -105,7 +105,7 @@ def test_serve_waits_for_a_broker_that_is_not_there_and_says_why(tmp_path: Path)
     assert process.stderr is not None
     assert f"broker 127.0.0.1:{port}: cannot connect" in process.stderr.readline()
     process.terminate()
-    said, _ = process.communicate(timeout=15)
+    said, _ = process.communicate(timeout=LATE_SECONDS)
     assert (process.returncode, said) == (0, "")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from agent.cli.city.group import command
 from agent.protocol.control import CommandResult, SettingsReport
 from agent.protocol.messages import Birth, Bounds
 from tests.events import EPOCH
-from tests.waiting import until
+from tests.waiting import returns, until
 
 KEY = "ab" * 32
 
@@ -65,13 +64,11 @@ def test_waiting_prints_the_answer_and_fails_without_one(database: str) -> None:
 
     device = threading.Thread(target=answer)
     device.start()
-    made = told(database, "command", "bus-1", "status", "--wait", "20")
+    made = told(database, "command", "bus-1", "status", "--wait", "60")
     device.join()
     assert (made["state"], made["detail"]) == ("done", {"a": 1})
-    begun = time.monotonic()
     with pytest.raises(CityError, match="ping is waiting"):
-        run(database, "command", "bus-1", "ping", "--wait", "0.3")
-    assert time.monotonic() - begun < 10
+        returns(lambda: run(database, "command", "bus-1", "ping", "--wait", "0.3"))
 
 
 def test_what_changes_a_device_is_in_the_citys_audit_log(database: str, tmp_path: Path) -> None:

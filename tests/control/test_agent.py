@@ -12,8 +12,7 @@ import pytest
 
 from agent.cityos.control.orders import Ordered
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker as CityBroker
-from agent.cityos.service.app import build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import CityService
 from agent.protocol.galleries.records import key_of
 from tests.line.door import Door, people_of
@@ -33,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def city(town: Town, store: Store) -> Iterator[CityService]:
-    broker = CityBroker("localhost", town.broker.port, tls=town.worker())
+    broker = BrokerAddress("localhost", town.broker.port, tls=town.worker())
     service = build_city(broker, store, signer=town.authority.signer("command"))
     service.start()
     yield service
@@ -67,13 +66,13 @@ def test_a_city_looks_after_a_device_it_never_sees(
             assert ordered is not None
             return ordered
 
-        until(lambda: found().answered_ms is not None, seconds, command)
+        until(lambda: found().answered_ms is not None, command, seconds=seconds)
         return found().state, found().reason, found().detail
 
     def settled(seconds: float = 30.0, **sections: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         made = store.configure(DEVICE, sections, now_ms())
         state: Callable[[], Any] = lambda: store.configurations(DEVICE)[made.version - 1]  # noqa: E731
-        until(lambda: state().state != "waiting", seconds, f"settings {sections}")
+        until(lambda: state().state != "waiting", f"settings {sections}", seconds=seconds)
         return state().state, state().problems
 
     door.start(door.queue_of())

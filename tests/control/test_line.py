@@ -16,8 +16,7 @@ from agent.base.values import LinkDown, LinkUp, Message, Standing
 from agent.cityos.control.orders import Ordered
 from agent.cityos.db.schema import DEVICE
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker as CityBroker
-from agent.cityos.service.app import build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import CityService
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
@@ -141,7 +140,7 @@ def worker(town: Town, name: str) -> Tls:
 
 @contextmanager
 def city(town: Town, store: Store, share: str = "", name: str = "city-1") -> Iterator[CityService]:
-    broker = CityBroker("localhost", town.broker.port, tls=worker(town, name))
+    broker = BrokerAddress("localhost", town.broker.port, tls=worker(town, name))
     service = build_city(broker, store, share=share, signer=town.authority.signer("command"))
     service.start()
     try:
@@ -194,7 +193,7 @@ def answered(store: Store, name: str) -> Ordered:
         found = store.command(name)
         return found is not None and found.answered_ms is not None
 
-    until(settled, 20)
+    until(settled)
     found = store.command(name)
     assert found is not None
     return found
@@ -295,6 +294,6 @@ def test_a_provisioned_devices_losses_are_asked_for_with_a_signature(
         city(town, second),
         device.running() as sync,
     ):
-        until(lambda: second.event_count() == 30, 30)
+        until(lambda: second.event_count() == 30)
         assert sync.status.replayed == 30
         assert sync.status.rejected_messages == 0

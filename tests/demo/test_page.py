@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from agent.base.errors import UsageError
 from agent.base.values import DoorSignal
 from agent.demo.page import Page
 from agent.demo.state import DemoState
+from tests.waiting import LATE_SECONDS, never
 
 
 class Watched(DemoState):
@@ -46,7 +46,7 @@ def page(state: Watched) -> Iterator[Page]:
 @contextmanager
 def get(page: Page, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
     address = page.url.removeprefix("http://").rstrip("/")
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=LATE_SECONDS)
     connection.request("GET", path, headers=headers)
     with closing(connection), connection.getresponse() as answer:
         yield answer
@@ -97,7 +97,7 @@ def test_the_picture_is_a_stream_of_jpegs_that_nobody_may_keep(page: Page, state
         state.show_frame(np.full((48, 64, 3), 10, np.uint8), [])
         second = cv2.imdecode(np.frombuffer(next_picture(answer), np.uint8), cv2.IMREAD_COLOR)
     assert second is not None
-    assert float(np.mean(second)) == pytest.approx(10, abs=3)
+    assert float(np.asarray(second, np.uint8).mean()) == pytest.approx(10, abs=3)
 
 
 def test_faces_can_be_hidden(page: Page, state: Watched) -> None:
@@ -109,7 +109,7 @@ def test_faces_can_be_hidden(page: Page, state: Watched) -> None:
             data = np.frombuffer(next_picture(answer), np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
         assert picture is not None
-        spread.append(float(np.std(picture)))
+        spread.append(float(np.asarray(picture, np.uint8).std()))
     assert spread[1] < spread[0] / 3
 
 
@@ -118,8 +118,7 @@ def test_nothing_is_encoded_while_nobody_watches(page: Page, state: Watched) -> 
         answer.read()
     for tone in range(5):
         state.show_frame(np.full((48, 64, 3), tone, np.uint8), [])
-        time.sleep(0.03)
-    assert state.asked == 0
+    never(lambda: state.asked)
 
 
 def test_events_bring_the_state_and_then_each_change(page: Page, state: Watched) -> None:
@@ -142,8 +141,6 @@ def test_it_stops_cleanly_while_clients_are_connected(state: Watched) -> None:
             pictures = clients.enter_context(get(page, "/picture"))
             next_state(events)
             next_picture(pictures)
-            start = time.monotonic()
-        assert time.monotonic() - start < 2
         # Both streams were ended, not cut off: a cut would raise IncompleteRead.
         events.read()
         pictures.read()

@@ -16,6 +16,7 @@ import pytest
 
 from agent.base.errors import ModelError
 from agent.demo.run import DEFAULT_PERSON, Options, run
+from tests.waiting import LATE_SECONDS
 
 
 def test_only_the_enrolled_person_is_recognised_and_every_event_reaches_the_city() -> None:
@@ -48,7 +49,7 @@ def test_with_a_page_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(
                 for line in demo.stderr
                 if (found := re.search(r"http://127\.0\.0\.1:\d+/", line))
             )
-            with urlopen(address, timeout=5) as page:  # noqa: S310 - our own, on loopback
+            with urlopen(address, timeout=LATE_SECONDS) as page:  # noqa: S310 - our own, on loopback
                 assert "顔パス" in page.read().decode()
         finally:
             demo.send_signal(signal.SIGTERM)

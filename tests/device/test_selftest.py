@@ -21,7 +21,8 @@ from agent.settings.model import Settings, load
 from agent.sim.photographs import picture
 from agent.wiring.agent import Agent
 from agent.wiring.devices import camera_overrides
-from agent.wiring.parts import door_networks, open_networks, self_tested
+from agent.wiring.parts import door_networks, open_networks
+from agent.wiring.selftest import self_tested
 from tests import liveness_pack
 
 RESEARCH = load(None, {"models": {"licence": "research"}})

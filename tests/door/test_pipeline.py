@@ -11,61 +11,20 @@ import numpy as np
 import pytest
 
 from agent.base.errors import JournalError
-from agent.base.events import Event, Moment, Place, StoredEvent, person_of
+from agent.base.events import Event, Place, StoredEvent, person_of
 from agent.base.values import Candidate, DoorSignal, Face, Frame, Image, Vector
 from agent.door.pipeline import Pipeline
 from agent.door.recogniser import Recogniser
 from agent.journey.boarding import BoardingRules
 from agent.keys.pseudonym import Pseudonyms
 from agent.recognition.decision import Decider, Rule
+from agent.sim.clock import SimClock
+from agent.sim.patches import PatchDetector, PatchEmbedder, PatchLiveness, picture, queue
 from agent.vision.liveness import Liveness
 from agent.vision.quality import QualityGate
 
-# The stand-in network: a person is painted into the picture as a patch whose blue value says who.
 ANN, BEN, EVE, ZOE = 40, 90, 203, 205
 KNOWN = {ANN: "ann", BEN: "ben"}
-
-
-def picture(*people: tuple[int, int]) -> Image:
-    """A frame with one patch a person: (who, left edge)."""
-    return queue(*((who, x, 50) for who, x in people))
-
-
-def queue(*people: tuple[int, int, int]) -> Image:
-    """The same with (who, left edge, width): who stands farther off is narrower."""
-    image = np.full((240, 320, 3), 120, dtype=np.uint8)
-    image[:, :, 1] = np.random.default_rng(0).integers(0, 255, (240, 320))
-    for who, x, wide in people:
-        image[60:120, x : x + wide, 0] = who
-    return image
-
-
-class PatchDetector:
-    def detect(self, image: Image) -> list[Face]:
-        row = image[90, :, 0].astype(int)
-        faces = []
-        for who in sorted({int(v) for v in row} - {120}):
-            columns = np.flatnonzero(row == who)
-            x = float(columns[0])
-            points = np.array(
-                [(x + 15, 80), (x + 35, 80), (x + 25, 95), (x + 17, 108), (x + 33, 108)], "f4"
-            )
-            # A face cut off by the frame is as wide as ever.
-            wide = 50 if columns[-1] == 319 else len(columns)
-            faces.append(Face((x, 60.0, x + wide, 120.0), 0.9, points))
-        return faces
-
-
-class PatchEmbedder:
-    pack = "patches"
-
-    def embed(self, image: Image, faces: list[Face]) -> Vector:
-        rows = []
-        for face in faces:
-            row = np.zeros(8, dtype=np.float32)
-            row[int(image[90, int(face.box[0]) + 5, 0]) % 8] = 1.0
-            rows.append(row)
-        return np.stack(rows)
 
 
 RULE = Rule(0.5, 0.05, 3, 8)
@@ -97,14 +56,6 @@ class Clip:
 
     def get(self, timeout_seconds: float) -> Frame | None:
         return self._frames.pop(0) if self._frames else None
-
-
-class Clock:
-    def now(self) -> Moment:
-        return Moment("boot", 10_000, 1_790_000_010_000, "ntp", 1)
-
-    def mono_ms(self) -> int:
-        return 10_000
 
 
 class Door:
@@ -157,7 +108,7 @@ class BrokenAtTimes(PatchEmbedder):
         self._left = times
         self._views = 0
 
-    def embed(self, image: Image, faces: list[Face]) -> Vector:
+    def embed(self, image: Image, faces: Sequence[Face]) -> Vector:
         self._views += 1
         rows = super().embed(image, faces)
         if self._views > 1 and self._left:
@@ -171,7 +122,7 @@ def stages(
 ) -> Recogniser:
     return Recogniser(
         PatchDetector(),
-        embedder,  # type: ignore[arg-type]
+        embedder,
         QualityGate(28, 1, 5, 250, 0.6),
         Decider(search, RULE),
         lost_ms=250,
@@ -202,7 +153,7 @@ def run(
         rules,
         door,
         door,
-        Clock(),
+        SimClock(),
         door,
         nickname=lambda _person: "",
         timeout_ms=1_000,
@@ -424,6 +375,15 @@ def test_a_network_that_stops_giving_numbers_is_an_alarm_and_a_lamp_and_not_nobo
     assert door.happened == ["out_of_service"]
     assert "not numbers" in door.alarms["model"]
     assert door.counts["model_failures"] == 8
+
+
+def test_a_photograph_of_somebody_known_makes_no_event() -> None:
+    door = Door()
+    run(door, clip(*[picture((ANN, 100))] * 9), liveness=Liveness(PatchLiveness(), min_frames=3))
+    assert door.events == []
+    door = Door()
+    run(door, clip(*[picture((BEN, 100))] * 9), liveness=Liveness(PatchLiveness(), min_frames=3))
+    assert door.happened == ["journalled", "welcome"]
 
 
 def test_a_liveness_network_that_gives_no_numbers_is_an_alarm_and_not_nobody_alive() -> None:

@@ -60,6 +60,10 @@ class Driver(threading.Thread):
         """One fault, or a calm while."""
         raise NotImplementedError
 
+    def so_far(self) -> Counter[str]:
+        """What was done until now, by kind."""
+        return self.done.copy()
+
     def among(self, *kinds: str) -> list[str]:
         return [kind for kind in kinds if kind in self.kinds]
 
@@ -124,6 +128,10 @@ class DeviceDriver(Driver):
             self.done[end] += 1
             if "damaged_page" in self.kinds and self.chance.random() < 0.05:
                 self._damage()
+
+    def so_far(self) -> Counter[str]:
+        """And how many events are in the journal ("events")."""
+        return self.done + Counter(events=len(self.ledger.returned))
 
     def _clocks(self) -> list[str]:
         return [how for how in CLOCKS if f"clock_{how}" in self.kinds]

@@ -7,9 +7,9 @@ import logging
 import pytest
 
 from agent.base.errors import FeedbackError
-from agent.base.events import StoredEvent
 from agent.base.values import DoorSignal
 from agent.feedback.front import Feedback
+from agent.sim.front import FakeDisplay, FakeLamps
 
 
 class Clock:
@@ -18,36 +18,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.seconds
-
-
-class FakeLamps:
-    def __init__(self) -> None:
-        self.shown: list[str] = []
-        self.broken = False
-        self.closed = False
-
-    def show(self, signal: DoorSignal) -> None:
-        if self.broken:
-            raise FeedbackError("pin 17 does not answer")
-        self.shown.append(signal.name)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakeDisplay:
-    def __init__(self) -> None:
-        self.shown: list[tuple[str, StoredEvent | None]] = []
-        self.broken = False
-        self.closed = False
-
-    def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None:
-        if self.broken:
-            raise FeedbackError("nobody reads")
-        self.shown.append((signal.name, stored))
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Workshop:

@@ -20,7 +20,8 @@ from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
 from agent.cityos.keys.audit import audit_log
 from agent.cityos.pki.claims import Registry
-from agent.cityos.pki.desk import PATH, Desk, Request
+from agent.cityos.service.estdesk import PATH, Desk, Request
+from agent.cityos.usecases.office import CityPlaces, Office
 from agent.gallery.gallery import Gallery
 from agent.keys.certificates import new_key, signing_request
 from agent.keys.ring import KeyRing
@@ -146,7 +147,7 @@ class Acks(Plain):
 
     def _begin(self) -> None:
         self._outbox = MemoryOutbox()
-        self._outbox.append(20)
+        self._outbox.fill(20)
         self._totals = Totals()
         self._uplink = Uplink(
             self._outbox, lambda _: None, UplinkLimits(batch_events=5), self._totals
@@ -211,8 +212,8 @@ class Est(Target):
     def __init__(self, folder: Path, town: Town) -> None:
         self.name = "city: EST"
         self._registry = Registry(town.authority.directory)
-        audit = audit_log(folder)
-        self._desk = Desk(town.authority, self._registry, audit, on_issued=lambda _: None)
+        places = CityPlaces(town.authority.directory)
+        self._desk = Desk(Office(places, town.authority, self._registry, audit_log(folder)))
         self._code = self._registry.claim("bus-9", "S9", 1.0, NOW_MS, lambda: None)
         key = new_key()
         self._csr = base64.encodebytes(signing_request(key, "bus-9", "S8"))  # never granted

@@ -22,7 +22,7 @@ from agent.sim.photographs import passengers
 from tests.galleries.conftest import City
 from tests.hw.models.networks import networks
 from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 __all__ = ["mosquitto"]  # a fixture
 
@@ -284,13 +284,13 @@ def test_a_running_city_serves_devices_and_publishes_by_itself(
             device.out = []
             return device.ids == set(ids)
 
-        until(lambda: has("anna"), 30)
+        until(lambda: has("anna"))
         city.enrol(["ben"], "bus")  # and nobody calls publish
-        until(lambda: has("anna", "ben"), 30)
+        until(lambda: has("anna", "ben"))
     finally:
         link.close()
         server.terminate()
-        _, said = server.communicate(timeout=20)
+        _, said = server.communicate(timeout=LATE_SECONDS)
         city.close()
         city.registry.close()
     assert server.returncode == 0, said

@@ -27,6 +27,7 @@ from tests.recognition.people import (
     person_id,
     templates,
 )
+from tests.waiting import LATE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,7 +194,7 @@ def test_a_running_agent_follows_what_a_command_changes(path: Path, gallery: Gal
             gallery.revoke(person_id(number))
         # Two changes close to each other may be seen as one.
         assert follower.stdout.read().splitlines()[-1] == "0"
-        assert follower.wait(10) == 0
+        assert follower.wait(LATE_SECONDS) == 0
 
 
 def test_threads_share_a_gallery(gallery: Gallery) -> None:
@@ -262,7 +263,7 @@ def test_a_kill_at_any_moment_leaves_everybody_whole_or_absent(path: Path) -> No
 
 def test_a_full_disk_is_said_and_loses_nobody(path: Path) -> None:
     with process("crowded", path) as worker:
-        said = worker.communicate(timeout=60)[0].splitlines()
+        said = worker.communicate(timeout=LATE_SECONDS)[0].splitlines()
     assert said[-1].startswith(f"error gallery {path}: ")
     told = {int(line.split()[1]) for line in said[:-1] if line.startswith("enrolled")}
     gone = {int(line.split()[1]) for line in said[:-1] if line.startswith("revoked")}

@@ -22,7 +22,8 @@ from agent.packs.manifest import Pack, load_manifest
 from agent.packs.store import LOCAL, InstalledPack, known_packs, locate
 from agent.settings.model import Settings, load
 from agent.sim.photographs import read_picture
-from agent.wiring.parts import open_networks, pack_networks, self_tested
+from agent.wiring.parts import open_networks, pack_networks
+from agent.wiring.selftest import self_tested
 from tests.liveness_pack import PACK, models_directory
 
 

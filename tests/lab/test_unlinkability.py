@@ -21,7 +21,7 @@ PEOPLE = FACES / "lfw-dev"
 BUS = Protection(RING.template_key("bus"), "bus", 1)
 
 
-def linked(one: Vector, other: Vector, shifts: int) -> tuple[np.ndarray, np.ndarray]:
+def linked(one: Vector, other: Vector, shifts: int) -> tuple[Vector, Vector]:
     """Scores of each row with its own, and with the next ones', row by row."""
     mated = np.sum(one * other, axis=1)
     strangers = [np.sum(one * np.roll(other, 1 + n, axis=0), axis=1) for n in range(shifts)]

@@ -183,7 +183,7 @@ def test_a_broker_that_refuses_costs_nothing_but_the_connection(tmp_path: Path) 
     ):
         door.enrol(people_of("t1.jpg"))
         door.start(door.queue_of("t1.jpg"))
-        until(lambda: len(door.ledger) >= 6, 30, "six boardings")
+        until(lambda: len(door.ledger) >= 6, "six boardings")
         status = kaopass("status", "--json", state=door.state)
         sync = json.loads(status.stdout)["detail"]["sync"]
         assert sync["connected"] is False
@@ -202,7 +202,7 @@ def test_a_camera_that_is_not_there_is_waited_for_and_named_in_the_status(tmp_pa
             ]
             return [alarm for alarm in found if alarm.startswith("camera")]
 
-        until(alarms, 15, "an alarm about the camera")
+        until(alarms, "an alarm about the camera")
         assert "/dev/v4l/by-path/none" in alarms()[0]
         assert "no such camera" in alarms()[0]
-        assert door.stop() < 3.0
+        door.stop()

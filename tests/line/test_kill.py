@@ -39,7 +39,11 @@ def test_killed_fifty_times_while_boarding_the_city_has_each_event_once(tmp_path
         # Nobody boards any more: what is left goes out.
         door.start(door.folder / "empty.png")
         door.wait_for("ready")
-        until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "the rest to arrive")
+        until(
+            lambda: len(at_city(database)) >= len(in_journal(door)),
+            "the rest to arrive",
+            seconds=90,
+        )
         door.stop()
         journal, received = in_journal(door), at_city(database)
     assert killed_at >= KILLS, "every life of the agent should have seen somebody board"

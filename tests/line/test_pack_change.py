@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from agent.base.errors import ModelError, SettingsError
 from agent.base.ports import FaceEmbedder
 from agent.base.values import Decision, Face, Frame, Image, Vector
-from agent.bench.door import Recorded
 from agent.cli.gallery.group import command as gallery_command
 from agent.device.notify import from_environment
 from agent.door.recogniser import Recogniser
@@ -26,8 +25,10 @@ from agent.recognition.rules import LOOKS, both_sides, pack_change
 from agent.recognition.templates import TemplateSet
 from agent.settings.model import Settings, load
 from agent.sim.photographs import read_picture
+from agent.sim.recorded import RecordedCamera
 from agent.wiring.agent import Agent
-from agent.wiring.parts import Networks, open_networks, quality_gate, recogniser, self_tested
+from agent.wiring.parts import Networks, open_networks, quality_gate, recogniser
+from agent.wiring.selftest import self_tested
 from tests.liveness_pack import PACK, models_directory
 
 FORMER = "buffalo_s"
@@ -202,7 +203,7 @@ def test_a_running_agent_follows_the_change_and_says_how_far_it_is(tmp_path: Pat
             displays=[],
             notifier=notifier,
             watchdog=watchdog,
-            camera=Recorded(clip),
+            camera=RecordedCamera(clip),
             watch=lambda step: seen.update(d.person for d in step.decisions if d.person),
         )
         with agent:

@@ -125,11 +125,13 @@ def test_nothing_personal_is_readable_in_anything_the_agent_wrote(tmp_path: Path
         note_a_stop(door)
         rows += mapped(door, rows)
         door.start(door.queue_of("players.jpg"))
-        until(lambda: len(door.ledger) >= 20, 30, "twenty boardings")
+        until(lambda: len(door.ledger) >= 20, "twenty boardings")
         door.stop()
         door.start(door.queue_of("t1.jpg"))
         door.wait_for("ready")
-        until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "all at the city")
+        until(
+            lambda: len(at_city(database)) >= len(in_journal(door)), "all at the city", seconds=90
+        )
         # While it runs, so that the write-ahead log is searched as well.
         pseudonyms = sorted({person for _, _, person in in_journal(door)})
         assert len(pseudonyms) >= 10

@@ -9,12 +9,12 @@ import numpy as np
 
 from agent.base.values import Outcome
 from agent.bench.board import bench_settings, scene_frames
-from agent.bench.door import Recorded
 from agent.device.notify import from_environment
 from agent.door.recogniser import Step
 from agent.gallery.gallery import Gallery
 from agent.hw.keystores.file import FileKeySource
 from agent.keys.ring import open_keyring
+from agent.sim.recorded import RecordedCamera
 from agent.wiring.agent import Agent
 from tests.line.door import networks, people_of
 
@@ -49,7 +49,7 @@ def test_after_a_death_of_the_pipeline_people_are_recognised_again(tmp_path: Pat
         displays=[],
         notifier=notifier,
         watchdog=watchdog,
-        camera=Recorded(scene_frames(settings, networks().detector, 20.0)),
+        camera=RecordedCamera(scene_frames(settings, networks().detector, 20.0)),
         watch=watch,
     )
     with agent:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from tests.provisioning.town import Est, Town, settings_file, town
+from tests.waiting import LATE_SECONDS
 
 __all__ = ["town"]  # a fixture
 
@@ -43,7 +44,7 @@ def run(library: Path, shift: int, *arguments: str) -> subprocess.CompletedProce
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=LATE_SECONDS,
         cwd=Path(__file__).parents[2],
     )
 

@@ -20,11 +20,11 @@ from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.protocol.topics import down_topics
 from agent.settings.model import load
-from agent.sim.mosquitto import free_port
+from agent.sim.net.mosquitto import free_port
 from agent.wiring.link import mqtt_link
 from tests.events import make_event
 from tests.provisioning.town import Broker, kaopass
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def running(*arguments: str) -> Iterator[str]:
         yield process.stdout.readline()
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=LATE_SECONDS)
         assert process.returncode == 0, errors
 
 

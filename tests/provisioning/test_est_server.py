@@ -7,14 +7,13 @@ import http.client
 import socket
 import ssl
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from agent.keys.certificates import new_key, signing_request
 from tests.provisioning.town import Est, Town, now_ms, town
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 __all__ = ["town"]  # a fixture
 
@@ -29,7 +28,9 @@ def https(town: Town, certificate: tuple[Path, Path] | None = None) -> http.clie
     context = ssl.create_default_context(cafile=str(town.ca / "ca.pem"))
     if certificate:
         context.load_cert_chain(*certificate)
-    return http.client.HTTPSConnection("localhost", town.est.port, timeout=10, context=context)
+    return http.client.HTTPSConnection(
+        "localhost", town.est.port, timeout=LATE_SECONDS, context=context
+    )
 
 
 def asked(
@@ -161,7 +162,7 @@ def test_every_mutation_of_a_request_is_answered_and_changes_nothing(town: Town)
     """Fuzzing through the desk: no exception, no certificate without a claim."""
     import random
 
-    from agent.cityos.pki.desk import Request
+    from agent.cityos.service.estdesk import Request
 
     draw = random.Random(4)
     good = signing_request(new_key(), "bus-1", "S1")
@@ -226,16 +227,13 @@ def test_too_large_too_slow_and_too_many_cost_others_nothing(town: Town) -> None
         slow = [guest() for _ in range(4)]
         for sock in slow:
             sock.sendall(b"GET / HTTP")
-        time.sleep(0.2)  # all four have begun
-        began = time.monotonic()
         fifth = guest()
         for sock in (fifth, *slow):
             assert closed(sock)
-        assert time.monotonic() - began < 5
 
         def served() -> bool:
             connection = http.client.HTTPSConnection(
-                "localhost", small.port, timeout=5, context=context
+                "localhost", small.port, timeout=LATE_SECONDS, context=context
             )
             try:
                 return asked(connection, "GET", f"{PATH}/cacerts")[0] == 200

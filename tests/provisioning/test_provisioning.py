@@ -12,13 +12,14 @@ import pytest
 
 from agent.base.errors import KaopassError, ProvisioningError, UsageError
 from agent.base.values import LinkUp
-from agent.cityos.pki.desk import Request, Response
+from agent.cityos.service.estdesk import Request, Response
 from agent.hw.net.mqtt import MqttLink
 from agent.link.provisioning.credentials import IdentityFolder
 from agent.link.provisioning.provisioning import STEPS, Provisioned
 from agent.settings.model import Settings, load
 from agent.wiring.provisioning import broker_tls, provision
 from tests.provisioning.town import Town, noting, now_ms, outcome, settings_file, town
+from tests.waiting import LATE_SECONDS
 
 __all__ = ["town"]  # a fixture
 
@@ -213,7 +214,9 @@ def test_a_power_cut_at_any_step_is_mended_by_the_same_command(device: Device, s
         "step": step,
     }
     command = [sys.executable, "-m", "tests.provisioning.driver", json.dumps(spec)]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, timeout=60)
+    ended = subprocess.run(
+        command, cwd=Path(__file__).parents[2], check=False, timeout=LATE_SECONDS
+    )
     assert ended.returncode == -signal.SIGKILL
     assert (device.current() == old) == (step not in ("committed", "cleaned"))
     assert device.connects()

@@ -42,3 +42,13 @@ def test_no_image_and_no_weights_are_in_the_checkout() -> None:
     assert [name for name in names if name.endswith(weights)] == []
     pictures = [n for n in names if n.endswith((".jpg", ".jpeg", ".png", ".gif", ".webp"))]
     assert all(name.startswith("docs/") for name in pictures), pictures
+
+
+def test_no_public_class_name_occurs_twice() -> None:
+    """One name, one thing: docs/glossary.md."""
+    found: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(AGENT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}

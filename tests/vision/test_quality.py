@@ -21,9 +21,8 @@ def texture(mean: float = 128.0, spread: float = 40.0, blur: float = 0.0) -> Ima
     for scale in (2.0, 6.0, 18.0):
         layer = cv2.GaussianBlur(rng.normal(0, 1, (240, 320, 3)), (0, 0), scale)
         layers.append(layer / layer.std())
-    image = np.sum(layers, axis=0)
-    if blur:
-        image = cv2.GaussianBlur(image, (0, 0), blur)
+    whole = np.sum(layers, axis=0)
+    image = np.asarray(cv2.GaussianBlur(whole, (0, 0), blur) if blur else whole)
     found: Image = np.clip(mean + spread * image / image.std(), 0, 255).astype(np.uint8)
     return found
 

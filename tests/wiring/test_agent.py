@@ -8,7 +8,7 @@ from agent.base.errors import JournalError
 from agent.base.events import Moment
 from agent.device.health import HealthBoard
 from agent.journal import Journal
-from agent.wiring.agent import upkeep
+from agent.wiring.journal import upkeep
 
 NOW = Moment("boot", 10_000, 1_790_000_010_000, "ntp", 1)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,43 @@ def open_engine(database: str, *, create: bool) -> Engine:
     except ImportError as error:
         raise CityError(f"database {shown}: its driver is missing: {error}") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        if "://" not in database and isinstance(cause, (sqlite3.Error, OSError)):
-            path = Path(database)
-            raise CityError(f"database {path}: {CITY.in_words(path, cause)}") from error
         shown = database.rpartition("@")[2]  # an address may hold a password before it
-        raise CityError(f"database {shown}: cannot be opened: {error}") from error
+        path = None if "://" in database else Path(database)
+        raise CityError(f"database {shown}: cannot be opened: {_in_words(error, path)}") from error
     return engine
+
+
+@contextmanager
+def errors_named(engine: Engine, doing: str) -> Iterator[None]:
+    """Around a use of *engine*: its errors leave as CityError, that *doing* failed, and why."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        file = engine.url.database if engine.dialect.name == "sqlite" else None
+        shown, path = (f" {file}", Path(file)) if file else ("", None)
+        raise CityError(f"city database{shown}: {doing}: {_in_words(error, path)}") from error
+
+
+@contextmanager
+def committing(engine: Engine, doing: str) -> Iterator[Connection]:
+    """A transaction that writes, as ``writing`` says; CityError says that *doing* failed."""
+    with errors_named(engine, doing), writing(engine).begin() as db:
+        yield db
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads. Raises CityError."""
+    with errors_named(engine, "it cannot be read"), engine.connect() as db:
+        yield db
+
+
+def _in_words(error: Exception, path: Path | None) -> str:
+    """Without the statement, whose values are people's; of the file at *path*, what to do."""
+    cause = getattr(error, "orig", None) or error
+    if path is not None and isinstance(cause, (sqlite3.Error, OSError)):
+        return CITY.in_words(path, cause)
+    return str(cause)
 
 
 def _check_layout(engine: Engine, shown: str) -> None:

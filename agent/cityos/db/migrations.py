@@ -47,7 +47,8 @@ def migrate(engine: Engine) -> None:
         found = version(db)
         if found != HEAD:
             _upgrade(db, found)
-            _log.info("city database: tables brought from %s to %s", found or "nothing", HEAD)
+            if found:
+                _log.info("city database: tables brought from version %s to %s", found, HEAD)
 
 
 def _upgrade(db: Connection, found: str) -> None:

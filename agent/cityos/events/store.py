@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from agent.base.errors import CityError
 from agent.base.values import Ack
 from agent.cityos.control import configs, orders
 from agent.cityos.control.configs import Version
 from agent.cityos.control.orders import Ordered
-from agent.cityos.db.database import insert_for, open_engine, writing
+from agent.cityos.db.database import errors_named, insert_for, open_engine, writing
 from agent.cityos.db.schema import DEVICE, EVENT, STREAM
 from agent.cityos.events import arrivals as arriving
 from agent.cityos.events import asks, health, streams, upkeep
@@ -254,19 +252,13 @@ class Store:
 
     @contextmanager
     def _write(self, trouble: str) -> Iterator[Connection]:
-        try:
-            with self._writes.begin() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: {trouble}: {error}") from error
+        with errors_named(self._engine, trouble), self._writes.begin() as db:
+            yield db
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as db:
-                yield db
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: cannot be read: {error}") from error
+        with errors_named(self._engine, "it cannot be read"), self._engine.connect() as db:
+            yield db
 
     def _hold(
         self, db: Connection, names: Iterable[str], now_ms: int, *columns: Any

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from agent.base.errors import CityError
+from agent.cityos.db.database import reading
 from agent.cityos.db.schema import MEMBER
 from agent.cityos.galleries.versions import latest, steady
 from agent.cityos.keys.townkeys import TownKeys
@@ -35,11 +34,8 @@ class Library:
 
     def latest(self, gallery: str) -> Row[Any] | None:
         """The version in force, None before the first."""
-        try:
-            with self._engine.connect() as db:
-                return latest(db, gallery)
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: cannot be read: {error}") from error
+        with reading(self._engine) as db:
+            return latest(db, gallery)
 
     def messages(self, release: Row[Any], kind: str, number: int) -> list[bytes]:
         """The messages of one body of *release*, none if another version is in force by now.
@@ -67,14 +63,11 @@ class Library:
         if kind == "index":
             body = bytes(release.buckets)
         else:
-            try:
-                with self._engine.connect() as db:
-                    now = latest(db, release.gallery)
-                    if now is None or (now.epoch, now.version) != (release.epoch, release.version):
-                        return []
-                    rows = _rows(db, release.gallery, kind, number)
-            except SQLAlchemyError as error:
-                raise CityError(f"city database: cannot be read: {error}") from error
+            with reading(self._engine) as db:
+                now = latest(db, release.gallery)
+                if now is None or (now.epoch, now.version) != (release.epoch, release.version):
+                    return []
+                rows = _rows(db, release.gallery, kind, number)
             body = encode_changes(self._changes(release.gallery, rows))
         label = Label(
             gallery=release.gallery,

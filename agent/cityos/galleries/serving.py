@@ -18,9 +18,9 @@ from typing import Any
 from sqlalchemy import Engine, Row, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.base.errors import CityError, KaopassError, MessageError
+from agent.base.errors import KaopassError, MessageError
 from agent.base.values import PURPOSES, Message
-from agent.cityos.db.database import insert_for, writing
+from agent.cityos.db.database import committing, insert_for, writing
 from agent.cityos.db.schema import RELEASE
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.library import Library
@@ -277,12 +277,9 @@ class GalleryHandler:
                 )
 
     def _note(self, hellos: Sequence[Hello], now_ms: int) -> None:
-        try:
-            with self._engine.begin() as db:
-                for hello in sorted(hellos, key=lambda each: each.device):
-                    receipts.note(db, self._insert, hello, now_ms)
-        except SQLAlchemyError as error:
-            raise CityError(f"city database: receipts cannot be noted: {error}") from error
+        with committing(self._engine, "receipts cannot be noted") as db:
+            for hello in sorted(hellos, key=lambda each: each.device):
+                receipts.note(db, self._insert, hello, now_ms)
 
     def _gallery_keys(self, gallery: str, key_id: bytes) -> GalleryKeys | None:
         content = self._keys.content_of(gallery, key_id)

@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 from agent.base.errors import GalleryError
 from agent.gallery.city.arriving import Prepared, Preparer, Staged
+from agent.gallery.city.holdings import Holdings
 from agent.gallery.city.meta import (
     CITY,
     KEYS,
@@ -24,24 +25,15 @@ from agent.gallery.city.meta import (
     lapse_provisional,
     read_keys,
     read_version,
-    read_withheld,
     write_withheld,
 )
-from agent.gallery.file.opening import has_set_aside, remove_set_aside
-from agent.gallery.file.rows import (
-    opened_people,
-    opened_profile,
-    seals_by_slot,
-    slot_of,
-)
+from agent.gallery.city.sweeping import Sweeper
+from agent.gallery.file.rows import opened_profile
 from agent.gallery.file.store import GalleryStore
 from agent.protocol.galleries.messages import GalleryKeys
 from agent.protocol.galleries.records import bucket_digests, key_of, root_of
 from agent.protocol.hpke import encode_keys
 from agent.recognition.protection import Protection
-
-SWEPT_ROWS = 2_000  # in one transaction, so that nobody waits long for it
-_REF_BYTES = 32
 
 
 class CityCopy:
@@ -50,12 +42,9 @@ class CityCopy:
     def __init__(self, store: GalleryStore, gallery: str) -> None:
         self._store = store
         self._gallery = gallery
-        self._seen: int | None = None  # the gallery's version that the following was read at
-        self._entries: dict[bytes, bytes] = {}  # key -> reference, and digest of who is whole
-        self._waiting: set[bytes] = set()  # keys of who was enrolled here and is not published
-        self._withheld: dict[bytes, bytes] = {}
+        self._holdings = Holdings(store)
+        self._sweeper = Sweeper(store)
         self._preparer = Preparer(gallery)
-        self._littered = True  # a process before this one may have left templates of nobody
 
     @property
     def version(self) -> CityVersion | None:
@@ -82,16 +71,14 @@ class CityCopy:
         Whoever was enrolled here anew counts with their record, unless *renewed* is False.
         Raises GalleryError when the disk fails.
         """
-        if self._store.version != self._seen:
-            with self._store.reading():
-                self._read()
-        found = self._digests()
-        return found if renewed else {k: d for k, d in found.items() if k not in self._waiting}
+        self._holdings.refresh()
+        found, waiting = self._holdings.digests(), self._holdings.waiting
+        return found if renewed else {k: d for k, d in found.items() if k not in waiting}
 
     @property
     def stale(self) -> bool:
         """Whether others changed the gallery since ``digests`` were read."""
-        return self._store.version != self._seen
+        return self._holdings.stale
 
     @property
     def root(self) -> str:
@@ -138,26 +125,27 @@ class CityCopy:
             if any(ready.get(number) != digest for number, digest in buckets.items()):
                 raise self._fetch_again("is gone")
             newer = self._check_newer(version)
-            before = {key for key in (*self._entries, *self._withheld) if key[0] in buckets}
+            held = self._holdings
+            before = {key for key in held.keys if key[0] in buckets}
             # What the city said of who was enrolled here is in deltas, which were not heard: of a
             # newer version all is taken as it is. A repair leaves them.
-            provisional = {} if newer else self._provisional()
+            provisional = {} if newer else held.provisional()
             arrived = self._move(buckets, provisional)
             guests = {key for key, digest in provisional.items() if not digest}
             for key in before - arrived:
-                self._withheld.pop(key, None)
+                held.withheld.pop(key, None)
             gone = before - arrived - guests
             for key in gone:
-                self._delete(key)
+                held.delete(key)
             forget_staged(self._store, templates=False)
-            self._littered = True
-            for ref in self._read(withheld=self._withheld):
+            self._sweeper.litter()
+            for ref in held.read(withheld=held.withheld):
                 self._store.delete_person(ref)
             # Everybody of this version is whole: of others damage may have left a part.
-            rest = {key for key, entry in self._entries.items() if len(entry) == _REF_BYTES}
-            for key in rest - guests:
-                self._delete(key)
-            gone |= rest - guests
+            rest = held.parts - guests
+            for key in rest:
+                held.delete(key)
+            gone |= rest
             self._conclude(version)
         return gone
 
@@ -177,23 +165,23 @@ class CityCopy:
         with self._changing():
             self._same_map(own)
             self._check_newer(version)
+            held = self._holdings
             for key in removed:
-                self._delete(key)
+                held.delete(key)
             for new, item in zip(prepared, present, strict=True):
                 key = key_of(item.record.id)
-                if key in self._withheld:
-                    self._withheld[key] = item.digest
+                if key in held.withheld:
+                    held.withheld[key] = item.digest
                     continue
                 self._store.delete_person(new.ref)
                 self._store.db.execute(
                     "INSERT INTO person VALUES (?, ?, ?)", [new.ref, new.wrapped_key, new.profile]
                 )
                 self._insert(new)
-                self._entries[key] = new.ref + item.digest
-                self._waiting.discard(key)
+                held.put(key, new.ref, item.digest)
             # Somebody who is gone may be in what lay ready of the versions before.
             if forget_staged(self._store, templates=False):
-                self._littered = True
+                self._sweeper.litter()
             self._conclude(version)
         return removed
 
@@ -203,9 +191,10 @@ class CityCopy:
         Their time begins when the city is heard first after the enrolment. Whether anybody went:
         a resident of the version is then sent anew. Raises GalleryError when the disk fails.
         """
-        self.digests()
-        gone = bool(self._waiting) and lapse_provisional(self._store, city_ms) > 0
-        self._littered = self._littered or gone
+        self._holdings.refresh()
+        gone = bool(self._holdings.waiting) and lapse_provisional(self._store, city_ms) > 0
+        if gone:
+            self._sweeper.litter()
         return gone
 
     def sweep(self) -> None:
@@ -215,86 +204,28 @@ class CityCopy:
         nothing is to be rescued from them then, and whoever is gone since is still in them.
         Raises GalleryError when the disk fails or others still read old pages: call again later.
         """
-        aside = has_set_aside(self._store.path)
-        if aside:
-            self._littered = True  # what lay ready in the damaged file is nobody's in this one
-        if self._littered:
-            orphans = self._orphans()
-            for start in range(0, len(orphans), SWEPT_ROWS):
-                with self._store.writing(told=False):
-                    self._store.db.conn.executemany(
-                        "DELETE FROM template WHERE id = ? AND ref = ?",
-                        orphans[start : start + SWEPT_ROWS],
-                    )
-                with self._store.errors_named():
-                    self._store.overwrite_old_pages()
-            self._littered = False
-        with self._store.errors_named():
-            self._store.overwrite_old_pages()
-            version = self.version if aside else None
-            if version is not None and version.root == self.root:
-                remove_set_aside(self._store.path)
 
-    def _orphans(self) -> list[tuple[int, bytes]]:
-        with self._store.reading():
-            live = set(seals_by_slot(self._store.db, self._store.sealer))
-            live |= {row[0] for row in self._store.db.execute("SELECT slot FROM staged")}
-            rows = self._store.db.execute("SELECT id, ref FROM template")
-            return [row for row in rows if row[1] not in live]
+        def whole() -> bool:
+            version = self.version
+            return version is not None and version.root == self.root
+
+        self._sweeper.sweep(whole)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One transaction that begins with what is in the gallery now."""
         try:
             with self._store.writing() as before:
-                if before != self._seen:
-                    self._read()
+                self._holdings.refresh_within(before)
                 yield
-                self._seen = int.from_bytes(self._store.meta("version"), "big")
+                self._holdings.mark_seen()
         except BaseException:
-            self._seen = None  # what was read may be of what never came about
+            self._holdings.forget()
             raise
 
     def _version(self) -> CityVersion | None:
         found = read_version(self._store)
         return found if found is not None and found.gallery == self._gallery else None
-
-    def _read(self, withheld: dict[bytes, bytes] | None = None) -> list[bytes]:
-        """Everybody's key, reference and digest, from the profiles that open.
-
-        *withheld* is not written yet, if given. Returns the references of whoever was enrolled
-        here before the gallery was the city's, or does not open.
-        """
-        nobodys = []
-        query = "SELECT ref, COUNT(*) FROM template GROUP BY ref"
-        counts: dict[bytes, int] = dict(self._store.db.execute(query).fetchall())
-        self._entries, self._waiting = {}, set()
-        for ref, _, profile in opened_people(self._store.db, self._store.sealer):
-            if profile is None:
-                # Whoever it was is sent anew, or is gone.
-                nobodys += [ref] if isinstance(ref, bytes) else []
-                continue
-            whole = counts.get(slot_of(ref, profile), 0) == profile.get("rows")
-            digest = bytes.fromhex(profile.get("digest", "")) if whole else b""
-            if "digest" in profile or profile.get("provisional"):
-                key = key_of(profile["id"])
-                self._entries[key] = ref + digest
-                if profile.get("provisional"):
-                    self._waiting.add(key)
-            else:
-                nobodys.append(ref)
-        self._withheld = read_withheld(self._store) if withheld is None else withheld
-        seen = self._store.meta("version")
-        self._seen = int.from_bytes(seen, "big") if isinstance(seen, bytes) else 0
-        return nobodys
-
-    def _provisional(self) -> dict[bytes, bytes]:
-        """Key and city digest (empty: none) of whoever was enrolled here and is not published."""
-        found = {}
-        for _, _, profile in opened_people(self._store.db, self._store.sealer):
-            if profile is not None and profile.get("provisional"):
-                found[key_of(profile["id"])] = bytes.fromhex(profile.get("digest", ""))
-        return found
 
     def _move(self, numbers: Iterable[int], provisional: Mapping[bytes, bytes]) -> set[bytes]:
         """Staged residents of buckets *numbers* into force; the keys of all of them."""
@@ -308,8 +239,8 @@ class CityCopy:
                     raise self._fetch_again("is damaged")
                 key, digest = key_of(profile["id"]), bytes.fromhex(profile["digest"])
                 arrived.add(key)
-                if key in self._withheld:
-                    self._withheld[key] = digest
+                if key in self._holdings.withheld:
+                    self._holdings.withheld[key] = digest
                 elif provisional.get(key) != digest:
                     # Else only what was enrolled here differs, which the city does not know yet.
                     self._store.db.execute(
@@ -325,14 +256,10 @@ class CityCopy:
 
     def _conclude(self, version: CityVersion) -> None:
         """Is this *version*? Then it is in force when the transaction ends."""
-        write_withheld(self._store, self._withheld)
-        if root_of(bucket_digests(self._digests())) != version.root:
+        write_withheld(self._store, self._holdings.withheld)
+        if root_of(bucket_digests(self._holdings.digests())) != version.root:
             raise self._fetch_again(f"does not make version {version.version}")
         self._store.seal_meta(CITY, json.dumps(asdict(version)).encode())
-
-    def _digests(self) -> dict[bytes, bytes]:
-        found = {k: e[_REF_BYTES:] for k, e in self._entries.items() if len(e) > _REF_BYTES}
-        return found | {key: digest for key, digest in self._withheld.items() if digest}
 
     def _check_newer(self, version: CityVersion) -> bool:
         """Whether *version* is newer than the one in force. Raises GalleryError if it is older."""
@@ -350,13 +277,6 @@ class CityCopy:
                 f"gallery {self._store.path} was given another template key meanwhile; the city's"
                 " version is prepared again"
             )
-
-    def _delete(self, key: bytes) -> None:
-        self._withheld.pop(key, None)
-        self._waiting.discard(key)
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._store.delete_person(entry[:_REF_BYTES])
 
     def _insert(self, new: Prepared) -> None:
         self._store.db.conn.executemany(

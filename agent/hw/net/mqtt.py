@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import select
-import socket
 import ssl
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.base.errors import LinkError
 from agent.base.values import LinkDown, LinkEvent, LinkUp, Message
+from agent.hw.net.sockets import confirm_at_once, send_at_once
 from agent.hw.net.tls import REVOKED, Tls, connect_trouble, says_revoked, tls_context
 from agent.protocol.topics import QOS
 
@@ -32,7 +32,6 @@ _MAX_INFLIGHT = 20  # QoS 1 messages the broker has not answered; less where it 
 _EVENTS_A_TURN = 64
 _MAX_PACKET_BYTES = 2**28  # what MQTT itself allows
 _HEADER_BYTES = 16  # of a PUBLISH, at most, beside topic and payload
-_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 _READ = select.POLLIN | select.POLLPRI | select.POLLERR | select.POLLHUP
 
 
@@ -113,7 +112,7 @@ class MqttLink:
         self._give_up_at = time.monotonic() + 3 * self._connect_seconds
         try:
             client.connect(self._host, self._port, self._keepalive_seconds)
-            _send_at_once(client.socket())
+            send_at_once(client.socket())
         except (OSError, ValueError) as error:
             self._events.append(LinkDown(f"{self._name}: {connect_trouble(error)}"))
             return
@@ -185,7 +184,7 @@ class MqttLink:
             seen = ready[0][1] if ready else 0
             if seen & _READ or buffered:
                 client.loop_read()
-                _confirm_at_once(client.socket())
+                confirm_at_once(client.socket())
             if seen & select.POLLOUT:
                 client.loop_write()
             client.loop_misc()
@@ -304,25 +303,6 @@ class MqttLink:
                 f"connection closed before it was accepted: {self._heard.text or code}; "
                 f"{_advice('', self._protocol)}"
             )
-
-
-def _send_at_once(sock: Any) -> None:
-    """Have the kernel send what it is given (tcp(7), TCP_NODELAY).
-
-    Else a second small packet waits in it until the broker has confirmed the first, and the
-    broker's kernel puts that off by 40 ms in the hope of an answer to send along.
-    """
-    if sock is not None:  # else the connection is over already, and the next turn says why
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _confirm_at_once(sock: Any) -> None:
-    """Have the kernel confirm at once what was read (TCP_QUICKACK, which it soon forgets).
-
-    A Mosquitto with its defaults does what ``_send_at_once`` avoids: acks would wait for this.
-    """
-    if sock is not None and _QUICKACK is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
 
 def _advice(reason: str, protocol: str) -> str:

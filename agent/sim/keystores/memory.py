@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.base.drivers import KeySourceDriver
 from agent.base.errors import KeySourceError
@@ -14,8 +16,8 @@ KEY_BYTES = 32
 class MemoryKeySource:
     """A ``ports.ChangeableKeySource`` that begins with *keys* by name."""
 
-    def __init__(self, **keys: bytes) -> None:
-        self._keys = {name.replace("_", "-"): key for name, key in keys.items()}
+    def __init__(self, keys: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self._keys = dict(keys)
 
     def __str__(self) -> str:
         return "memory"

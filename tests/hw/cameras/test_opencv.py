@@ -17,6 +17,7 @@ from agent.hw.cameras.rtsp import RtspCamera, masked_address
 from agent.hw.cameras.v4l2 import V4l2Camera, usb_cameras
 from tests.hw.cameras.capture import FakeCapture, Opener
 from tests.hw.cameras.clips import flat, number_of
+from tests.waiting import returns
 
 USB = "platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.2:1.0-video-index0"
 SECRET = "rtsp://door:s3cret@127.0.0.1:{port}/user=door_password=s3cret"
@@ -210,8 +211,8 @@ def test_a_camera_that_never_answers_is_given_up_in_time() -> None:
         camera = RtspCamera(SECRET.format(port=port), timeout_seconds=0.5)
         began = time.monotonic()
         with pytest.raises(CameraError, match=r"no stream within 0\.5 s"):
-            camera.open()
-    assert 0.3 < time.monotonic() - began < 3.0
+            returns(camera.open)
+    assert time.monotonic() - began > 0.3
 
 
 def test_frames_of_a_network_camera_and_both_limits_are_passed_on() -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from agent.base.errors import KeySourceError
 from agent.hw.keystores.credential import CredentialFiles
+from tests.waiting import LATE_SECONDS, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-creds") is None or os.geteuid() != 0,
@@ -59,6 +59,11 @@ def two_ports() -> int:
                 return port
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def tpm(folder: Path) -> Iterator[str]:
     """A software TPM 2.0 on loopback; yields its name for systemd."""
@@ -74,16 +79,11 @@ def tpm(folder: Path) -> Iterator[str]:
         ]
     )
     try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", control)) == 0:
-                    break
-            time.sleep(0.02)
+        until(lambda: listens(control), what="the TPM")
         yield f"swtpm:host=127.0.0.1,port={port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LATE_SECONDS)
 
 
 @pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs swtpm and libtss2-tcti-swtpm0")

@@ -15,7 +15,7 @@ from agent.base.values import Box, Face, Image, Vector
 from agent.hw.models.faceplugin import FacepluginDetector, distinct, windows
 from agent.hw.models.networks.onnx import open_session
 from agent.sim.photographs import read_picture
-from agent.wiring.parts import self_tested
+from agent.wiring.selftest import self_tested
 from tests.hw.models.networks import networks as default_pack
 from tests.liveness_pack import PACK, models_directory
 from tests.second_pack import networks

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.base.errors import ModelError
-from agent.base.values import Face, Frame, Image
+from agent.base.values import Face, Image, Vector
 from agent.hw.models.networks.liveness import (
     LEAST_WIDE,
     SIDE_PIXELS,
@@ -20,7 +20,6 @@ from agent.hw.models.networks.liveness import (
 )
 from agent.packs.store import locate
 from agent.sim.attacks import attack_clip, subjects
-from agent.sim.sensors.fake_infrared import FakeInfrared
 from agent.wiring.parts import open_liveness
 from tests.liveness_pack import models_directory, networks, settings
 
@@ -129,7 +128,7 @@ def test_outputs_that_are_not_numbers_are_an_error_and_not_somebodys_end(
         def get_outputs(self) -> list[SimpleNamespace]:
             return [SimpleNamespace(name="out", shape=[1, 3])]
 
-        def run(self, names: object, feed: object) -> list[np.ndarray]:
+        def run(self, names: object, feed: object) -> list[Vector]:
             del names, feed
             logits = np.array([[1.0, 0.0, -1.0]], np.float32)
             logits[0, place] = broken
@@ -184,15 +183,6 @@ def test_a_pack_without_such_a_network_is_no_liveness_pack(tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"has no liveness network; these have: .*faceplugin"):
         open_liveness(other)
     assert locate("buffalo_s", tmp_path, "research").paths.keys() == {"detector", "embedder"}
-
-
-def test_infrared_light_does_not_reach_far() -> None:
-    sensor = FakeInfrared([True, False])
-    frame = Frame(np.zeros((4, 4, 3), np.uint8), 0, 0, 0)
-    near, far = face(0, 0, 80, 90), face(0, 0, 20, 24)
-    assert sensor.look(frame, [near, far]) == [True, None]
-    assert sensor.look(frame, [near, far]) == [False, None]
-    assert sensor.look(frame, [near]) == [None]
 
 
 def test_the_crop_of_a_real_face_shows_it() -> None:

@@ -27,6 +27,7 @@ from agent.wiring.galleries import boottime_ms
 from tests.link.galleries.city import ScriptedCity
 from tests.link.galleries.device import RING
 from tests.protocol.town import Town
+from tests.waiting import LATE_SECONDS
 
 
 class LiveCity:
@@ -73,12 +74,12 @@ class LiveCity:
 
     def __enter__(self) -> LiveCity:
         self._thread.start()
-        assert self._up.wait(10)
+        assert self._up.wait(LATE_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(LATE_SECONDS)
 
 
 class LiveDevice:
@@ -151,7 +152,7 @@ class LiveDevice:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(LATE_SECONDS)
         self.supervisor.stop()
 
 

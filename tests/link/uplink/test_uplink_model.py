@@ -61,7 +61,7 @@ class World:
 
     def __init__(self) -> None:
         self.outbox = MemoryOutbox(OTHER_EPOCH, EPOCH)
-        self.outbox.append(9, epoch=OTHER_EPOCH)
+        self.outbox.fill(9, epoch=OTHER_EPOCH)
         self.city = ModelCity()
         self.totals = Totals()
         self.uplink = Uplink(self.outbox, self._publish, LIMITS, self.totals)
@@ -91,7 +91,7 @@ class World:
 
     def step(self, action: str, number: int) -> None:
         if action == "append":
-            self.outbox.append(number)
+            self.outbox.fill(number)
         elif action == "time":
             self.now_ms += number
         elif action in ("up", "up again", "lose up") and self.rising:
