@@ -18,10 +18,8 @@ from agent.cityos.usecases import upkeep
 from tests.cityos.database import database_of
 from tests.cityos.test_line import Device, city
 from tests.events import EPOCH, enrolment, make_enrolment, stored
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 KEY = ("bus-1", EPOCH)
 

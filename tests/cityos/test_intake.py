@@ -134,6 +134,7 @@ def test_without_a_commit_there_is_no_ack(intake: Intake, store: Store) -> None:
         intake.take([batch(1)])
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40,
     deadline=None,

@@ -20,10 +20,8 @@ from agent.protocol import topics
 from tests.cityos.database import database_of
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 @pytest.fixture
@@ -46,8 +44,7 @@ def shout(port: int, *messages: tuple[str, bytes]) -> None:
     until(lambda: any(isinstance(event, LinkUp) for event in link.turn(0.1)))
     for topic, payload in messages:
         link.publish(topic, payload)
-    for _ in range(5):
-        link.turn(0.02)
+    until(lambda: not link.unanswered, meanwhile=lambda: link.turn(0.02))
     link.close()
 
 

@@ -121,6 +121,7 @@ def test_epochs_and_devices_count_for_themselves(store: Store) -> None:
     assert store.event_count() == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.permutations(range(1, 41)), st.sets(st.integers(1, 40)), st.integers(1, 9))
 def test_in_whatever_order_and_pieces_events_come_upto_tells_the_truth(

@@ -24,6 +24,8 @@ from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
+pytestmark = pytest.mark.slow
+
 DEVICE = "door-1"
 
 

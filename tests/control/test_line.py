@@ -44,6 +44,8 @@ from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
 
+pytestmark = pytest.mark.slow
+
 NAME = "bus-1"
 
 

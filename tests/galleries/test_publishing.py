@@ -373,6 +373,7 @@ def test_publishing_goes_on_though_residents_change_again_and_again_while_it_sig
     assert device.ids == {"p0", "chie"}
 
 
+@pytest.mark.slow
 def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City) -> None:
     city.enrol(["p0", "anna", "ben"])
     city.publish()

@@ -27,12 +27,11 @@ from tests.galleries.conftest import (
     faces,
     noting,
     now_ms,
-    postgres,
     seed_of,
 )
 from tests.galleries.test_enrolling import arrives, threshold
 
-__all__ = ["city", "postgres"]  # fixtures
+__all__ = ["city"]  # a fixture
 pytestmark = pytest.mark.slow
 
 COUNT = 12

@@ -23,9 +23,9 @@ from agent.cityos import usecases
 from agent.cityos.pki.ca import Authority
 from agent.cityos.usecases import authority
 from tests.cityos.usecases.world import ASKED, World, go_on
-from tests.galleries.conftest import City, city, postgres
+from tests.galleries.conftest import City, city
 
-__all__ = ["city", "postgres"]  # fixtures
+__all__ = ["city"]  # a fixture
 
 KEY = b"k" * 32
 
