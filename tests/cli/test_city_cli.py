@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import UsageError
+from agent.base.events import StoredEvent
 from agent.base.values import LinkEvent, LinkUp, Message
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.service.app import parse_broker
@@ -19,11 +20,9 @@ from agent.hw.net.mqtt import MqttLink
 from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
 from agent.sim.net.mosquitto import free_port
-from tests.events import EPOCH, stored
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
+from tests.events import EPOCH, one_of_each, stored
+from tests.mosquitto import Mosquitto
+from tests.waiting import LATE_SECONDS, until
 
 
 def kaopass(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +31,7 @@ def kaopass(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=LATE_SECONDS,
         env={**os.environ, **environment},
     )
 
@@ -90,13 +89,14 @@ def test_serve_says_when_it_is_ready_commits_acknowledges_and_stops_cleanly(
     finally:
         link.close()
         process.send_signal(end)
-        _, complaints = process.communicate(timeout=15)
+        _, complaints = process.communicate(timeout=LATE_SECONDS)
     assert (process.returncode, complaints) == (0, "")
     store = Store(database, create=False)
     assert store.event_count() == 1
     store.close()
 
 
+@pytest.mark.slow
 def test_serve_waits_for_a_broker_that_is_not_there_and_says_why(tmp_path: Path) -> None:
     port = free_port()
     database = str(tmp_path / "city.db")
@@ -104,10 +104,11 @@ def test_serve_waits_for_a_broker_that_is_not_there_and_says_why(tmp_path: Path)
     assert process.stderr is not None
     assert f"broker 127.0.0.1:{port}: cannot connect" in process.stderr.readline()
     process.terminate()
-    said, _ = process.communicate(timeout=15)
+    said, _ = process.communicate(timeout=LATE_SECONDS)
     assert (process.returncode, said) == (0, "")
 
 
+@pytest.mark.slow
 def test_events_are_listed_for_people_and_for_programs(filled: str) -> None:
     listed = kaopass("events", "--database", filled)
     assert listed.returncode == 0
@@ -117,6 +118,25 @@ def test_events_are_listed_for_people_and_for_programs(filled: str) -> None:
     (row,) = [json.loads(line) for line in lines.stdout.splitlines()]
     assert (row["device"], row["seq"], row["kind"]) == ("bus-1", 3, "boarding")
     assert len(kaopass("events", "--database", filled, "--limit", "2").stdout.splitlines()) == 2
+
+
+def test_events_that_name_nobody_say_what_they_count(filled: str) -> None:
+    events = one_of_each()
+    store = Store(filled)
+    arrival = Arrival({n: StoredEvent(EPOCH, n, event) for n, event in enumerate(events, start=1)})
+    store.commit({("bus-9", EPOCH): arrival}, 1_790_000_002_000)
+    store.close()
+    (line,) = kaopass("events", "--database", filled, "--kind", "count").stdout.splitlines()
+    assert '"entered": 3, "exited": 1' in line
+    assert "高森三丁目" in line
+    lines = kaopass("events", "--database", filled, "--kind", "survey", "--json").stdout
+    assert json.loads(lines)["body"]["answer"] == "good"
+    everything = kaopass("events", "--database", filled, "--device", "bus-9").stdout
+    assert len(everything.splitlines()) == len(events)
+    none = kaopass("events", "--database", filled, "--kind", "tide")
+    assert (none.returncode, none.stdout) == (0, "no such events\n")
+    shown = kaopass("devices", "--database", filled).stdout
+    assert "ALARM 1 events of the kind weather, which this version cannot read" in shown
 
 
 def test_devices_are_shown_at_a_glance(filled: str) -> None:
@@ -137,11 +157,13 @@ def test_devices_are_shown_at_a_glance(filled: str) -> None:
         "gaps": 0,
         "epochs": {EPOCH: 3},
         "lag": 0,
+        "unread": {},
         "alarms": ["1 events refused: see 'kaopass city quarantine'"],
     }
     assert "ALARM 1 events refused" in shown[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [

@@ -18,6 +18,7 @@ from agent.protocol.commands import read_replay
 from agent.protocol.messages import Birth, Bounds
 from agent.sim.net.mosquitto import free_port
 from tests.events import EPOCH, make_event, stored
+from tests.waiting import LATE_SECONDS
 
 KEY = ("bus-1", EPOCH)
 
@@ -99,7 +100,9 @@ def test_metrics_tell_counters_and_the_lag_of_each_device_and_nothing_personal(
     port = free_port()
     stop = serve_metrics(CityCollector(lambda: IntakeStatus(events=7), store.pulses), port)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/metrics", timeout=LATE_SECONDS
+        ) as answer:
             text = answer.read().decode()
     finally:
         stop()

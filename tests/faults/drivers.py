@@ -17,6 +17,8 @@ from pathlib import Path
 from random import Random
 
 from agent.cityos.events.store import Store
+from agent.cityos.usecases import upkeep
+from tests.cityos.database import database_of
 from tests.faults.broker import QUOTA, FaultyBroker
 from tests.faults.city import POINTS
 from tests.faults.device import CLOCKS
@@ -59,6 +61,10 @@ class Driver(threading.Thread):
     def turn(self) -> None:
         """One fault, or a calm while."""
         raise NotImplementedError
+
+    def so_far(self) -> Counter[str]:
+        """What was done until now, by kind."""
+        return self.done.copy()
 
     def among(self, *kinds: str) -> list[str]:
         return [kind for kind in kinds if kind in self.kinds]
@@ -124,6 +130,10 @@ class DeviceDriver(Driver):
             self.done[end] += 1
             if "damaged_page" in self.kinds and self.chance.random() < 0.05:
                 self._damage()
+
+    def so_far(self) -> Counter[str]:
+        """And how many events are in the journal ("events")."""
+        return self.done + Counter(events=len(self.ledger.returned))
 
     def _clocks(self) -> list[str]:
         return [how for how in CLOCKS if f"clock_{how}" in self.kinds]
@@ -308,7 +318,7 @@ class CityDriver(Driver):
         store = Store(str(self._database))
         try:
             self._copy.unlink(missing_ok=True)
-            store.backup(str(self._copy))
+            upkeep.backup(database_of(store), str(self._copy))
         finally:
             store.close()
 

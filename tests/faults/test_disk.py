@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.disk import HOW, Disk, Record, UntraceableError, build_library, read_trace
 from tests.faults.processes import Processes
+from tests.waiting import LATE_SECONDS
 
 CREATED, IS_DIRECTORY = 1, 4
 
@@ -58,7 +59,7 @@ def test_nothing_that_a_journal_does_to_its_disk_escapes_the_trace(
     life = processes.start(
         "writer", tmp_path / "log", root=str(root), trace=str(trace), seed=seed, steps=60
     )
-    assert life.wait(20.0) == 0
+    assert life.wait(LATE_SECONDS) == 0
     disk = Disk()
     disk.replay(trace)
     image = disk.image(Random(0), "everything")

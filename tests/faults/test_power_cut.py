@@ -18,6 +18,9 @@ from tests.faults.device import KEY
 from tests.faults.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
 from tests.faults.processes import Processes
 from tests.faults.writer import NOW, made_event
+from tests.waiting import LATE_SECONDS
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def write(processes: Processes, folder: Path, seed: int, steps: int, *, weak: bo
         steps=steps,
         weak=weak,
     )
-    assert life.wait(20.0) == 0, (folder / "log").read_text()
+    assert life.wait(LATE_SECONDS) == 0, (folder / "log").read_text()
     return trace
 
 

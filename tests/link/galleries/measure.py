@@ -186,7 +186,7 @@ def waits(devices: list[LiveDevice], said: dict[str, Any], condition: Any) -> li
                 taken[device.name] = time.monotonic() - said["at"]
         return len(taken) == len(devices)
 
-    until(look, 3_600, said["word"])
+    until(look, said["word"], seconds=3_600)
     values = sorted(taken.values())
     return [round(values[len(values) // 2], 3), round(values[-1], 3)]
 

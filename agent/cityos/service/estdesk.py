@@ -7,7 +7,6 @@ simplereenroll with the certificate in use, csrattrs (none are asked for).
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
 import threading
 import time
@@ -17,14 +16,20 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
-from agent.base.audit import AuditLog
 from agent.base.errors import KaopassError
 from agent.base.values import Pending
-from agent.cityos.pki.ca import DEVICE_DAYS, Authority
-from agent.cityos.pki.claims import Issued, Refused, Registry
+from agent.cityos.pki.ca import DEVICE_DAYS
+from agent.cityos.pki.claims import Issued, Refused
+from agent.cityos.usecases.devices import (
+    Applicant,
+    Certified,
+    enroll_device,
+    renew_certificate,
+)
+from agent.cityos.usecases.office import Office
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +73,13 @@ class Desk:
 
     def __init__(
         self,
-        authority: Authority,
-        registry: Registry,
-        audit: AuditLog,
+        office: Office,
         *,
-        on_issued: Callable[[str], None],
         days: float = DEVICE_DAYS,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """*on_issued* hears the device's name after a claim was turned into a certificate."""
-        self._authority = authority
-        self._registry = registry
-        self._audit = audit
-        self._on_issued = on_issued
+        """*days* is how long a device's certificate lasts."""
+        self._office = office
         self._days = days
         self._wall_ms = wall_ms
         self._one_at_a_time = threading.Lock()
@@ -94,16 +93,16 @@ class Desk:
             if request.method != _METHODS[operation]:
                 raise _NotGrantedError(405, f"{operation} is asked for by {_METHODS[operation]}")
             with self._one_at_a_time:
-                return self._granted(operation, request)
+                return self._done(operation, request)
         except _NotGrantedError as error:
             return _refuse(error.refused.status, error.refused.reason)
         except KaopassError as error:
             log.error("a request cannot be answered: %s", error)
             return _refuse(503, "the city cannot answer at the moment; try again later")
 
-    def _granted(self, operation: str, request: Request) -> Response:
+    def _done(self, operation: str, request: Request) -> Response:
         if operation == "cacerts":
-            return _certificates(self._authority.certificates(), "application/pkcs7-mime")
+            return _certificates(self._office.authority.certificates(), "application/pkcs7-mime")
         if operation == "simpleenroll":
             return self._enroll(request)
         if operation == "simplereenroll":
@@ -112,64 +111,33 @@ class Desk:
 
     def _enroll(self, request: Request) -> Response:
         code = _password(request.authorization)
-        csr = _signing_request(request.body)
-        device, serial = _subject(csr.subject)
-        key = hashlib.sha256(_spki(csr)).hexdigest()
-        fresh: list[Issued] = []
-
-        def issue() -> Issued:
-            fresh.append(self._sign(csr, device, serial, "device.enrolled"))
-            return fresh[0]
-
-        found = self._registry.use(code, device, serial, key, self._wall_ms(), issue)
+        found = enroll_device(
+            *(self._office, code, _applicant(request.body), self._wall_ms(), self._days)
+        )
         if isinstance(found, Pending):
             return _refuse(
                 202, "waits for approval", ("Retry-After", str(round(found.retry_seconds)))
             )
-        if isinstance(found, Refused):
-            if found.status != 401:  # somebody holds a real claim, so it is worth an entry
-                self._audit.append("claim.refused", device=device, reason=found.reason[:200])
-            raise _NotGrantedError(found.status, found.reason)
-        if fresh:
-            self._on_issued(device)
-        return _issued(found)
+        return _granted(found)
 
     def _reenroll(self, request: Request) -> Response:
         if request.peer is None:
             raise _NotGrantedError(403, "a renewal needs the certificate in use, by TLS")
         peer = x509.load_der_x509_certificate(request.peer)
-        csr = _signing_request(request.body)
-        device, serial = _subject(csr.subject)
-        if (device, serial) != _subject(peer.subject):
+        who = _applicant(request.body)
+        if (who.device, who.serial) != _subject(peer.subject):
             raise _NotGrantedError(
                 403, "a renewal keeps the name and serial of the certificate in use"
             )
-        found = self._registry.renew(
-            f"{peer.serial_number:x}",
-            device,
-            serial,
-            self._wall_ms(),
-            lambda: self._sign(csr, device, serial, "device.renewed"),
-        )
-        if isinstance(found, Refused):
-            self._audit.append("renewal.refused", device=device, reason=found.reason[:200])
-            raise _NotGrantedError(found.status, found.reason)
-        return _issued(found)
+        return _granted(renew_certificate(self._office, peer, who, self._wall_ms(), self._days))
 
-    def _sign(
-        self, csr: x509.CertificateSigningRequest, device: str, serial: str, action: str
-    ) -> Issued:
-        # Only the key is taken from the request; name, uses and times are the city's to say.
-        key = csr.public_key()
-        certificate = self._authority.sign_device(key, device, serial, self._days)
-        number = f"{certificate.serial_number:x}"
-        # Before it is kept and sent: rather an entry too many than a certificate nobody noted.
-        self._audit.append(action, device=device, certificate=number)
-        return Issued(
-            number,
-            certificate.public_bytes(Encoding.PEM).decode("ascii"),
-            round(certificate.not_valid_after_utc.timestamp() * 1000),
-        )
+
+def _granted(found: Certified | Refused) -> Response:
+    if isinstance(found, Refused):
+        raise _NotGrantedError(found.status, found.reason)
+    for line in found.to_do:
+        log.warning("%s", line)
+    return _issued(found.issued)
 
 
 def _password(authorization: str) -> str:
@@ -184,7 +152,7 @@ def _password(authorization: str) -> str:
     return plain.partition(":")[2]
 
 
-def _signing_request(body: bytes) -> x509.CertificateSigningRequest:
+def _applicant(body: bytes) -> Applicant:
     try:
         der = base64.b64decode(b"".join(body.split()), validate=True)
         csr = x509.load_der_x509_csr(der)
@@ -203,11 +171,7 @@ def _signing_request(body: bytes) -> x509.CertificateSigningRequest:
         raise _NotGrantedError(
             400, "the key must be P-256 to P-521, Ed25519, or RSA from 2048 bits"
         )
-    return csr
-
-
-def _spki(csr: x509.CertificateSigningRequest) -> bytes:
-    return csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Applicant(*_subject(csr.subject), key)
 
 
 def _subject(subject: x509.Name) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import h11
 
 from agent.base.errors import CityError
-from agent.cityos.pki.desk import MOST_BODY_BYTES, Desk, Request, Response
+from agent.cityos.service.estdesk import MOST_BODY_BYTES, Desk, Request, Response
 
 log = logging.getLogger(__name__)
 
