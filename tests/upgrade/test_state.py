@@ -26,16 +26,17 @@ from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.claims import Issued, Refused, Registry
 from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.residents import Residents
+from agent.cityos.usecases import steering, upkeep
 from agent.gallery.gallery import Gallery
 from agent.hw.keystores.file import FileKeySource
 from agent.journal import Journal
 from tests.cityos.conftest import database
+from tests.cityos.database import database_of
 from tests.events import EPOCH, OTHER_EPOCH, stored
 from tests.journal.events import KEY, event, moment
-from tests.postgres import postgres
 from tests.recognition.people import PACK, RING, enroll, loaded, one, person_id, templates
 
-__all__ = ["database", "postgres"]  # fixtures
+__all__ = ["database"]  # a fixture
 WRITTEN = Path(__file__).with_name("4e2c240")
 JOURNAL_EPOCH = "13297704769b63e0bf4b73d69ca42c89"
 CLAIM = "FTBY9-G80G0-9Z26H-CCXBG"
@@ -211,9 +212,13 @@ def test_the_citys_database_is_brought_up_to_date_and_everything_is_there(
         *("bus-1", True, 3, {EPOCH: 4}, 1),
     )
     assert (hall.name, hall.epochs) == ("hall-1", {OTHER_EPOCH: 1})
-    assert [(row["seq"], row["code"]) for row in store.quarantine()] == [(4, "bad_kind")]
-    assert [(each.command, each.state) for each in store.commands()] == [("ping", "waiting")]
-    (version,) = store.configurations("bus-1")
+    assert [(row["seq"], row["code"]) for row in upkeep.quarantine(database_of(store))] == [
+        (4, "bad_kind")
+    ]
+    assert [(each.command, each.state) for each in steering.commands(database_of(store))] == [
+        ("ping", "waiting")
+    ]
+    (version,) = steering.settings_of(database_of(store), "bus-1")
     assert (version.settings, version.state) == ({"place": {"repeat_seconds": 5}}, "waiting")
     store.close()
     engine = open_engine(database, create=False)
@@ -223,6 +228,6 @@ def test_the_citys_database_is_brought_up_to_date_and_everything_is_there(
         ("ben", ""),
     }
     assert residents.get("ben").profile.consents[0].withdrawn_ms == NOW + 5
-    Eraser(residents).erase("anna", NOW + 10)
+    Eraser(residents).erase("anna", NOW + 10, lambda: None)
     assert [found.profile.id for found in residents.all()] == ["ben"]
     engine.dispose()
