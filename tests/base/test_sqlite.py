@@ -214,6 +214,7 @@ owner.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_full_disk(name: str, folder: Path, library: Path) -> None:
     """It is said, nothing is half written, and there is nothing to be done but make room."""
