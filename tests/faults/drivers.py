@@ -20,7 +20,7 @@ from agent.cityos.events.store import Store
 from tests.faults.broker import QUOTA, FaultyBroker
 from tests.faults.city import POINTS
 from tests.faults.device import CLOCKS
-from tests.faults.disk import HOW, Disk
+from tests.faults.disks.disk import HOW, Disk
 from tests.faults.ledger import Ledger
 from tests.faults.network import Proxy
 from tests.faults.processes import Life, Processes

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.faults.campaign import campaign
-from tests.faults.disk import build_library
+from tests.faults.disks.disk import build_library
 from tests.faults.drivers import KINDS
 from tests.faults.processes import Processes
 from tests.faults.round import kinds_of_round, run_round
