@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import shutil
+import sqlite3
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -35,6 +37,11 @@ KINDS = (
     *("city_kill", *POINTS, "city_restored"),
 )
 FOREVER_DAYS = 36_500.0
+
+
+def events_in(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as db:
+        return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
 
 
 class Driver(threading.Thread):
@@ -282,7 +289,12 @@ class CityDriver(Driver):
         self._start = start
         self._database = database
         self._copy = database.with_name("copy.db")
+        self._undone = 0
         self.life = start("", 0)
+
+    def so_far(self) -> Counter[str]:
+        """And how many committed events a restored copy had not ("undone")."""
+        return self.done + Counter(undone=self._undone)
 
     def turn(self) -> None:
         kinds = self.among("city_kill", *POINTS, "city_restored")
@@ -321,6 +333,7 @@ class CityDriver(Driver):
             store.close()
 
     def _restore(self) -> None:
+        self._undone += events_in(self._database) - events_in(self._copy)
         for end in ("-wal", "-shm"):
             Path(f"{self._database}{end}").unlink(missing_ok=True)
         shutil.copyfile(self._copy, self._database)
