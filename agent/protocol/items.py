@@ -12,9 +12,11 @@ from typing import Any
 
 from agent.base.errors import MessageError
 from agent.base.events import StoredEvent
+from agent.protocol.events.kind import IDENTITY
 from agent.protocol.events.kinds import read_item, write_item
-from agent.protocol.fields import CODE, FieldError, compact, integer, name
-from agent.protocol.messages import identity
+from agent.protocol.fields import FieldError, compact
+from agent.protocol.forms import CrossCheck, Form
+from agent.protocol.specs import CODE, Integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +29,25 @@ class Lost:
     code: str
 
 
+LOST = Form(
+    Lost,
+    "lost",
+    {**IDENTITY, "last": Integer(), "lost": CODE},
+    names={"seq": "first", "lost": "code"},
+    checks=(CrossCheck("last", "before seq", lambda lost: lost.last >= lost.first),),
+)
+
+
 def encode_lost(lost: Lost) -> bytes:
     """*lost* as one JSON object in UTF-8."""
-    return compact({"epoch": lost.epoch, "seq": lost.first, "last": lost.last, "lost": lost.code})
+    return LOST.encode(lost)
 
 
 def decode_item(item: Any) -> StoredEvent | Lost:
     """One item of ``messages.unpack``. Raises FieldError for the first bad field."""
-    if not isinstance(item, dict) or "lost" not in item:
-        return decode_event(item)
-    epoch, first = identity(item)
-    last = integer(item.get("last"), "last", first)
-    return Lost(epoch, first, last, name(item["lost"], "lost", CODE))
+    if isinstance(item, dict) and "lost" in item:
+        return LOST.read(item)
+    return decode_event(item)
 
 
 def encode_event(stored: StoredEvent) -> bytes:

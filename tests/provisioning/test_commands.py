@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from agent.base.retry import Backoff
-from agent.cli.common import open_ring
 from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.protocol.topics import down_topics
 from agent.settings.model import load
 from agent.sim.net.mosquitto import free_port
+from agent.wiring.desk import open_ring
 from agent.wiring.link import mqtt_link
 from tests.events import make_event
 from tests.provisioning.town import Broker, kaopass

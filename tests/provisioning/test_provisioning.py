@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import KaopassError, ProvisioningError, UsageError
+from agent.base.audit import AuditLog, entries
+from agent.base.errors import AuditError, KaopassError, ProvisioningError, UsageError
 from agent.base.values import LinkUp
 from agent.cityos.service.estdesk import Request, Response
 from agent.hw.net.mqtt import MqttLink
 from agent.link.provisioning.credentials import IdentityFolder
 from agent.link.provisioning.provisioning import STEPS, Provisioned
 from agent.settings.model import Settings, load
-from agent.wiring.provisioning import broker_tls, provision
-from tests.provisioning.town import Town, noting, now_ms, outcome, settings_file, town
+from agent.wiring.provisioning import broker_tls
+from tests.provisioning.town import Town, noting, now_ms, outcome, provision, settings_file, town
 from tests.waiting import LATE_SECONDS
 
 __all__ = ["town"]  # a fixture
@@ -77,6 +78,23 @@ def test_a_claim_becomes_a_certificate_the_broker_accepts(device: Device) -> Non
     assert len(device.generations) == 1
     for file in device.generations[0].iterdir():
         assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_a_certificate_that_cannot_be_noted_is_not_used_and_waits(
+    device: Device, tmp_path: Path
+) -> None:
+    claim = device.town.claim()
+    log = tmp_path / "audit.jsonl"
+    log.mkdir()
+    with pytest.raises(AuditError, match="cannot be noted"):
+        device.provision(claim, audit=AuditLog(log, bytes(32)))
+    assert device.current() is None
+    log.rmdir()
+    found = device.provision(claim, audit=AuditLog(log, bytes(32)))
+    assert found.resumed
+    (entry,) = entries(log)
+    assert entry.action == "identity.provisioned"
+    assert entry.facts == {"device": "bus-1", "certificate": found.identity.serial}
 
 
 @pytest.mark.slow

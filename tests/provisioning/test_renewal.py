@@ -14,8 +14,8 @@ from agent.link.provisioning.credentials import CERTIFICATE, IdentityFolder, Pla
 from agent.link.provisioning.provisioning import Provisioned
 from agent.link.provisioning.renewal import Renewal
 from agent.settings.model import Settings, load
-from agent.wiring.provisioning import provision, renew
-from tests.provisioning.town import Town, now_ms, settings_file, town
+from agent.wiring.provisioning import renew
+from tests.provisioning.town import Town, now_ms, provision, settings_file, town
 from tests.waiting import until
 
 __all__ = ["town"]  # a fixture

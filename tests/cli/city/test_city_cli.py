@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import UsageError
+from agent.base.events import StoredEvent
 from agent.base.values import LinkEvent, LinkUp, Message
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.service.app import parse_broker
@@ -19,7 +20,7 @@ from agent.hw.net.mqtt import MqttLink
 from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
 from agent.sim.net.mosquitto import free_port
-from tests.events import EPOCH, stored
+from tests.events import EPOCH, one_of_each, stored
 from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, until
 
@@ -119,6 +120,25 @@ def test_events_are_listed_for_people_and_for_programs(filled: str) -> None:
     assert len(kaopass("events", "--database", filled, "--limit", "2").stdout.splitlines()) == 2
 
 
+def test_events_that_name_nobody_say_what_they_count(filled: str) -> None:
+    events = one_of_each()
+    store = Store(filled)
+    arrival = Arrival({n: StoredEvent(EPOCH, n, event) for n, event in enumerate(events, start=1)})
+    store.commit({("bus-9", EPOCH): arrival}, 1_790_000_002_000)
+    store.close()
+    (line,) = kaopass("events", "--database", filled, "--kind", "count").stdout.splitlines()
+    assert '"entered": 3, "exited": 1' in line
+    assert "高森三丁目" in line
+    lines = kaopass("events", "--database", filled, "--kind", "survey", "--json").stdout
+    assert json.loads(lines)["body"]["answer"] == "good"
+    everything = kaopass("events", "--database", filled, "--device", "bus-9").stdout
+    assert len(everything.splitlines()) == len(events)
+    none = kaopass("events", "--database", filled, "--kind", "tide")
+    assert (none.returncode, none.stdout) == (0, "no such events\n")
+    shown = kaopass("devices", "--database", filled).stdout
+    assert "ALARM 1 events of the kind weather, which this version cannot read" in shown
+
+
 def test_devices_are_shown_at_a_glance(filled: str) -> None:
     shown = kaopass("devices", "--database", filled).stdout.splitlines()
     assert "bus-1" in shown[0]
@@ -137,6 +157,7 @@ def test_devices_are_shown_at_a_glance(filled: str) -> None:
         "gaps": 0,
         "epochs": {EPOCH: 3},
         "lag": 0,
+        "unread": {},
         "alarms": ["1 events refused: see 'kaopass city quarantine'"],
     }
     assert "ALARM 1 events refused" in shown[1]

@@ -13,11 +13,12 @@ from click.testing import CliRunner, Result
 
 from agent.base.errors import JournalError, UsageError
 from agent.base.values import Nack
-from agent.cli.common import open_ring
 from agent.cli.door.journal import command
 from agent.journal import Journal
 from agent.journal.export import COLUMNS
 from agent.settings.model import load
+from agent.wiring.desk import open_ring
+from tests.events import one_of_each
 from tests.journal.events import ack, event, moment
 
 
@@ -55,6 +56,24 @@ def test_list_shows_the_newest_events_with_their_state_and_no_pseudonym(
     assert lines[1].split()[0:2] == ["3", "pending"]
     assert "?  boarding" in lines[1]  # a clock that was not set
     assert f"{3:064x}" not in "".join(lines)
+
+
+def test_list_says_what_events_of_every_kind_are_about(settings_file: Path) -> None:
+    settings = load(settings_file)
+    with Journal(
+        settings.state_directory / "journal.db", open_ring(settings).journal_key()
+    ) as journal:
+        for each in one_of_each():
+            journal.append(each)
+    lines = run(settings_file, "list").output.splitlines()
+    assert len(lines) == 3 + len(one_of_each())
+    assert "count" in lines[-3]
+    assert lines[-3].endswith("entered 3, exited 1, source apc, quality high")
+    assert lines[-2].endswith("question satisfaction, answer good")
+    assert lines[-1].endswith("weather    masked  masked")
+    (correction, _) = run(settings_file, "list", "--kind", "correction").output.splitlines()
+    assert "what withdrawn, why undo" in correction
+    assert f"{77:064x}" not in "".join(lines)
 
 
 def test_list_for_a_program_is_one_json_array(settings_file: Path) -> None:

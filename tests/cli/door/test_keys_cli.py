@@ -10,10 +10,10 @@ import pytest
 
 from agent.__main__ import main
 from agent.base.audit import entries
-from agent.cli.common import open_ring
 from agent.gallery.gallery import Gallery
 from agent.settings.model import load
 from agent.usecases.subject import is_receipt
+from agent.wiring.desk import open_ring
 from tests.recognition.people import NOW_MS, PACK, person_id, templates
 
 
