@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.cityos.events.store import Store
-from tests.postgres import Postgres, postgres
-
-__all__ = ["postgres"]  # a fixture
+from tests.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,10 +13,8 @@ from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import subscriptions
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol.topics import ASKS
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 class Echo:

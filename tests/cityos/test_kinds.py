@@ -25,9 +25,11 @@ from agent.cityos.db.schema import EVENT
 from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.service.metrics import CityCollector
+from agent.cityos.usecases import upkeep
 from agent.protocol.events.kinds import write_body
 from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, Offset, decode_ack, pack
+from tests.cityos.database import database_of
 from tests.events import EPOCH, KNOWN, make_event, one_of_each
 
 DEVICE = "bus-1"
@@ -198,11 +200,11 @@ def test_a_refused_kind_is_offered_again_after_an_upgrade_and_taken(
     store.state(DEVICE, birth, NOW_MS)
     arrival = Arrival({1: StoredEvent(EPOCH, 1, make_event())}, rejected={2: "bad_kind"})
     store.commit({KEY: arrival}, NOW_MS)
-    assert store.release(DEVICE, None, NOW_MS) == (False, 1)
+    assert upkeep.release(database_of(store), DEVICE, None, NOW_MS) == upkeep.Released(False, 1)
     (command,) = store.due(NOW_MS)
     assert command.arguments["refused"] is True
     assert said(intake, COUNT, first=2).nack == ()
-    assert (store.quarantine(), store.devices()[0].rejected) == ([], 0)
+    assert (upkeep.quarantine(database_of(store)), store.devices()[0].rejected) == ([], 0)
     assert [row["kind"] for row in rows(store)] == ["boarding", "count"]
 
 
@@ -217,7 +219,7 @@ def test_all_kinds_learn_their_time_and_go_after_theirs(store: Store) -> None:
     birth = Birth(1, EPOCH, (Bounds(EPOCH, 1, len(events)),), "0.2.0", clocks=clocks)
     store.state(DEVICE, birth, NOW_MS)
     assert {row["corrected_ms"] for row in rows(store)} == {NOW_MS + 5_000}
-    assert store.prune(1, NOW_MS + 2 * DAY_MS) == len(events)
+    assert upkeep.prune(database_of(store), 1, NOW_MS + 2 * DAY_MS) == len(events)
     assert rows(store) == []
     late = store.commit({KEY: Arrival(events)}, NOW_MS + 3 * DAY_MS)[KEY]
     assert (late.upto, rows(store)) == (len(events), [])
@@ -231,7 +233,7 @@ def test_who_is_erased_is_erased_from_every_kind_and_a_repeat_is_still_the_same(
     named = [row["seq"] for row in rows(store) if row["person"] == person]
     assert len(named) == sum(person_of(event) == person for event in EVENTS)
     # No other column holds it, so this one alone has to be emptied (``Eraser.forget_events``).
-    with store._engine.begin() as db:
+    with store.engine.begin() as db:
         db.execute(EVENT.update().where(EVENT.c.person == person).values(person=""))
         whole = db.execute(text("SELECT * FROM event")).all()
     assert person not in str(whole)

@@ -25,10 +25,8 @@ from agent.link.uplink.uplink import UplinkLimits
 from agent.protocol.topics import down_topics
 from tests.certificates import Authority
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 KEY = bytes(range(32))
 Protocol = Literal["5", "3.1.1"]

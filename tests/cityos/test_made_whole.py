@@ -14,14 +14,14 @@ from agent.base.values import LinkUp
 from agent.cityos.events import asks
 from agent.cityos.events.store import Store
 from agent.cityos.service.app import BrokerAddress
+from agent.cityos.usecases import upkeep
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol import topics
+from tests.cityos.database import database_of
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 @pytest.fixture
@@ -44,8 +44,7 @@ def shout(port: int, *messages: tuple[str, bytes]) -> None:
     until(lambda: any(isinstance(event, LinkUp) for event in link.turn(0.1)))
     for topic, payload in messages:
         link.publish(topic, payload)
-    for _ in range(5):
-        link.turn(0.02)
+    until(lambda: not link.unanswered, meanwhile=lambda: link.turn(0.02))
     link.close()
 
 
@@ -59,7 +58,7 @@ def test_a_city_restored_from_yesterday_is_made_whole_without_a_hand_on_the_devi
         with city(today, broker):
             device.board(40)
             until(device.drained)
-            today.backup(str(tmp_path / "yesterday.db"))
+            upkeep.backup(database_of(today), str(tmp_path / "yesterday.db"))
             device.board(160)
             until(device.drained)
         today.close()
@@ -81,7 +80,7 @@ def test_a_device_with_nothing_new_to_say_still_fills_a_restored_city(
     """The broker's kept birth is as old as the connection: it is renewed when events have come."""
     broker = BrokerAddress("127.0.0.1", mosquitto.port)
     empty = Store(str(tmp_path / "city.db"))
-    empty.backup(str(tmp_path / "yesterday.db"))
+    upkeep.backup(database_of(empty), str(tmp_path / "yesterday.db"))
     with Device(tmp_path / "bus", mosquitto.port, birth_seconds=0.5) as device:
         with city(empty, broker):
             device.board(30)
@@ -190,5 +189,7 @@ def test_a_device_that_talks_nonsense_is_counted_and_others_flow(
         )
         device.board(20)
         until(device.drained)
-        assert [row["code"] for row in store.quarantine("bus-9")] == ["bad_event"]
+        assert [row["code"] for row in upkeep.quarantine(database_of(store), "bus-9")] == [
+            "bad_event"
+        ]
         assert store.devices()[0].events == 20

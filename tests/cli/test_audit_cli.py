@@ -8,8 +8,8 @@ import pytest
 
 from agent.__main__ import main
 from agent.base.audit import AuditLog
-from agent.cli.common import audit_log, open_ring
 from agent.settings.model import load
+from agent.wiring.desk import LocalDesk
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(*arguments: object) -> int:
 
 
 def log(settings: Path) -> AuditLog:
-    return audit_log(load(settings), open_ring(load(settings)))
+    return LocalDesk(load(settings)).audit
 
 
 def test_a_log_that_does_not_exist_is_not_called_unbroken(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.cli.common import open_ring
 from agent.gallery.gallery import Gallery
 from agent.packs.manifest import load_manifest
 from agent.recognition.rules import LOOKS, calibration_for, pack_calibration
 from agent.settings.model import load
+from agent.wiring.desk import open_ring
 from tests.recognition.people import NOW_MS, PACK
 from tests.recognition.scores import views
 

@@ -21,10 +21,8 @@ from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, decode_ack, pack
 from agent.sim.net.mosquitto import free_port
 from tests.events import EPOCH, one_of_each, stored
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 def kaopass(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +96,7 @@ def test_serve_says_when_it_is_ready_commits_acknowledges_and_stops_cleanly(
     store.close()
 
 
+@pytest.mark.slow
 def test_serve_waits_for_a_broker_that_is_not_there_and_says_why(tmp_path: Path) -> None:
     port = free_port()
     database = str(tmp_path / "city.db")
@@ -109,6 +108,7 @@ def test_serve_waits_for_a_broker_that_is_not_there_and_says_why(tmp_path: Path)
     assert (process.returncode, said) == (0, "")
 
 
+@pytest.mark.slow
 def test_events_are_listed_for_people_and_for_programs(filled: str) -> None:
     listed = kaopass("events", "--database", filled)
     assert listed.returncode == 0
@@ -163,6 +163,7 @@ def test_devices_are_shown_at_a_glance(filled: str) -> None:
     assert "ALARM 1 events refused" in shown[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [

@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from agent.base.errors import CityError, SettingsError, UsageError
 from agent.cityos.events.store import Store
 from agent.cityos.pki.ca import Authority
+from agent.cityos.usecases import steering
 from agent.cli.city.group import command
 from agent.protocol.control import CommandResult, SettingsReport
 from agent.protocol.messages import Birth, Bounds
+from tests.cityos.database import database_of
 from tests.events import EPOCH
 from tests.waiting import returns, until
 
@@ -57,9 +59,11 @@ def test_a_command_is_noted_shown_and_listed(database: str) -> None:
 def test_waiting_prints_the_answer_and_fails_without_one(database: str) -> None:
     def answer() -> None:
         with closing(Store(database)) as store:
-            until(store.commands)
+            until(lambda: steering.commands(database_of(store)))
             store.result(
-                "bus-1", CommandResult(store.commands()[0].id, "done", detail={"a": 1}), 2_000
+                "bus-1",
+                CommandResult(steering.commands(database_of(store))[0].id, "done", detail={"a": 1}),
+                2_000,
             )
 
     device = threading.Thread(target=answer)

@@ -12,12 +12,15 @@ import pytest
 
 from agent.__main__ import main
 from agent.base.audit import entries
-from agent.cli.common import audit_log, open_ring, operator
+from agent.cli.common import operator
 from agent.gallery.gallery import Gallery
 from agent.settings.model import load
 from agent.sim.photographs import picture
+from agent.wiring.desk import LocalDesk, open_ring
 from tests.recognition.people import PACK
 from tests.recognition.people import enroll as enroll_others
+
+pytestmark = pytest.mark.slow
 
 YAO = picture("yaoming.jpg")
 
@@ -66,7 +69,7 @@ def test_an_enrolment_is_noted_with_who_did_it_and_a_refusal_is_not(settings: Pa
     chosen = load(settings)
     assert enroll(settings, "resident-1", YAO) == 0
     assert enroll(settings, "resident-2", YAO) == 1
-    log = audit_log(chosen, open_ring(chosen))
+    log = LocalDesk(chosen).audit
     (entry,) = entries(chosen.audit_file)
     assert (entry.action, dict(entry.facts)) == ("gallery.enrolled", {"templates": 1})
     assert entry.actor == log.reference(operator())

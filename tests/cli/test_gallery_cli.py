@@ -12,9 +12,10 @@ import pytest
 from agent.__main__ import main
 from agent.base.audit import entries
 from agent.base.errors import KeySourceError
-from agent.cli.common import audit_log, open_ring, operator
+from agent.cli.common import operator
 from agent.gallery.gallery import Gallery
 from agent.settings.model import load
+from agent.wiring.desk import LocalDesk, open_ring
 from tests.recognition.people import NOW_MS, PACK, enroll, nickname, person_id, templates
 
 
@@ -103,7 +104,7 @@ def test_a_revocation_is_noted_and_the_attempt_on_nobody_is_not(
     assert run("revoke", "resident-9", "--settings", settings) == 1
     assert audited(settings) == []
     assert run("revoke", person_id(1), "--settings", settings) == 0
-    log = audit_log(load(settings), open_ring(load(settings)))
+    log = LocalDesk(load(settings)).audit
     assert audited(settings) == [
         ("gallery.revoked", log.reference(operator()), log.reference(person_id(1)))
     ]

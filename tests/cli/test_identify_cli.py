@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from agent.base.errors import GalleryError, UsageError
@@ -28,6 +29,7 @@ def clip(folder: Path, shown: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_says_on_which_frame_somebody_is_named_first_and_how_long_that_took(
     tmp_path: Path,
 ) -> None:
@@ -60,6 +62,7 @@ def test_one_frame_is_one_frame() -> None:
     assert identify(YAO, "--enroll", f"y={YAO}").splitlines()[-2].startswith("1 frame, 1 track;")
 
 
+@pytest.mark.slow
 def test_others_are_enrolled_besides_and_could_be_named(tmp_path: Path) -> None:
     """The same face under two names is nobody: the folder's "twin" was enrolled too."""
     for person, pictures in (("twin", 2), ("alone", 1)):

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 
 from agent.base.errors import JournalError, UsageError
 from agent.base.values import Nack
-from agent.cli.common import open_ring
 from agent.cli.door.journal import command
 from agent.journal import Journal
 from agent.journal.export import COLUMNS
 from agent.settings.model import load
+from agent.wiring.desk import open_ring
 from tests.events import one_of_each
 from tests.journal.events import ack, event, moment
 

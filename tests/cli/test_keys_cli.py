@@ -10,10 +10,10 @@ import pytest
 
 from agent.__main__ import main
 from agent.base.audit import entries
-from agent.cli.common import open_ring
 from agent.gallery.gallery import Gallery
 from agent.settings.model import load
 from agent.usecases.subject import is_receipt
+from agent.wiring.desk import open_ring
 from tests.recognition.people import NOW_MS, PACK, person_id, templates
 
 
@@ -53,6 +53,7 @@ def test_show_tells_the_source_and_a_fingerprint_and_never_the_key(
     assert open_ring(load(settings)).fingerprint() in shown
 
 
+@pytest.mark.slow
 def test_rotate_changes_the_key_and_keeps_everybody(
     settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_device_moved_to_a_hall_is_told_to_rekey(
         assert gallery.protection.name == "hall 2"
 
 
+@pytest.mark.slow
 def test_subject_exports_to_a_file_of_ones_own_and_erases_with_a_receipt(
     settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def test_without_its_extra_the_lab_says_what_to_install(name: str) -> None:
     assert "pip install 'kaopass[lab]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_technician_measures_with_never_reads_the_lab() -> None:
     modules = ", ".join(BENCHES.values())
     code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith('agent.lab')])"

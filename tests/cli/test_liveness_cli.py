@@ -89,6 +89,7 @@ def test_the_threshold_of_the_settings_decides(tmp_path: Path) -> None:
     assert not any(face["live"] for face in json.loads(done.stdout)["faces"])
 
 
+@pytest.mark.slow
 def test_calibrate_keeps_a_threshold_that_check_then_uses(tmp_path: Path) -> None:
     live = shown(tmp_path / "live", "t1.jpg", "gdp.jpg", "players.jpg", "t1.jpg", "gdp.jpg")
     done = run(tmp_path, "calibrate", live, "--json")
@@ -107,6 +108,7 @@ def test_calibrate_keeps_a_threshold_that_check_then_uses(tmp_path: Path) -> Non
     assert first["live"] == (first["score"] >= found["threshold"])
 
 
+@pytest.mark.slow
 def test_calibrate_leaves_out_and_names_the_picture_without_a_face(tmp_path: Path) -> None:
     names = ("t1.jpg", "gdp.jpg", "players.jpg", "t1.jpg", "gdp.jpg")
     live = shown(tmp_path / "live", *names)
@@ -149,6 +151,7 @@ def test_calibrate_says_what_attacks_would_pass_and_can_keep_nothing(tmp_path: P
     assert not (tmp_path / "liveness.json").exists()
 
 
+@pytest.mark.slow
 def test_calibrate_watches_the_devices_own_camera_for_as_long_as_it_is_told(
     tmp_path: Path,
 ) -> None:
@@ -177,6 +180,7 @@ def test_calibrate_refuses_too_few_people(tmp_path: Path) -> None:
     assert "at least 5" in str(problem)
 
 
+@pytest.mark.slow
 def test_measure_reports_each_kind_with_intervals(tmp_path: Path) -> None:
     shown(tmp_path / "set" / "live", "t1.jpg", "gdp.jpg")
     shown(tmp_path / "set" / "magazine", "yaoming.jpg")
@@ -218,6 +222,7 @@ def test_measure_needs_live_faces_and_something_to_measure(tmp_path: Path) -> No
     assert "no such file or folder" in str(failure(run(tmp_path, "calibrate", tmp_path / "x")))
 
 
+@pytest.mark.slow
 def test_measure_draws_every_kind_of_attack_from_the_photographs_given(tmp_path: Path) -> None:
     shown(tmp_path / "faces", "gdp.jpg")
     done = run(tmp_path, "measure", "--faces", tmp_path / "faces", "--json")
@@ -230,6 +235,7 @@ def test_measure_draws_every_kind_of_attack_from_the_photographs_given(tmp_path:
     }
 
 
+@pytest.mark.slow
 def test_identify_refuses_a_picture_of_an_enrolled_person_and_names_a_live_one(
     tmp_path: Path,
 ) -> None:

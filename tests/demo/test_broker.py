@@ -43,6 +43,7 @@ def connected(broker: DemoBroker) -> tuple[mqtt.Client, list[bytes], threading.E
     return client, got, listening
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> None:
     with DemoBroker(kind) as broker:
@@ -65,6 +66,7 @@ def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> Non
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
     before = set(threading.enumerate())

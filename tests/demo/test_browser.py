@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent.base.values import DoorSignal
 from agent.demo.page import Page
 from agent.demo.state import DemoState, Row
+
+pytestmark = pytest.mark.browser
 
 FLAGS = (
     "--headless",

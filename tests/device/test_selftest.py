@@ -157,6 +157,7 @@ def door(folder: Path) -> Settings:
     )
 
 
+@pytest.mark.slow
 def test_with_a_failed_self_test_the_door_is_out_of_service_and_the_status_says_why(
     tmp_path: Path,
 ) -> None:

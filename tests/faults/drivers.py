@@ -17,6 +17,8 @@ from pathlib import Path
 from random import Random
 
 from agent.cityos.events.store import Store
+from agent.cityos.usecases import upkeep
+from tests.cityos.database import database_of
 from tests.faults.broker import QUOTA, FaultyBroker
 from tests.faults.city import POINTS
 from tests.faults.device import CLOCKS
@@ -316,7 +318,7 @@ class CityDriver(Driver):
         store = Store(str(self._database))
         try:
             self._copy.unlink(missing_ok=True)
-            store.backup(str(self._copy))
+            upkeep.backup(database_of(store), str(self._copy))
         finally:
             store.close()
 

@@ -32,6 +32,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
         yield running
 
 
+@pytest.mark.broker
 def test_under_every_kind_of_fault_nothing_is_lost_and_nothing_doubled(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -49,6 +50,7 @@ def test_under_every_kind_of_fault_nothing_is_lost_and_nothing_doubled(
     assert grouped(outcome.by_kind, "clock") >= 5
 
 
+@pytest.mark.broker
 def test_with_synchronous_normal_power_cuts_lose_events(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -66,6 +68,7 @@ def test_with_synchronous_normal_power_cuts_lose_events(
     assert outcome.lost
 
 
+@pytest.mark.broker
 def test_with_acks_before_the_commit_a_killed_city_side_loses_events(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -84,6 +87,7 @@ def test_with_acks_before_the_commit_a_killed_city_side_loses_events(
     assert outcome.lost
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("weaken", ["", "keep-nothing"])
 def test_a_restored_city_gets_back_what_it_had_acknowledged_after_its_copy(
     processes: Processes, tmp_path: Path, weaken: str
@@ -115,6 +119,7 @@ def test_a_round_restores_the_citys_copy_or_destroys_what_devices_keep() -> None
     assert kinds_of_round(1, {"city_restored", "sigkill"}) == {"city_restored", "sigkill"}
 
 
+@pytest.mark.broker
 def test_the_command_ends_with_one_line_for_programs_and_says_how_to_repeat_each_round() -> None:
     result = CliRunner().invoke(
         campaign,

@@ -20,6 +20,8 @@ from tests.faults.processes import Processes
 from tests.faults.writer import NOW, made_event
 from tests.waiting import LATE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:

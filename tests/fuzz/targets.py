@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -295,7 +294,7 @@ class GalleryFile(Target):
         self._folder = folder / "damaged"
         self._folder.mkdir()
         self._path = self._folder / "gallery.db"
-        self._ring = KeyRing(secrets.token_bytes(32))
+        self._ring = KeyRing(bytes(range(32)))
         with Gallery(self._path, self._ring, "p") as gallery_file:
             for number in range(20):
                 gallery_file.enroll(f"r-{number}", unit(number), now_ms=NOW_MS)
@@ -328,12 +327,13 @@ def all_targets(folder: Path) -> list[Target]:
     """Every target, its files in *folder*."""
     town = make_town(folder / "ca")
     device, other = town.device("bus-1"), town.device("bus-2")
+    chance = random.Random(20261128)
     trust, root, key = town.trust, "ab" * 32, bytes(8)
     head = gallery.Head("bus", 7, 3, root, root, 1, 1, NOW_MS, key, NOW_MS)
     hello = gallery.Hello("bus-1", "bus", (7, 3), root, key, bytes(16), bytes(32))
     want = gallery.Want("bus-1", "bus", 7, 3, "bucket", 0, (1, 2))
     now = gallery.Now("bus-1", "bus", (7, 3), root, bytes(16), NOW_MS)
-    wrapped = gallery.WrappedKeys("bus-1", "bus", key, secrets.token_bytes(400))
+    wrapped = gallery.WrappedKeys("bus-1", "bus", key, chance.randbytes(400))
     command = control.Command("bus-1", "c-1", 4, NOW_MS, 60, "replay", {"epoch": "e", "from": 1})
     config = control.Config("bus-1", 3, 2, {"decision": {"fpir": 0.01}})
     record = records.Record(
@@ -341,11 +341,11 @@ def all_targets(folder: Path) -> list[Target]:
     )
     encoded = records.encode_record(record)
     label = bodies.Label("bus", 7, 3, "bucket", 9, key)
-    content_key = secrets.token_bytes(32)
+    content_key = chance.randbytes(32)
     body = bodies.encode_changes(
         [bodies.present("r-1", encoded), bodies.Change(bytes(32), None), bodies.present("b", b"x")]
     )
-    private = secrets.token_bytes(32)
+    private = chance.randbytes(32)
     enrolment = consent.seal_enrolment(
         consent.EnrolmentRecord(record, 1, ()), "bus-1", sealing.public_key_of(private)
     )

@@ -34,10 +34,8 @@ from agent.notices.texts import load_notices
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.signed import Signer, Trust
 from tests.galleries.device import Device
-from tests.postgres import Postgres, postgres
+from tests.postgres import Postgres
 from tests.vectors import unit
-
-__all__ = ["postgres"]  # a fixture
 
 NOTICES = load_notices("test town")
 VALUES = 64

@@ -21,10 +21,8 @@ from agent.hw.net.mqtt import MqttLink
 from agent.sim.photographs import passengers
 from tests.galleries.conftest import City
 from tests.hw.models.networks import networks
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import LATE_SECONDS, until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 class Office:
@@ -85,6 +83,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_a_resident_from_enrolment_to_receipt(town: Office, pictures: list[Path]) -> None:
     said = town.add("anna", pictures[0], "bus", "hall")
     assert said == "anna: enrolled; published: bus 1.1, hall 1.1\n"
@@ -138,6 +137,7 @@ def test_a_resident_from_enrolment_to_receipt(town: Office, pictures: list[Path]
     assert "anna" not in log
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_keys_that_cannot_be_reached_is_named(
     town: Office, pictures: list[Path]
 ) -> None:
@@ -150,6 +150,7 @@ def test_a_copy_of_the_keys_that_cannot_be_reached_is_named(
     assert town.rows("keys", "status", places=False)[0]["copies"] == {}
 
 
+@pytest.mark.slow
 def test_the_gallery_key_may_be_on_another_machine(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     offline = town.folder / "offline"
@@ -184,6 +185,7 @@ def test_the_gallery_key_may_be_on_another_machine(town: Office, pictures: list[
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_town_is_imported_from_a_folder_a_person(town: Office, pictures: list[Path]) -> None:
     people = town.folder / "people"
     for number, picture in enumerate(pictures):
@@ -223,6 +225,7 @@ def test_a_devices_purpose_is_said_and_changed(town: Office) -> None:
     assert "no device" in town.run("device", "serve", "x", "--purpose", "bus", places=False, code=1)
 
 
+@pytest.mark.slow
 def test_a_revoked_device_changes_the_content_key(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     town.run("claim", "bus-1", "--serial", "S1", places=False)
@@ -230,6 +233,7 @@ def test_a_revoked_device_changes_the_content_key(town: Office, pictures: list[P
     assert "gallery bus 1.2: under a new key" in said
 
 
+@pytest.mark.slow
 def test_a_revocation_that_failed_half_way_is_done_by_the_same_command(town: Office) -> None:
     city = City(town.ca, str(town.database), Authority(town.ca))
     city.enrol(["anna"])

@@ -22,11 +22,13 @@ from agent.cityos.residents.faces import Threshold
 from agent.cityos.residents.profiles import DAY_MS
 from agent.cityos.residents.residents import Newcomer
 from agent.cityos.service.chores import Tidy
+from agent.cityos.usecases import upkeep
 from agent.cityos.usecases.from_devices import settle_waiting
 from agent.cli.city.common import thresholds
 from agent.protocol.consent import Consent, EnrolmentRecord, seal_enrolment
 from agent.protocol.galleries.records import Record, decode_record, key_of
 from agent.recognition.protection import Protection
+from tests.cityos.database import database_of
 from tests.galleries.conftest import (
     NOTICES,
     PACK,
@@ -286,7 +288,7 @@ def test_withdrawals_and_erasures_since_a_backup_hold_though_enrolments_come_aga
     device = city.device("bus-1")
     city.talk(device)
     store = Store(city.database)
-    store.backup(str(tmp_path / "copy.db"))
+    upkeep.backup(database_of(store), str(tmp_path / "copy.db"))
     store.close()
     enrolled = [("anna", given("bus")), ("ben", given("bus")), ("chie", given("bus"))]
     assert device.keys is not None

@@ -20,8 +20,10 @@ from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.profiles import Seal
 from agent.cityos.residents.residents import Residents
+from agent.cityos.usecases import upkeep
 from agent.hw.keystores.file import FileKeySource
 from agent.protocol.galleries.records import decode_record, key_of
+from tests.cityos.database import database_of
 from tests.galleries.conftest import PACK, City, faces, noting, now_ms, seed_of
 
 ANNA, NICKNAME = "resident-anna-5521", "nickname-of-anna"
@@ -183,7 +185,7 @@ def test_raw_files_and_copies_made_before_hold_nothing_that_opens(tmp_path: Path
     (tmp_path / "plain.txt").unlink()
     copies = tmp_path / "copies"
     copies.mkdir()
-    store.backup(str(copies / "before.db"))
+    upkeep.backup(database_of(store), str(copies / "before.db"))
     store.close()
     backup(city.keys, copies / "keys.copy", now_ms())
     resident_key = city.keys.resident(city.keys.ref(ANNA))

@@ -29,6 +29,8 @@ from tests.galleries.device import Device
 from tests.provisioning.town import Town
 from tests.waiting import LATE_SECONDS, until
 
+pytestmark = pytest.mark.slow
+
 ANNA = "resident-anna-5521"
 
 
@@ -68,7 +70,7 @@ def turning(devices: list[Online], condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def town(tmp_path: Path, mosquitto_program: str) -> Iterator[Town]:
     found = Town(tmp_path)
     found.broker.start("persistence true", f"persistence_location {tmp_path}/broker/")
     yield found

@@ -17,9 +17,11 @@ from agent.cityos.galleries.receipts import Applied
 from agent.cityos.galleries.signing import HeadSigner
 from agent.cityos.residents.profiles import CONSENT_DAYS, DAY_MS
 from agent.cityos.residents.residents import Newcomer
+from agent.cityos.usecases import upkeep
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.galleries.records import decode_record, key_of
 from agent.recognition.protection import Protection
+from tests.cityos.database import database_of
 from tests.galleries.conftest import PACK, City, consents, faces, now_ms, seed_of
 from tests.galleries.device import Device
 from tests.waiting import until
@@ -246,7 +248,7 @@ def test_a_restored_database_begins_a_new_epoch_and_brings_nobody_back(tmp_path:
     device = city.device("bus-1")
     city.talk(device)
     store = Store(city.database)
-    store.backup(str(tmp_path / "copy.db"))
+    upkeep.backup(database_of(store), str(tmp_path / "copy.db"))
     store.close()
     city.erase("anna")
     city.withdraw("ben", "bus", now_ms())
@@ -371,6 +373,7 @@ def test_publishing_goes_on_though_residents_change_again_and_again_while_it_sig
     assert device.ids == {"p0", "chie"}
 
 
+@pytest.mark.slow
 def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City) -> None:
     city.enrol(["p0", "anna", "ben"])
     city.publish()

@@ -183,6 +183,7 @@ def test_the_version_changes_with_every_write_and_with_nothing_else(
     assert len(set(seen)) == 4
 
 
+@pytest.mark.slow
 def test_a_running_agent_follows_what_a_command_changes(path: Path, gallery: Gallery) -> None:
     enroll(gallery, 1, 2)
     with process("follow", path) as follower:
@@ -218,6 +219,7 @@ def test_threads_share_a_gallery(gallery: Gallery) -> None:
     assert len(loaded(gallery)) == 15
 
 
+@pytest.mark.slow
 def test_two_processes_may_begin_a_gallery_together(path: Path) -> None:
     workers = [process("enroll", path, str(first)) for first in (0, 1000)]
     try:
@@ -233,6 +235,7 @@ def test_two_processes_may_begin_a_gallery_together(path: Path) -> None:
         assert gallery.verify().sound
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_everybody_whole_or_absent(path: Path) -> None:
     chance = random.Random(11)
     present: set[int] = set()

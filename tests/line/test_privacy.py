@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import pytest
 
 from agent.base.events import Moment, Passage, PassageEvent, Place, place_of
 from agent.base.values import Vector
@@ -113,6 +114,7 @@ def note_a_stop(door: Door) -> None:
         journal.append(PassageEvent(Passage.BOARDING, "bus", "5" * 64, place, moment))
 
 
+@pytest.mark.broker
 def test_nothing_personal_is_readable_in_anything_the_agent_wrote(tmp_path: Path) -> None:
     residents, strangers = people_of("players.jpg"), people_of("t1.jpg")
     rows = [vector[0] for vector in (*residents.values(), *strangers.values())]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from agent.gallery.gallery import Gallery
 from tests.line.door import KAOPASS, Door, networks, people_of
 from tests.waiting import until
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_running_agent_goes_on_after_a_rekey(tmp_path: Path) -> None:

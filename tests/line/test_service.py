@@ -18,6 +18,8 @@ from agent.sim.photographs import picture
 from tests.liveness_pack import models_directory
 from tests.waiting import LATE_SECONDS, until
 
+pytestmark = pytest.mark.slow
+
 PROFILES = Path(__file__).parent.parent.parent / "firmware_config/profiles"
 RUN = (sys.executable, "-m", "agent", "run", "--keys", "credential", "--camera")
 WATCHDOG_SECONDS = 6.0  # a sign of life every 1.5 s
@@ -41,7 +43,7 @@ class Systemd:
         for name in ("state", "run", "credentials"):
             (folder / name).mkdir(mode=0o700)
         key = folder / "credentials" / "device-key"
-        key.write_bytes(os.urandom(32))
+        key.write_bytes(bytes(range(32)))
         key.chmod(0o400)
 
     def listen(self) -> None:

@@ -180,6 +180,7 @@ def test_without_a_certificate_nobody_gets_in(town: Town) -> None:
     assert refused(town, None)
 
 
+@pytest.mark.slow
 def test_an_expired_certificate_is_refused(town: Town, tmp_path: Path) -> None:
     town.desk._days = 0.5 / 86_400
     tls = town.device("bus-1", tmp_path / "d")
@@ -220,6 +221,7 @@ def test_a_devices_certificate_makes_no_server(town: Town, tmp_path: Path) -> No
     thread.join(LATE_SECONDS)
 
 
+@pytest.mark.slow
 def test_a_revoked_device_is_refused_and_others_are_not(clients: Clients) -> None:
     assert outcome(MqttLink("localhost", clients.town.broker.port, client_id="x", tls=clients.one))
     clients.town.revoke("bus-1")
@@ -234,6 +236,7 @@ def test_a_revoked_device_is_refused_and_others_are_not(clients: Clients) -> Non
     assert clients.open(clients.two, "bus-2").ended is None
 
 
+@pytest.mark.slow
 def test_a_resumed_tls_session_is_no_way_around_a_revocation(clients: Clients) -> None:
     """Resumption skips the certificate, so the broker must not resume what it once accepted."""
     port = clients.town.broker.port
@@ -262,6 +265,7 @@ def test_a_resumed_tls_session_is_no_way_around_a_revocation(clients: Clients) -
         handshake(session)
 
 
+@pytest.mark.slow
 def test_a_revoked_device_that_is_connected_falls_silent_both_ways(clients: Clients) -> None:
     one = clients.open(clients.one, "bus-1", subscriptions=["kp1/bus-1/d/#"])
     two = clients.open(clients.two, "bus-2", subscriptions=["kp1/bus-2/d/#"])
@@ -282,6 +286,7 @@ def test_a_revoked_device_that_is_connected_falls_silent_both_ways(clients: Clie
     assert one.messages == []
 
 
+@pytest.mark.slow
 def test_a_device_with_a_new_claim_is_let_in_again(clients: Clients, tmp_path: Path) -> None:
     clients.town.revoke("bus-1")
     again = clients.town.device("bus-1", tmp_path / "again")

@@ -67,6 +67,7 @@ def test_the_library_does_set_the_clock_wrong(wrong_clock: Path) -> None:
     assert 0 <= float(found.stdout) < 120
 
 
+@pytest.mark.slow
 def test_a_device_in_1970_is_provisioned(town: Town, tmp_path: Path, wrong_clock: Path) -> None:
     found = provision(town, tmp_path, wrong_clock, -int(time.time()))
     assert found.returncode == 0, found.stderr

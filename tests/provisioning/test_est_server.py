@@ -124,6 +124,7 @@ def test_a_connection_serves_several_requests(town: Town) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -202,6 +203,7 @@ def test_the_citys_own_certificates_do_not_renew_as_devices(town: Town) -> None:
     assert asked(https(town, pair), "POST", f"{PATH}/simplereenroll", body)[0] in (400, 403)
 
 
+@pytest.mark.slow
 def test_too_large_too_slow_and_too_many_cost_others_nothing(town: Town) -> None:
     small = Est(town.ca, town.desk, most_connections=4, connection_seconds=1.0)
     small.start()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -27,7 +28,11 @@ from agent.cityos.usecases.office import CityPlaces, Office
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
+from agent.link.provisioning.provisioning import Provisioned
+from agent.settings.model import Settings
 from agent.sim.net.mosquitto import Mosquitto, free_port
+from agent.usecases.membership import provision as use_claim
+from agent.wiring.provisioning import provisioning, server_trust
 from tests.waiting import LATE_SECONDS
 
 HOUR_MS = 3_600_000
@@ -160,7 +165,7 @@ class Town:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def town(tmp_path: Path, mosquitto_program: str) -> Iterator[Town]:
     """A running one."""
     found = Town(tmp_path)
     found.start()
@@ -179,6 +184,31 @@ def settings_file(folder: Path, town: Town, device: str = "bus-1", serial: str =
         f'[state]\ndirectory = "{folder / "state"}"\n'
     )
     return path
+
+
+def provision(
+    settings: Settings,
+    *,
+    server: str,
+    serial: str,
+    claim: str,
+    authority: bytes | None = None,
+    fingerprint: str = "",
+    audit: AuditLog | None = None,
+    **options: Any,
+) -> Provisioned:
+    """As ``kaopass provision`` does it."""
+    trust = server_trust(server, authority, fingerprint)
+    return use_claim(
+        provisioning(settings, server, trust, **options),
+        claim,
+        server=server,
+        device=settings.device.name,
+        serial=serial,
+        trust=trust,
+        audit=audit,
+        actor="technician",
+    )
 
 
 def outcome(link: MqttLink, seconds: float = 10.0) -> LinkUp | LinkDown:

@@ -105,6 +105,7 @@ def test_no_faces_are_no_rows() -> None:
     assert BUS.apply(np.zeros((0, 512), np.float32)).shape == (0, 512)
 
 
+@pytest.mark.slow
 def test_a_passing_protection_is_another_each_time_and_shows_no_key() -> None:
     rows = templates(1, 2)
     one, other = Protection.passing(), Protection.passing()

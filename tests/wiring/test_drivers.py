@@ -167,6 +167,7 @@ def test_a_second_eye_is_there_when_the_settings_name_one() -> None:
     assert isinstance(sensor, FakeInfrared)
 
 
+@pytest.mark.slow
 def test_keys_in_memory_are_one_ring_for_the_whole_process() -> None:
     settings = load(None, {"keys": {"source": "memory"}})
     made = open_key_source(settings).create("test-of-drivers")

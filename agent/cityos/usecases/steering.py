@@ -36,7 +36,7 @@ def command(database: CityDatabase, command_id: str) -> Ordered | None:
         return orders.found(db, command_id)
 
 
-def commands(database: CityDatabase, device: str | None, limit: int) -> list[Ordered]:
+def commands(database: CityDatabase, device: str | None = None, limit: int = 100) -> list[Ordered]:
     """The newest commands, to *device* or to all, the newest last."""
     with reading(database.engine) as db:
         return orders.listed(db, device, limit)

@@ -35,7 +35,7 @@ class Replayed:
     command: str
 
 
-def quarantine(database: CityDatabase, device: str | None) -> list[dict[str, Any]]:
+def quarantine(database: CityDatabase, device: str | None = None) -> list[dict[str, Any]]:
     """Refused events, and devices set aside (``seq`` is None then), by device."""
     with reading(database.engine) as db:
         return upkeep.quarantine(db, device)

@@ -5,7 +5,7 @@ Made with ``agent.protocol`` alone, so that a test can also make it lie.
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -65,7 +65,8 @@ class ScriptedCity:
         self.pack = pack
         self.part_bytes = part_bytes or bodies.PART_BYTES
         self.epoch = 1
-        self.enrolment_key = secrets.token_bytes(32)
+        self._chance = random.Random(20261128)
+        self.enrolment_key = self._chance.randbytes(32)
         self.keys = self._new_keys()
         self.map = Protection(self.keys.template, gallery, self.keys.template_version)
         self.residents: dict[bytes, bytes] = {}
@@ -80,11 +81,11 @@ class ScriptedCity:
 
     def _new_keys(self) -> GalleryKeys:
         return GalleryKeys(
-            key=secrets.token_bytes(8),
-            content=secrets.token_bytes(32),
-            template=secrets.token_bytes(32),
+            key=self._chance.randbytes(8),
+            content=self._chance.randbytes(32),
+            template=self._chance.randbytes(32),
             template_version=1,
-            pseudonyms={n: secrets.token_bytes(32) for n in (self.gallery, "linked")},
+            pseudonyms={n: self._chance.randbytes(32) for n in (self.gallery, "linked")},
             enrolment=public_key_of(self.enrolment_key),
         )
 
@@ -127,7 +128,9 @@ class ScriptedCity:
 
     def rekey(self) -> None:
         """Another content key: whoever is not given it is out. Publish afterwards."""
-        self.keys = replace(self.keys, key=secrets.token_bytes(8), content=secrets.token_bytes(32))
+        self.keys = replace(
+            self.keys, key=self._chance.randbytes(8), content=self._chance.randbytes(32)
+        )
 
     def _buckets(self) -> list[bytes]:
         return bucket_digests({key: record_digest(r) for key, r in self.residents.items()})

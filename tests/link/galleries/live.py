@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.base.retry import Backoff
 from agent.base.values import LinkUp, Message
-from agent.device.clock import SystemClock
+from agent.device.clock import SystemClock, boottime_ms
 from agent.gallery.city.lease import Lease, LeaseFile, LeaseTiming
 from agent.gallery.file.store import GalleryStore
 from agent.hw.net.mqtt import MqttLink
@@ -23,7 +23,6 @@ from agent.link.uplink.supervisor import Supervisor
 from agent.protocol import topics
 from agent.protocol.signed import Signer
 from agent.protocol.topics import down_topics
-from agent.wiring.galleries import boottime_ms
 from tests.link.galleries.city import ScriptedCity
 from tests.link.galleries.device import RING
 from tests.protocol.town import Town

@@ -22,6 +22,8 @@ from agent.protocol.galleries.records import key_of
 from tests.faults.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
 from tests.link.galleries.device import RING
 
+pytestmark = pytest.mark.slow
+
 WAYS = int(os.environ.get("KAOPASS_TEST_CUT_WAYS", "2"))  # of each cut; all of them take minutes
 REVOKED = key_of("r-3")
 

@@ -23,6 +23,8 @@ from tests.link.galleries.city import ScriptedCity, rows
 from tests.link.galleries.device import NAME, Device
 from tests.protocol.town import Town
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"r-{n}" for n in range(12)]
 EXAMPLES = int(os.environ.get("KAOPASS_TEST_INTERLEAVINGS", "60"))
 
