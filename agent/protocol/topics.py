@@ -21,7 +21,7 @@ ANY, ALL_BELOW = "+", "#"  # MQTT's wildcards
 class Topic:
     """One topic of every device; ``path`` is what comes behind ``kp1/{device}/``.
 
-    ``messages`` names what is said there (``description.MESSAGES``); ``retained``: the broker keeps
+    ``messages`` names what is said there (``lab.description.MESSAGES``); ``retained``: the broker keeps
     the last.
     """
 

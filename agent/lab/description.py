@@ -1,7 +1,7 @@
 """The protocol described for other programs: JSON Schema of every message, and AsyncAPI of all.
 
 Made from the forms, kinds, commands and topics themselves. ``scripts/protocol-docs`` writes it to
-``docs/``; nothing at a door or at the city imports this.
+``docs/``.
 """
 
 from __future__ import annotations

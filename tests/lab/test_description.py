@@ -15,9 +15,9 @@ from referencing import Registry, Resource
 
 from agent import __version__
 from agent.base.errors import MessageError
+from agent.lab.description import EVENTS, MESSAGES, asyncapi, schemas
 from agent.protocol.commands import BY_NAME
 from agent.protocol.control import COMMAND_MESSAGE, CONFIG_MESSAGE, REPORT, RESULT, read_unsigned
-from agent.protocol.description import EVENTS, MESSAGES, asyncapi, schemas
 from agent.protocol.fields import CrossCheckError
 from agent.protocol.items import decode_item
 from agent.protocol.messages import ACK, decode_state
