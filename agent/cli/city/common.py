@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +113,13 @@ def city(places: CityPlaces) -> AbstractContextManager[OpenCity]:
 
 def need_sqlalchemy() -> None:
     """Raise CityError with what to install unless the city side's packages are there."""
-    if find_spec("sqlalchemy") is None:
+    try:
+        import sqlalchemy  # noqa: F401 - whether it can be had
+    except ImportError as error:
         raise CityError(
             "the city side needs SQLAlchemy, which is not installed; "
             "install it with: pip install 'kaopass[city]'"
-        )
+        ) from error
 
 
 def publish_due(opened: OpenCity) -> list[str]:
