@@ -195,10 +195,10 @@ def test_a_repeat_tells_the_trip_that_an_older_city_had_no_column_for(
 def test_a_refused_kind_is_offered_again_after_an_upgrade_and_taken(
     intake: Intake, store: Store
 ) -> None:
-    """An older city side answered ``bad_kind`` to what it did not know."""
+    """An older city side refused what it did not know: a count has no ``person``."""
     birth = Birth(1, EPOCH, (Bounds(EPOCH, 1, 2),), "0.2.0")
     store.state(DEVICE, birth, NOW_MS)
-    arrival = Arrival({1: StoredEvent(EPOCH, 1, make_event())}, rejected={2: "bad_kind"})
+    arrival = Arrival({1: StoredEvent(EPOCH, 1, make_event())}, rejected={2: "bad_event"})
     store.commit({KEY: arrival}, NOW_MS)
     assert upkeep.release(database_of(store), DEVICE, None, NOW_MS) == upkeep.Released(False, 1)
     (command,) = store.due(NOW_MS)
