@@ -176,6 +176,10 @@ def test_what_an_older_city_kept_unread_is_the_same_event_once_the_kind_is_known
     (row,) = rows(store)
     assert (row["place"], row["trip"], row["received_ms"]) == (KNOWN.name, "平日_0812", NOW_MS)
     assert row["body"]["of_a_later_version"] == 1
+    # Another worker is of the older version still.
+    late = StoredEvent(EPOCH, 1, unread)
+    assert store.commit({KEY: Arrival({1: late})}, NOW_MS + 1)[KEY].nack == ()
+    assert rows(store) == [row]
     other = StoredEvent(EPOCH, 1, replace(COUNT, entered=9))
     assert store.commit({KEY: Arrival({1: other})}, NOW_MS + 2)[KEY].nack
 
