@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, delete, select, text
 
 from agent.base.errors import CityError, UsageError
 from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
 from agent.cityos.db.database import address
-from agent.cityos.db.schema import EVENT, MEMBER, RESIDENT, TEMPLATE
+from agent.cityos.db.schema import ERASURE, EVENT, MEMBER, RESIDENT, TEMPLATE
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.galleries import receipts
 from agent.cityos.keys.keybackup import backup, restore
@@ -298,6 +298,32 @@ def test_an_erasure_goes_on_after_a_cut(anna: City) -> None:
     assert len(device.ids) == 30
 
 
+def test_a_version_published_after_a_cut_ends_the_erasure_first(anna: City) -> None:
+    """By a city side that was running all the time: devices are told, and the receipt is kept."""
+    city = anna
+    city.keys.mark_gone(city.residents.pseudonyms(ANNA).values(), now_ms() + 10**9)
+    city.keys.condemn(city.keys.ref(ANNA))  # and the process is killed here
+    city.publish("bus")
+    assert city.keys.condemned() == []
+    with city.engine.connect() as db:
+        noted = db.execute(select(ERASURE.c.gallery, ERASURE.c.version)).all()
+    assert {(row.gallery, row.version) for row in noted} == {("bus", 2), ("hall", None)}
+
+
+def test_nobody_is_enrolled_under_a_key_that_would_not_be_kept(anna: City) -> None:
+    city = anna
+    ref = city.keys.ref(ANNA)
+    city.keys.condemn(ref)
+    with city.engine.begin() as db:  # the process was killed after this, before the key went
+        for table in (RESIDENT, TEMPLATE, MEMBER):
+            db.execute(delete(table).where(table.c.ref == ref))
+    with pytest.raises(CityError, match="begun and not ended"):
+        city.enrol([ANNA])
+    Eraser(city.residents)
+    city.enrol([ANNA])
+    assert city.residents.get(ANNA).profile.id == ANNA
+
+
 class CutAfterDestroying(TownKeys):
     """The power goes the moment a resident's key has gone."""
 
@@ -416,5 +442,6 @@ def test_lost_keys_come_back_from_their_copy(tmp_path: Path) -> None:
     assert device.ids == {"anna", "ben"}
     with pytest.raises(UsageError, match="no copy of these keys"):
         backup(city.keys, Path(city.database), now_ms())
+    assert Path(city.database) not in city.keys.copies()
     city.close()
     city.registry.close()

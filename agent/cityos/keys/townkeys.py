@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from agent.base.errors import CityError
+from agent.base.wholefile import give_to_owner
 from agent.cityos.keys.keyfile import KEY_BYTES, KeyFile
 from agent.protocol.galleries.bodies import KEY_ID_BYTES
 from agent.protocol.galleries.messages import Position
@@ -254,7 +255,9 @@ class TownKeys(KeyFile):
         with self._named():
             handle = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with self._named():
+                give_to_owner(handle, self.directory)  # a command as root, a service as another
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)

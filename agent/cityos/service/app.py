@@ -15,6 +15,7 @@ from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
 from agent.cityos.galleries.library import Library
 from agent.cityos.galleries.serving import GalleryHandler
+from agent.cityos.pki.ca import signer
 from agent.cityos.residents.faces import Threshold
 from agent.cityos.service.chores import AutoPublish, TakeEnrolments, Tidy
 from agent.cityos.service.loop import CityService, Handler, subscriptions
@@ -66,6 +67,11 @@ def parse_broker(
         password=unquote(parts.password or ""),
         protocol=protocol,
     )
+
+
+def command_signer(directory: Path) -> Signer | None:
+    """What signs commands, by the authority's files in *directory*; None without its key."""
+    return signer(directory, "command") if (directory / "command.key").exists() else None
 
 
 def build_galleries(city: OpenCity, threshold: Threshold) -> GalleryHandler:

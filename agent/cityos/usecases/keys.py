@@ -1,18 +1,32 @@
-"""The one copy of the city's keys: made and kept up to date, put back, said to be destroyed."""
+"""The city's keys and the one copy of them: kept up to date, put back, said to be destroyed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import CityError
 from agent.cityos.keys import keybackup
-from agent.cityos.keys.townkeys import TownKeys
-from agent.cityos.usecases.office import Office, open_keys
+from agent.cityos.usecases.office import CityPlaces, Office, open_keys
 
 
-def backup_keys(office: Office, keys: TownKeys, target: Path, now_ms: int) -> int:
+@dataclass(frozen=True, slots=True)
+class KeysStatus:
+    """How many residents have a key, and when each copy was last up to date, Unix ms."""
+
+    residents: int
+    copies: Mapping[Path, int]
+
+
+def keys_status(places: CityPlaces) -> KeysStatus:
+    with open_keys(places) as keys:
+        return KeysStatus(len(keys.residents()), keys.copies())
+
+
+def backup_keys(office: Office, target: Path, now_ms: int) -> int:
     """Make or bring up to date the copy at *target*; how many destroyed keys went from it."""
-    with office.act() as note:
+    with open_keys(office.places) as keys, office.act() as note:
         return keybackup.backup(keys, target, now_ms, lambda: note("keys.copied"))
 
 
@@ -24,10 +38,10 @@ def restore_keys(office: Office, copy: Path) -> None:
             pass
 
 
-def forget_copy(office: Office, keys: TownKeys, copy: Path) -> None:
+def forget_copy(office: Office, copy: Path) -> None:
     """The copy at *copy* was destroyed: receipts no longer name it. CityError if it is unknown."""
     copy = copy.absolute()
-    with office.act() as note:
+    with open_keys(office.places) as keys, office.act() as note:
         if copy not in keys.copies():
             raise CityError(f"{copy} is no known copy: see kaopass city keys status")
         note("keys.copy_destroyed")

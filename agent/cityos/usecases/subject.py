@@ -32,7 +32,7 @@ class HeldOn:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasureReceipt:
     """The receipt's number, and copies of the keys that could not be brought up to date."""
 
     receipt: str
@@ -75,7 +75,7 @@ def handed_out(city: OpenCity, person_id: str) -> HeldOn:
         return HeldOn(found.profile, found.templates, found.devices, pseudonyms, events)
 
 
-def erase(city: OpenCity, person_id: str, now_ms: int) -> Erased:
+def erase(city: OpenCity, person_id: str, now_ms: int) -> ErasureReceipt:
     """Erase all that is held on *person_id*, in every copy of the keys, too; then publish.
 
     Their key goes first, so that no copy of the database opens; a cut after that is made up for by
@@ -85,7 +85,7 @@ def erase(city: OpenCity, person_id: str, now_ms: int) -> Erased:
         receipt = city.eraser.erase(
             person_id, now_ms, lambda: note("resident.erased", subject=person_id)
         )
-    return Erased(receipt, tuple(_purge_copies(city, now_ms)))
+    return ErasureReceipt(receipt, tuple(_purge_copies(city, now_ms)))
 
 
 def erasure(city: OpenCity, receipt: str, now_ms: int) -> ErasureReport:

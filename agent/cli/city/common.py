@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import getpass
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from agent.base.errors import CityError, ModelError
 
 if TYPE_CHECKING:
     from agent.cityos.galleries.publishing import Published
-    from agent.cityos.keys.townkeys import TownKeys
     from agent.cityos.residents.faces import Threshold
     from agent.cityos.usecases.city import CityDatabase, OpenCity
     from agent.cityos.usecases.office import CityPlaces, Office
@@ -112,24 +112,13 @@ def city(places: CityPlaces) -> AbstractContextManager[OpenCity]:
     return open_city(places, getpass.getuser())
 
 
-@contextmanager
-def office_and_keys(places: CityPlaces) -> Iterator[tuple[Office, TownKeys]]:
-    """The authority and the city's keys, opened for who types. Raises CityError."""
-    from agent.cityos.usecases.office import open_keys
-
-    with office(places) as opened, open_keys(places) as keys:
-        yield opened, keys
-
-
 def need_sqlalchemy() -> None:
     """Raise CityError with what to install unless the city side's packages are there."""
-    try:
-        import sqlalchemy  # noqa: F401 - only to say what is missing
-    except ImportError as error:
+    if find_spec("sqlalchemy") is None:
         raise CityError(
             "the city side needs SQLAlchemy, which is not installed; "
             "install it with: pip install 'kaopass[city]'"
-        ) from error
+        )
 
 
 def publish_due(opened: OpenCity) -> list[str]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from agent.cityos.events.store import Store
     from agent.cityos.service.loop import CityService, Handler
     from agent.cityos.usecases.office import CityPlaces
-    from agent.protocol.signed import Signer
 
 _POLL_SECONDS = 0.2
 
@@ -99,12 +98,12 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     from agent.cityos.events.store import Store
-    from agent.cityos.service.app import build_city, parse_broker
+    from agent.cityos.service.app import build_city, command_signer, parse_broker
 
     found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
     with ExitStack() as stack:
         store = stack.enter_context(closing(Store(places.database)))
-        signer = _command_signer(places.ca_directory)
+        signer = command_signer(places.ca_directory)
         handlers = _galleries(stack, places)
         service = build_city(found, store, share=share, handlers=handlers, signer=signer)
         stop_metrics = _serve_metrics(service, store, metrics_port)
@@ -212,15 +211,6 @@ def devices(places: CityPlaces, as_json: bool) -> None:
         )
         for alarm in row.alarms:
             click.echo(f"{'':<20} ALARM {alarm}")
-
-
-def _command_signer(directory: Path) -> Signer | None:
-    """What signs commands; None where there is no such key."""
-    if not (directory / "command.key").exists():
-        return None
-    from agent.cityos.pki.ca import signer
-
-    return signer(directory, "command")
 
 
 def _serve_metrics(service: CityService, store: Store, port: int | None) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.synchronize import Barrier
@@ -13,12 +14,14 @@ import pytest
 from agent.base.errors import CityError, UsageError
 from agent.base.values import Vector
 from agent.cityos.galleries import receipts
+from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.ca import Authority
 from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.faces import EnrolledFaces
 from agent.cityos.residents.residents import Newcomer
 from agent.cityos.usecases.enrolling import enrol, enrol_many
 from agent.cityos.usecases.from_devices import settle_waiting
+from agent.hw.keystores.file import FileKeySource
 from tests.galleries.conftest import (
     PACK,
     City,
@@ -135,3 +138,14 @@ def test_every_receipt_that_was_given_is_found(city: City, other: Act) -> None:
         found = [receipts.erasure(db, receipt, {"bus": []}) for receipt in given]
     assert all(each is not None and each[1] == {"bus": None} for each in found)
     assert list(city.residents.all()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes files for others")
+def test_what_root_locks_the_service_can_lock(tmp_path: Path) -> None:
+    keys = TownKeys(tmp_path / "keys", FileKeySource(tmp_path / "keys"))
+    os.chown(keys.directory, 1234, 1235)
+    with keys.publishing(), keys.enrolling():
+        found = {file.name: (file.stat().st_uid, file.stat().st_gid)
+                 for file in keys.directory.glob("*.lock")}  # fmt: skip
+    keys.close()
+    assert found == {"publish.lock": (1234, 1235), "enrol.lock": (1234, 1235)}

@@ -209,7 +209,7 @@ def _brought_back(world: World) -> None:
 
 
 def _copied(world: World) -> None:
-    keys.backup_keys(world.city.office, world.city.keys, world.folder / "copy", world.now)
+    keys.backup_keys(world.city.office, world.folder / "copy", world.now)
     (world.folder / "other").mkdir()
     shutil.copy2(world.folder / "keys" / "town-key", world.folder / "other" / "town-key")
 
@@ -355,12 +355,12 @@ ASKED: dict[str, Asked] = {
     ),
     "copy keys": Asked(
         "keys.copied",
-        lambda w: keys.backup_keys(w.office, w.city.keys, w.folder / "copy", w.now),
+        lambda w: keys.backup_keys(w.office, w.folder / "copy", w.now),
     ),
     "restore keys": Asked("keys.restored", _restored, _copied),
     "forget a copy": Asked(
         "keys.copy_destroyed",
-        lambda w: keys.forget_copy(w.office, w.city.keys, w.folder / "copy"),
+        lambda w: keys.forget_copy(w.office, w.folder / "copy"),
         lambda w: w.city.keys.note_copy(w.folder / "copy", w.now),
     ),
     "release": Asked("quarantine.released", lambda w: upkeep.release(w.database, BUS, None, w.now)),

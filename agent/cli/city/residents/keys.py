@@ -12,7 +12,6 @@ from agent.cli.city.common import (
     database,
     now_ms,
     office,
-    office_and_keys,
     time_text,
 )
 from agent.cli.common import json_option, print_json
@@ -66,8 +65,8 @@ def backup_keys(places: CityPlaces, file: Path) -> None:
     """
     from agent.cityos.usecases.keys import backup_keys
 
-    with office_and_keys(places) as (opened, found):
-        gone = backup_keys(opened, found, file, now_ms())
+    with office(places) as opened:
+        gone = backup_keys(opened, file, now_ms())
     click.echo(f"{file} is up to date; {gone} destroyed keys went from it")
 
 
@@ -90,24 +89,23 @@ def forget_copy(places: CityPlaces, file: Path) -> None:
     """Say that the copy FILE was destroyed, so that receipts no longer name it."""
     from agent.cityos.usecases.keys import forget_copy
 
-    with office_and_keys(places) as (opened, found):
-        forget_copy(opened, found, file)
+    with office(places) as opened:
+        forget_copy(opened, file)
     click.echo(f"{file} is forgotten")
 
 
 @keys.command("status")
 @city_options(keys=True)
 @json_option
-def keys_status(places: CityPlaces, as_json: bool) -> None:
+def status(places: CityPlaces, as_json: bool) -> None:
     """How many residents have a key, and where copies are."""
-    from agent.cityos.usecases.office import open_keys
+    from agent.cityos.usecases.keys import keys_status
 
-    with open_keys(places) as found:
-        count, copies = len(found.residents()), found.copies()
+    found = keys_status(places)
     if as_json:
-        told = {str(path): at_ms for path, at_ms in copies.items()}
-        print_json({"residents": count, "copies": told})
+        told = {str(path): at_ms for path, at_ms in found.copies.items()}
+        print_json({"residents": found.residents, "copies": told})
         return
-    click.echo(f"{count} residents' keys in {places.keys}")
-    for path, at_ms in copies.items():
+    click.echo(f"{found.residents} residents' keys in {places.keys}")
+    for path, at_ms in found.copies.items():
         click.echo(f"  copy {path}, of {time_text(at_ms)}")
