@@ -8,10 +8,10 @@ import pytest
 from hypothesis import settings
 
 from tests.mosquitto import mosquitto, mosquitto_program
-from tests.postgres import postgres
+from tests.postgres import postgres, postgres_database
 from tests.seeds import RANDOM
 
-__all__ = ["mosquitto", "mosquitto_program", "postgres"]
+__all__ = ["mosquitto", "mosquitto_program", "postgres", "postgres_database"]
 
 # No deadline: how long an example takes is the machine's matter.
 settings.register_profile("fixed", deadline=None, derandomize=True)

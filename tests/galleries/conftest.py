@@ -34,7 +34,6 @@ from agent.notices.texts import load_notices
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.signed import Signer, Trust
 from tests.galleries.device import Device
-from tests.postgres import Postgres
 from tests.vectors import unit
 
 NOTICES = load_notices("test town")
@@ -204,8 +203,7 @@ def city(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[City]:
     if request.param == "sqlite":
         database = str(tmp_path / "city.db")
     else:
-        server: Postgres = request.getfixturevalue("postgres")
-        database = server.database()
+        database = request.getfixturevalue("postgres_database")
     found = City(tmp_path, database)
     yield found
     found.close()
