@@ -137,18 +137,18 @@ class Town:
             self.ca / "ca.pem", self.ca / "workers/city-1.pem", self.ca / "workers/city-1.key"
         )
 
-    def device(self, name: str, folder: Path) -> Tls:
+    def device(self, name: str, folder: Path, days: float = 365.0) -> Tls:
         """Credentials as EST would issue them."""
         serial = f"serial-{name}"
         code = self.claim(name, serial)
         key = new_key()
         csr = x509.load_der_x509_csr(signing_request(key, name, serial))
         public = csr.public_key()
-        certificate = self.authority.sign_device(public, name, serial)
+        certificate = self.authority.sign_device(public, name, serial, days)
         issued = Issued(
             f"{certificate.serial_number:x}",
             certificate.public_bytes(Encoding.PEM).decode(),
-            now_ms() + 365 * 24 * HOUR_MS,
+            round(certificate.not_valid_after_utc.timestamp() * 1000),
         )
         found = self.registry.use(code, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(found, Issued)
