@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agent.base.errors import LinkError
-from agent.base.events import PassageEvent, StoredEvent
+from agent.base.events import PassageEvent, Place, StoredEvent
 from agent.base.ports import Display
 from agent.base.values import DoorSignal, Vector
 from agent.cityos.events.store import Store
@@ -272,16 +272,18 @@ def _agent(
     displays: Sequence[Display],
 ) -> Agent:
     notifier = Notifier(None)
-    return Agent(
+    agent = Agent(
         settings,
         ring,
         displays=displays,
         notifier=notifier,
         watchdog=Watchdog(notifier, 0),
         camera=scene,
-        place=witness.place(settings.place.name, settings.place.door) if scene else None,
         watch=witness.watch,
     )
+    place = settings.place
+    witness.drive(Place(place.kind, place.name, place.door), agent.inputs.put)
+    return agent
 
 
 def _status(agent: Agent) -> SyncStatus | None:

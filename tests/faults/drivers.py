@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import shutil
+import sqlite3
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -22,7 +24,7 @@ from tests.cityos.database import database_of
 from tests.faults.broker import QUOTA, FaultyBroker
 from tests.faults.city import POINTS
 from tests.faults.device import CLOCKS
-from tests.faults.disk import HOW, Disk
+from tests.faults.disks.disk import HOW, Disk
 from tests.faults.ledger import Ledger
 from tests.faults.network import Proxy
 from tests.faults.processes import Life, Processes
@@ -37,6 +39,11 @@ KINDS = (
     *("city_kill", *POINTS, "city_restored"),
 )
 FOREVER_DAYS = 36_500.0
+
+
+def events_in(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as db:
+        return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
 
 
 class Driver(threading.Thread):
@@ -284,7 +291,12 @@ class CityDriver(Driver):
         self._start = start
         self._database = database
         self._copy = database.with_name("copy.db")
+        self._undone = 0
         self.life = start("", 0)
+
+    def so_far(self) -> Counter[str]:
+        """And how many committed events a restored copy had not ("undone")."""
+        return self.done + Counter(undone=self._undone)
 
     def turn(self) -> None:
         kinds = self.among("city_kill", *POINTS, "city_restored")
@@ -323,6 +335,7 @@ class CityDriver(Driver):
             store.close()
 
     def _restore(self) -> None:
+        self._undone += events_in(self._database) - events_in(self._copy)
         for end in ("-wal", "-shm"):
             Path(f"{self._database}{end}").unlink(missing_ok=True)
         shutil.copyfile(self._copy, self._database)

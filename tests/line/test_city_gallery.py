@@ -15,8 +15,8 @@ from agent.keys.certificates import new_key
 from agent.keys.pseudonym import Pseudonyms
 from agent.link.provisioning.credentials import AUTHORITIES, CERTIFICATE, IdentityFolder, Plan
 from tests.line.door import DEVICE, Door, in_journal, people_of
-from tests.link.galleries.city import ScriptedCity
-from tests.link.galleries.live import LiveCity
+from tests.link.galleries.scripted.city import ScriptedCity
+from tests.link.galleries.scripted.live import LiveCity
 from tests.mosquitto import Mosquitto
 from tests.protocol.conftest import town
 from tests.protocol.town import Town

@@ -28,8 +28,8 @@ from agent.recognition.protection import Protection
 from agent.usecases.enrolling import consents_in, consents_to, enroll_for_city
 from agent.usecases.residents import Enrollee
 from agent.usecases.subject import Places, erase, export
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, RING, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.protocol.town import Town
 
 MOMENT = Moment("boot", 5, 1_800_000_000_000, "ntp", 5)

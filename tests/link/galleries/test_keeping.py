@@ -20,8 +20,8 @@ from agent.protocol.galleries.messages import Want
 from agent.protocol.galleries.records import key_of
 from agent.usecases.rotation import open_ring, rotate
 from tests.gallery.test_gallery_at_rest import armoured, text_traces
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, RING, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.protocol.town import Town
 
 

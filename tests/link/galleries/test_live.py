@@ -9,9 +9,9 @@ import pytest
 from agent.gallery.gallery import Gallery
 from agent.protocol import topics
 from agent.protocol.galleries.messages import Hello
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import RING
-from tests.link.galleries.live import LiveCity, LiveDevice, talking
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import RING
+from tests.link.galleries.scripted.live import LiveCity, LiveDevice, talking
 from tests.mosquitto import Mosquitto
 from tests.protocol.town import Town
 from tests.waiting import never, until

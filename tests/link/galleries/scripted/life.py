@@ -1,6 +1,7 @@
 """A device's gallery from empty over several versions, its writes traced, for cuts at each.
 
-``python -m tests.link.galleries.life CA_FOLDER STATE TRACE EPOCH KILL_AFTER``, under ``disk.c``.
+``python -m tests.link.galleries.scripted.life CA_FOLDER STATE TRACE EPOCH KILL_AFTER``, under
+``disk.c``.
 Marks are JSON: before a version is fetched ["may", version, root, keys], after it ["is", version].
 """
 
@@ -11,9 +12,9 @@ import sys
 from pathlib import Path
 
 from agent.gallery.gallery import Gallery
-from tests.faults.disk import Tracer
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, RING, Device
+from tests.faults.disks.disk import Tracer
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.protocol.town import make_town
 
 PEOPLE = 5

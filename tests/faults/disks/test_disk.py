@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from tests.faults.disk import HOW, Disk, Record, UntraceableError, build_library, read_trace
+from tests.faults.disks.disk import HOW, Disk, Record, UntraceableError, build_library, read_trace
 from tests.faults.processes import Processes
 from tests.waiting import LATE_SECONDS
 
@@ -33,14 +33,15 @@ def traced(library: Path, folder: Path, program: str, die_after: int = -1) -> in
     """Run *program* with ``disk`` (a Path) traced; returns its exit status."""
     (folder / "disk").mkdir()
     before = (
-        "from pathlib import Path; import errno, mmap, os; from tests.faults.disk import Tracer\n"
+        "import errno, mmap, os\n"
+        "from pathlib import Path; from tests.faults.disks.disk import Tracer\n"
         f"disk, tracer = Path({str(folder / 'disk')!r}), Tracer()\n"
         f"tracer.begin(disk, Path({str(folder / 'trace')!r}), {die_after})\n"
     )
     return subprocess.run(
         [sys.executable, "-c", before + program],
         env={**os.environ, "LD_PRELOAD": str(library)},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         check=False,
     ).returncode
 

@@ -15,7 +15,7 @@ from agent.link.galleries.intake import Ears, GalleryIntake
 from agent.protocol import topics
 from agent.protocol.galleries.messages import Hello, Want, sign_hello, sign_want
 from agent.protocol.signed import Signer, Trust
-from tests.link.galleries.city import ScriptedCity, wall_ms
+from tests.link.galleries.scripted.city import ScriptedCity, wall_ms
 
 NAME = "bus-7"
 RING = KeyRing(bytes(range(32)))

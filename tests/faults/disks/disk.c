@@ -4,7 +4,7 @@
  * kp_trace(); from then on each change to a file directly inside the root is done first and then
  * appended to the trace, both under one lock, so that the trace's order is the disk's. What
  * this cannot follow (a shared writable mapping of a database, say) is noted as 'X', and whoever
- * reads the trace must refuse it. tests/faults/disk.py reads it.
+ * reads the trace must refuse it. tests/faults/disks/disk.py reads it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

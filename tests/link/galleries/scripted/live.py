@@ -23,8 +23,8 @@ from agent.link.uplink.supervisor import Supervisor
 from agent.protocol import topics
 from agent.protocol.signed import Signer
 from agent.protocol.topics import down_topics
-from tests.link.galleries.city import ScriptedCity
-from tests.link.galleries.device import RING
+from tests.link.galleries.scripted.city import ScriptedCity
+from tests.link.galleries.scripted.device import RING
 from tests.protocol.town import Town
 from tests.waiting import LATE_SECONDS
 

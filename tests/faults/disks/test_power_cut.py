@@ -13,11 +13,11 @@ import pytest
 from agent.base.events import person_of
 from agent.journal import Journal
 from agent.journal.database import PAGE_BYTES
-from tests.faults.cuts import cut_everywhere
 from tests.faults.device import KEY
-from tests.faults.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
+from tests.faults.disks.cuts import cut_everywhere
+from tests.faults.disks.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
+from tests.faults.disks.writer import NOW, made_event
 from tests.faults.processes import Processes
-from tests.faults.writer import NOW, made_event
 from tests.waiting import LATE_SECONDS
 
 pytestmark = pytest.mark.slow

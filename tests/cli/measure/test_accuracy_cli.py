@@ -10,7 +10,7 @@ import pytest
 
 from agent.__main__ import main
 
-FACES = Path(os.environ.get("KAOPASS_FACES", Path(__file__).parents[3] / "shared/faces"))
+FACES = Path(os.environ.get("KAOPASS_FACES", Path(__file__).parents[4] / "shared/faces"))
 
 
 def run(*arguments: object) -> int:
