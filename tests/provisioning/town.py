@@ -169,7 +169,7 @@ class Town:
         issued = Issued(
             f"{certificate.serial_number:x}",
             certificate.public_bytes(Encoding.PEM).decode(),
-            now_ms() + 365 * 24 * HOUR_MS,
+            round(certificate.not_valid_after_utc.timestamp() * 1000),
         )
         found = self.registry.use(code, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(found, Issued)
