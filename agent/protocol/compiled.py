@@ -1,6 +1,7 @@
 """A form's reader and writer as one Python expression each, as ``dataclasses`` does it.
 
-Every event is read and written by them: a loop over the fields takes up to three times as long.
+Every event is read and written by them; by a loop over its fields, writing takes nearly three
+times as long.
 """
 
 from __future__ import annotations

@@ -176,6 +176,10 @@ def test_what_an_older_city_kept_unread_is_the_same_event_once_the_kind_is_known
     (row,) = rows(store)
     assert (row["place"], row["trip"], row["received_ms"]) == (KNOWN.name, "平日_0812", NOW_MS)
     assert row["body"]["of_a_later_version"] == 1
+    # Another worker is of the older version still.
+    late = StoredEvent(EPOCH, 1, unread)
+    assert store.commit({KEY: Arrival({1: late})}, NOW_MS + 1)[KEY].nack == ()
+    assert rows(store) == [row]
     other = StoredEvent(EPOCH, 1, replace(COUNT, entered=9))
     assert store.commit({KEY: Arrival({1: other})}, NOW_MS + 2)[KEY].nack
 
@@ -195,10 +199,10 @@ def test_a_repeat_tells_the_trip_that_an_older_city_had_no_column_for(
 def test_a_refused_kind_is_offered_again_after_an_upgrade_and_taken(
     intake: Intake, store: Store
 ) -> None:
-    """An older city side answered ``bad_kind`` to what it did not know."""
+    """An older city side refused what it did not know: a count has no ``person``."""
     birth = Birth(1, EPOCH, (Bounds(EPOCH, 1, 2),), "0.2.0")
     store.state(DEVICE, birth, NOW_MS)
-    arrival = Arrival({1: StoredEvent(EPOCH, 1, make_event())}, rejected={2: "bad_kind"})
+    arrival = Arrival({1: StoredEvent(EPOCH, 1, make_event())}, rejected={2: "bad_event"})
     store.commit({KEY: arrival}, NOW_MS)
     assert upkeep.release(database_of(store), DEVICE, None, NOW_MS) == upkeep.Released(False, 1)
     (command,) = store.due(NOW_MS)

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.base.errors import GalleryError, MessageError, SettingsError
+from agent.base.events import StoredEvent
 from agent.base.values import Ack, Message, Nack, Vector
 from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
@@ -33,7 +34,7 @@ from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, encode_ack, encode_birth, pack
 from agent.protocol.signed import Signer
 from agent.settings.model import Settings, load
-from tests.events import EPOCH, stored
+from tests.events import EPOCH, one_of_each, stored
 from tests.fuzz.downlink import DeviceGallery
 from tests.fuzz.mutate import dumps, spoil_bytes, spoil_value
 from tests.fuzz.target import REFUSED, TAKEN, Target
@@ -176,7 +177,14 @@ class City(Target):
         self._store = Store(str(folder / "city.db"))
         self._intake = Intake(self._store)
         events = [encode_event(stored(seq)) for seq in range(1, 13)]
-        self._batches = [b"[" + b",".join(events[:2]) + b"]", pack(events)]
+        kinds = [
+            encode_event(StoredEvent(EPOCH, seq, event))
+            for seq, event in enumerate(one_of_each(), start=13)
+        ]
+        self._batches = [
+            *(b"[" + b",".join(several) + b"]" for several in (events[:2], kinds[:9], kinds[9:])),
+            pack(events),
+        ]
         birth = Birth(1, EPOCH, (Bounds(EPOCH, 1, 12),), "0.1.0")
         self._birth = encode_birth(birth)
 

@@ -182,8 +182,7 @@ def test_without_a_certificate_nobody_gets_in(town: Town) -> None:
 
 @pytest.mark.slow
 def test_an_expired_certificate_is_refused(town: Town, tmp_path: Path) -> None:
-    town.desk._days = 0.5 / 86_400
-    tls = town.device("bus-1", tmp_path / "d")
+    tls = town.device("bus-1", tmp_path / "d", days=0.5 / 86_400)
     assert tls.certificate is not None
     ends_ms = read_identity(tls.certificate.read_bytes()).not_after_ms
     until(lambda: now_ms() > ends_ms + 1000)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.base.audit import AuditLog
 from agent.base.values import LinkDown, LinkUp
 from agent.cityos.keys.audit import audit_log
 from agent.cityos.pki.broker import publish, write_config
-from agent.cityos.pki.ca import Authority
+from agent.cityos.pki.ca import DEVICE_DAYS, Authority
 from agent.cityos.pki.claims import Issued, Registry
 from agent.cityos.service.est import EstServer, server_context
 from agent.cityos.service.estdesk import Desk
@@ -33,7 +34,7 @@ from agent.settings.model import Settings
 from agent.sim.net.mosquitto import Mosquitto, free_port
 from agent.usecases.membership import provision as use_claim
 from agent.wiring.provisioning import provisioning, server_trust
-from tests.waiting import LATE_SECONDS
+from tests.waiting import LATE_SECONDS, until
 
 HOUR_MS = 3_600_000
 
@@ -85,6 +86,25 @@ class Broker(Mosquitto):
         lines = (f"pid_file {self.pid_file}", "log_type all", f"include_dir {self.directory}")
         super().__init__(folder, port, lines)
 
+    def start(self, *more: str) -> None:
+        """Returns when it takes signals, too: it listens before, and SIGHUP would end it then."""
+        before = self._said(" running")
+        super().start(*more)
+        until(lambda: self._said(" running") > before, "Mosquitto has started")
+
+    @contextmanager
+    def rereads(self) -> Iterator[None]:
+        """What is done here has it read its files anew; when this ends, they are in force."""
+        before = self._said("Reloading config")
+        yield
+        if self.pid:
+            until(lambda: self._said("Reloading config") > before, "Mosquitto reads its files")
+
+    def _said(self, words: str) -> int:
+        if not self.log_file.exists():
+            return 0
+        return self.log_file.read_text(errors="replace").count(words)
+
 
 class Town:
     """Everything of a city on this machine."""
@@ -123,7 +143,8 @@ class Town:
         self.registry.close()
 
     def publish(self) -> list[str]:
-        return publish(self.authority, self.registry, now_ms())
+        with self.broker.rereads():
+            return publish(self.authority, self.registry, now_ms())
 
     def claim(self, device: str = "bus-1", serial: str = "S1", hours: float = 1.0) -> str:
         return self.registry.claim(device, serial, hours, now_ms(), noting)
@@ -137,18 +158,18 @@ class Town:
             self.ca / "ca.pem", self.ca / "workers/city-1.pem", self.ca / "workers/city-1.key"
         )
 
-    def device(self, name: str, folder: Path) -> Tls:
-        """Credentials as EST would issue them."""
+    def device(self, name: str, folder: Path, days: float = DEVICE_DAYS) -> Tls:
+        """Credentials as EST would issue them, for *days*."""
         serial = f"serial-{name}"
         code = self.claim(name, serial)
         key = new_key()
         csr = x509.load_der_x509_csr(signing_request(key, name, serial))
         public = csr.public_key()
-        certificate = self.authority.sign_device(public, name, serial)
+        certificate = self.authority.sign_device(public, name, serial, days)
         issued = Issued(
             f"{certificate.serial_number:x}",
             certificate.public_bytes(Encoding.PEM).decode(),
-            now_ms() + 365 * 24 * HOUR_MS,
+            round(certificate.not_valid_after_utc.timestamp() * 1000),
         )
         found = self.registry.use(code, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(found, Issued)

@@ -23,7 +23,8 @@ from agent.protocol.events.kinds import read_body, write_body
 
 MORE = (*WHERE_COLUMNS, "body")
 _NOTHING_MORE: dict[str, Any] = dict.fromkeys(MORE)
-# What an older program could not keep of an event that has a body, or that has none.
+# What a program that knew fewer kinds, or places less well, may have left empty: of an event that
+# has a body, and of one that has none.
 _OF_THE_BODY = frozenset({"purpose", "place_kind", "place", "door", "stop", *MORE})
 _LATER = frozenset({"corrected_ms", *WHERE_COLUMNS})
 
@@ -68,15 +69,15 @@ def added(row: Row[Any], came: StoredEvent) -> dict[str, Any] | None:
         had = there[name]
         if had == value or (name == "person" and not had):
             continue  # whose the event was is forgotten when they are erased
-        if name in _OF_THE_BODY and row.body is not None:
-            found[name] = value
+        if row.body is not None and name in _OF_THE_BODY:
+            if name == "body" and not _says_the_same(row, came.event):
+                return None
+            if name != "body" and value not in (None, ""):
+                found[name] = value
         elif name not in _LATER or (had is not None and name != "corrected_ms"):
             return None
         elif had is None:
             found[name] = value
-    if "body" in found and not _says_the_same(row, came.event):
-        return None
-    found.pop("body", None)
     return found
 
 
