@@ -28,6 +28,7 @@ def test_the_former_names_are_not_offered_any_more() -> None:
     assert [name for name in ("vision", "journal", "sync") if f"  {name} " in shown] == ["vision"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["journal", "sync", "quantize", "golden"])
 def test_without_its_extra_the_lab_says_what_to_install(name: str) -> None:
     arguments = ["lab", name, *(["buffalo_s"] if name in ("quantize", "golden") else [])]

@@ -93,6 +93,7 @@ def test_what_is_broken_is_said(file: str, run: Outputs, words: str) -> None:
     assert words in self_tested(open_networks(RESEARCH, opener(file, run))).fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "words"),
     [

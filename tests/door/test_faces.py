@@ -190,7 +190,6 @@ def test_a_recogniser_that_comes_later_finds_everybody_too(door: Door) -> None:
     assert door.found(1) is None
 
 
-@pytest.mark.slow
 def test_who_comes_while_the_gallery_is_read_is_gone_when_they_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

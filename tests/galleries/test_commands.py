@@ -302,6 +302,7 @@ def test_a_running_city_serves_devices_and_publishes_by_itself(
     assert "anna" not in said
 
 
+@pytest.mark.slow
 def test_enrolments_are_listed(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     with pytest.raises(SystemExit) as ended:
@@ -334,6 +335,7 @@ def test_lost_keys_stop_every_command_instead_of_emptying_the_town(
     assert "1 residents" in town.run("gallery", "publish")
 
 
+@pytest.mark.slow
 def test_what_was_never_given_cannot_be_withdrawn(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     said = town.run("consent", "withdraw", "anna", "--purpose", "bus", "--purpose", "hall", code=1)

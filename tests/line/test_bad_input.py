@@ -153,6 +153,7 @@ def test_a_gallery_under_another_key_is_refused_and_left_alone(folder: Path) -> 
     assert (door.state / "gallery.db").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_lost_key_is_not_replaced_by_a_new_one(folder: Path) -> None:
     door = Door(folder / "door", 1)
     door.enrol(people_of("t1.jpg"))

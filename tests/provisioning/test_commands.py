@@ -160,6 +160,7 @@ def _look_and_revoke(ca: str, settings: str, server: str, claim: dict[str, str])
     assert kaopass("audit", "verify", "--city", ca).returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -86,6 +86,7 @@ def test_one_face_is_a_stranger_to_itself_under_another_key(other: Protection) -
     assert np.abs(mated).max() < 0.2
 
 
+@pytest.mark.slow
 def test_a_change_of_key_equals_mapping_anew() -> None:
     rows = templates(1, 50)
     changed = BUS.apply(rows).astype(np.float64) @ change(BUS, HALL, 512)

@@ -153,6 +153,7 @@ class PowerCutError(Exception):
     """The power goes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_cut_after_any_step_calling_it_again_finishes_it(
     source: FileKeySource, state: Path, step: str

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def city(places: CityPlaces) -> AbstractContextManager[OpenCity]:
 def need_sqlalchemy() -> None:
     """Raise CityError with what to install unless the city side's packages are there."""
     try:
-        import sqlalchemy  # noqa: F401 - whether it can be had
+        import_module("sqlalchemy")  # only whether it can be had: commands touch no database
     except ImportError as error:
         raise CityError(
             "the city side needs SQLAlchemy, which is not installed; "

@@ -139,6 +139,7 @@ def test_events_that_name_nobody_say_what_they_count(filled: str) -> None:
     assert "ALARM 1 events of the kind weather, which this version cannot read" in shown
 
 
+@pytest.mark.slow
 def test_devices_are_shown_at_a_glance(filled: str) -> None:
     shown = kaopass("devices", "--database", filled).stdout.splitlines()
     assert "bus-1" in shown[0]
