@@ -18,7 +18,7 @@ import pytest
 
 from agent.base.sqlite import Trouble, sidecars, trouble
 from tests.base.files import KINDS, Owned
-from tests.faults.disks.disk import build_library
+from tests.faults.disks.trace import build_library
 
 CHECK_ACCESS = r"check that .* exists, that .* is a file there, and that this user may write"
 MANY = 40  # enough for pages that a cut or a flip can hit
@@ -192,7 +192,7 @@ FILLED = """
 import sys
 from pathlib import Path
 from tests.base.files import KINDS
-from tests.faults.disks.disk import Tracer
+from tests.faults.disks.trace import Tracer
 
 kind, folder, tracer = KINDS[sys.argv[1]], Path(sys.argv[2]), Tracer()
 tracer.begin((folder / kind.file).parent, folder / "trace")

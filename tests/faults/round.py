@@ -12,15 +12,9 @@ from random import Random
 
 from agent.cityos.events import asks
 from tests.faults.broker import FaultyBroker
-from tests.faults.drivers import (
-    FOREVER_DAYS,
-    KINDS,
-    BrokerDriver,
-    CityDriver,
-    DeviceDriver,
-    Driver,
-    NetworkDriver,
-)
+from tests.faults.drivers.device import FOREVER_DAYS, DeviceDriver
+from tests.faults.drivers.driver import KINDS, Driver
+from tests.faults.drivers.surroundings import BrokerDriver, CityDriver, NetworkDriver
 from tests.faults.ledger import at_city, judge, set_aside
 from tests.faults.network import Proxy
 from tests.faults.processes import Life, Processes

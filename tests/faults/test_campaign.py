@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from tests.faults.campaign import campaign
-from tests.faults.disks.disk import build_library
-from tests.faults.drivers import KINDS
+from tests.faults.disks.trace import build_library
+from tests.faults.drivers.driver import KINDS
 from tests.faults.processes import Processes
 from tests.faults.round import kinds_of_round, run_round
 from tests.seeds import seed

@@ -11,7 +11,8 @@ from random import Random
 from agent.base.errors import KaopassError
 from agent.journal import Journal
 from tests.faults.device import KEY
-from tests.faults.disks.disk import HOW, Disk, Record, read_trace, write_image
+from tests.faults.disks.disk import HOW, Disk, write_image
+from tests.faults.disks.trace import Record, read_trace
 from tests.faults.disks.writer import NOW, made_event
 
 

@@ -11,7 +11,8 @@ from random import Random
 
 import pytest
 
-from tests.faults.disks.disk import HOW, Disk, Record, UntraceableError, build_library, read_trace
+from tests.faults.disks.disk import HOW, Disk
+from tests.faults.disks.trace import Record, UntraceableError, build_library, read_trace
 from tests.faults.processes import Processes
 from tests.waiting import LATE_SECONDS
 
@@ -34,7 +35,7 @@ def traced(library: Path, folder: Path, program: str, die_after: int = -1) -> in
     (folder / "disk").mkdir()
     before = (
         "import errno, mmap, os\n"
-        "from pathlib import Path; from tests.faults.disks.disk import Tracer\n"
+        "from pathlib import Path; from tests.faults.disks.trace import Tracer\n"
         f"disk, tracer = Path({str(folder / 'disk')!r}), Tracer()\n"
         f"tracer.begin(disk, Path({str(folder / 'trace')!r}), {die_after})\n"
     )

@@ -15,7 +15,8 @@ from agent.journal import Journal
 from agent.journal.database import PAGE_BYTES
 from tests.faults.device import KEY
 from tests.faults.disks.cuts import cut_everywhere
-from tests.faults.disks.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
+from tests.faults.disks.disk import HOW, Disk, write_image
+from tests.faults.disks.trace import build_library, memory_folder, read_trace
 from tests.faults.disks.writer import NOW, made_event
 from tests.faults.processes import Processes
 from tests.waiting import LATE_SECONDS

@@ -15,7 +15,7 @@ from agent.base.events import Event, Moment, Passage, PassageEvent, Place
 from agent.base.values import Ack, Nack
 from agent.journal import Journal
 from tests.faults.device import KEY, WeakJournal
-from tests.faults.disks.disk import Tracer
+from tests.faults.disks.trace import Tracer
 
 NOW = Moment("boot-a", 1_000, 1_790_000_000_000, "ntp", 20)
 

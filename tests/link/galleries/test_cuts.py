@@ -19,7 +19,8 @@ from agent.base.errors import KaopassError
 from agent.gallery.city.copy import CityCopy
 from agent.gallery.gallery import Gallery
 from agent.protocol.galleries.records import key_of
-from tests.faults.disks.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
+from tests.faults.disks.disk import HOW, Disk, write_image
+from tests.faults.disks.trace import build_library, memory_folder, read_trace
 from tests.link.galleries.scripted.device import RING
 
 pytestmark = pytest.mark.slow

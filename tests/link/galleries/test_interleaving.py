@@ -18,7 +18,7 @@ from agent.gallery.gallery import Gallery
 from agent.protocol import topics
 from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
-from tests.faults.disks.disk import memory_folder
+from tests.faults.disks.trace import memory_folder
 from tests.link.galleries.scripted.city import ScriptedCity, rows
 from tests.link.galleries.scripted.device import NAME, Device
 from tests.protocol.town import Town

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from agent.gallery.gallery import Gallery
-from tests.faults.disks.disk import Tracer
+from tests.faults.disks.trace import Tracer
 from tests.link.galleries.scripted.city import ScriptedCity, rows
 from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.protocol.town import make_town
