@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,6 +24,14 @@ MODELS = Path(sys.prefix) / "share" / "kaopass" / "models"
 @cache
 def models_directory() -> Path:
     """Where the pack is, put there by ``kaopass models install`` the first time."""
+    MODELS.parent.mkdir(parents=True, exist_ok=True)
+    with (MODELS.parent / "installing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker of the tests may be about it
+        _install()
+    return MODELS
+
+
+def _install() -> None:
     if find(load_manifest().pack(PACK), MODELS) is None:
         if shutil.which("npm") is None:
             pytest.fail(
@@ -38,7 +47,6 @@ def models_directory() -> Path:
         )
         if done.returncode != 0:
             pytest.fail(f"kaopass models install {PACK}: {done.stderr}")
-    return MODELS
 
 
 def settings(state: Path, mode: str = "on") -> Settings:

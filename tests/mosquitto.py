@@ -29,8 +29,17 @@ class Mosquitto(mosquitto_process.Mosquitto):
         self.stop(kill=True)
 
 
+@pytest.fixture(scope="session")
+def mosquitto_program() -> str:
+    """Where it is installed; what starts a broker asks for this, and is marked by it."""
+    program = mosquitto_process.find_mosquitto()
+    if program is None:
+        pytest.fail("Mosquitto is missing: apt-get install mosquitto (scripts/test does it)")
+    return program
+
+
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+def mosquitto(tmp_path: Path, mosquitto_program: str) -> Iterator[Mosquitto]:
     """A running broker that lets anybody in."""
     with Mosquitto(tmp_path / "broker") as broker:
         yield broker

@@ -46,6 +46,7 @@ class Postgres:
         self._programs = find_programs()
         self._folder = Path(tempfile.mkdtemp(prefix="kaopass-pg-"))
         self._as: dict[str, Any] = {}
+        self._empty: list[str] = []
         if os.getuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self._folder, user.pw_uid, user.pw_gid)
@@ -70,10 +71,23 @@ class Postgres:
         return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def database(self) -> str:
+        if self._empty:
+            return self._empty.pop()
         name = f"city{next(_NAMES)}"
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self._address(name)
+
+    def give_back(self, database: str) -> None:
+        """Empty *database* for whoever asks next: a new one takes twenty times as long."""
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        self._empty.append(database)
 
     def _address(self, name: str) -> str:
         return f"postgresql://city@127.0.0.1:{self.port}/{name}"
@@ -111,3 +125,11 @@ def postgres() -> Iterator[Postgres]:
     """One server for the whole run; every test asks it for a database of its own."""
     with Postgres(durable=False) as server:
         yield server
+
+
+@pytest.fixture
+def postgres_database(postgres: Postgres) -> Iterator[str]:
+    """The address of an empty database."""
+    database = postgres.database()
+    yield database
+    postgres.give_back(database)

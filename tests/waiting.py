@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 def until(
     condition: Callable[[], object],
-    seconds: float = LATE_SECONDS,
     what: str = "",
     *,
+    seconds: float = LATE_SECONDS,
     meanwhile: Callable[[], object] | None = None,
 ) -> None:
     """Wait for *condition*; fail the test if it does not come.
@@ -36,7 +36,7 @@ def until(
         time.sleep(LOOK_SECONDS)
 
 
-def never(condition: Callable[[], object], seconds: float = 0.2, what: str = "") -> None:
+def never(condition: Callable[[], object], what: str = "", *, seconds: float = 0.2) -> None:
     """Look for a while whether *condition* comes, and fail the test if it does.
 
     A busy machine makes this look less often, but never fail without a reason.

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.base.errors import AuditError
+from agent.base.wholefile import give_to_owner
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class AuditLog:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "r+b", buffering=0) as file:
+                give_to_owner(file.fileno(), self._path.parent)  # root writes here too
                 fcntl.flock(file, fcntl.LOCK_EX)
                 seq, prev, torn = self._tail(file.fileno())
                 if torn:  # never acknowledged to anybody; that it happened is itself an entry

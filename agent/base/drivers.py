@@ -170,8 +170,8 @@ class Drivers(Generic[Driver]):
             return name
         names = self.names()
         close = get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"there is no such {self._what}; {hint}There are {', '.join(names)}")
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"is none of {', '.join(names)}{hint}")
 
     def driver(self, name: str) -> Driver:
         """The driver called *name*, imported now. Raises UsageError if there is none."""

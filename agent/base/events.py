@@ -26,6 +26,11 @@ class Moment:
     clock: str
     error_ms: int
 
+    @property
+    def is_known(self) -> bool:
+        """Whether ``wall_ms`` is from a clock that was set."""
+        return self.clock in ("gnss", "ntp")
+
 
 @dataclass(frozen=True, slots=True)
 class Fix:

@@ -1,7 +1,7 @@
 """The doors in the line: what a stage needs from hardware, disk or network, as protocols.
 
 Every adapter lives in ``agent.hw`` (or owns its file, like the journal); every port has a fake in
-the package that behaves like the real part.
+``agent.sim`` that behaves like the real part, but for ``Publish`` and ``Duty``, which are no parts.
 """
 
 from __future__ import annotations

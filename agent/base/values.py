@@ -178,6 +178,15 @@ class DoorSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class DoorEdge:
+    """A door of the vehicle or the hall began to stand open, or closed."""
+
+    door: str
+    is_open: bool
+    mono_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUp:
     """The broker accepted the connection."""
 

@@ -24,9 +24,7 @@ def write_file(path: Path, content: bytes) -> None:
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=prefix)
     try:
         with os.fdopen(handle, "wb") as file:
-            if os.geteuid() == 0:
-                owner = path.stat() if path.exists() else path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            give_to_owner(file.fileno(), path if path.exists() else path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -51,6 +49,13 @@ def create_file(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)) from None
         return
     sync_directory(path.parent)
+
+
+def give_to_owner(handle: int, of: Path) -> None:
+    """What root has made, open as *handle*, belongs to the owner of the file or directory *of*."""
+    if os.geteuid() == 0:
+        owner = of.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def sync_directory(directory: Path) -> None:

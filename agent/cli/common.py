@@ -16,9 +16,7 @@ import click
 from agent.base.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.base.audit import AuditLog
-    from agent.keys.ring import KeyRing
-    from agent.settings.model import Settings
+    from agent.wiring.desk import LocalDesk
 
 settings_option = click.option(
     "--settings",
@@ -46,26 +44,13 @@ def id_and_file(text: str) -> tuple[str, str]:
     return person, file
 
 
-def open_ring(settings: Settings) -> KeyRing:
-    """The keys of the device that *settings* describe, as its agent and its commands share them.
-
-    The device key is made on first use, but never where data written under another one lies.
-    Raises KeySourceError.
-    """
+def open_desk(settings_file: Path | None) -> LocalDesk:
+    """What opens the parts of the device whose settings are in *settings_file*."""
     # Only the commands that need keys pay for these imports.
-    from agent.usecases.rotation import open_ring as open_from
-    from agent.wiring.devices import open_key_source
+    from agent.settings.model import load
+    from agent.wiring.desk import LocalDesk
 
-    state = settings.state_directory
-    has_data = any((state / name).exists() for name in ("gallery.db", "journal.db"))
-    return open_from(open_key_source(settings), state, may_create=not has_data)
-
-
-def audit_log(settings: Settings, ring: KeyRing) -> AuditLog:
-    """This device's log of who did what."""
-    from agent.base.audit import AuditLog
-
-    return AuditLog(settings.audit_file, ring.audit_key())
+    return LocalDesk(load(settings_file))
 
 
 def operator() -> str:

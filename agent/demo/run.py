@@ -19,12 +19,11 @@ from typing import Any, Literal
 import numpy as np
 
 from agent.base.errors import LinkError
-from agent.base.events import PassageEvent, StoredEvent
+from agent.base.events import PassageEvent, Place, StoredEvent
 from agent.base.ports import Display
 from agent.base.values import DoorSignal, Vector
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker as CityBroker
-from agent.cityos.service.app import build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.demo.broker import DemoBroker
 from agent.demo.page import Page
 from agent.demo.state import DemoState
@@ -123,7 +122,7 @@ def run(
         settings = _settings(options, folder, broker)
         store = Store(str(folder / "city.db"))
         opened.callback(store.close)
-        city = build_city(CityBroker(broker.host, broker.port, protocol=broker.protocol), store)
+        city = build_city(BrokerAddress(broker.host, broker.port, protocol=broker.protocol), store)
         opened.callback(city.stop)
         city.start()
         if not city.wait_ready(_READY_SECONDS):
@@ -273,16 +272,18 @@ def _agent(
     displays: Sequence[Display],
 ) -> Agent:
     notifier = Notifier(None)
-    return Agent(
+    agent = Agent(
         settings,
         ring,
         displays=displays,
         notifier=notifier,
         watchdog=Watchdog(notifier, 0),
         camera=scene,
-        place=witness.place(settings.place.name, settings.place.door) if scene else None,
         watch=witness.watch,
     )
+    place = settings.place
+    witness.drive(Place(place.kind, place.name, place.door), agent.inputs.put)
+    return agent
 
 
 def _status(agent: Agent) -> SyncStatus | None:

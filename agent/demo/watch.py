@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from agent.base.events import Place
 from agent.base.values import Decision, Outcome, TrackedFace
@@ -18,6 +19,7 @@ from agent.device.health import HealthBoard
 from agent.door.recogniser import Step
 from agent.link.uplink.supervisor import SyncStatus
 from agent.sim.cameras.scene import SceneCamera
+from agent.sim.walks import ScenePlan
 
 STOP_NAMES = ("公民館前", "中央公園", "団地入口", "駅前")
 _FEED_SECONDS = 0.25
@@ -43,11 +45,16 @@ class Witness:
         self._latest: dict[int, Decision] = {}
         self._seen: set[str] = set()
         self._named: set[str] = set()
+        self._plan: ScenePlan | None = None
+        self._here: Place | None = None
+        self._put: Callable[[Place], None]
         self.frame = 0
 
     def watch(self, step: Step) -> None:
         """Take note of *step*."""
         self.frame = step.tracks.frame.index
+        if self._scene is not None:
+            self._tell_stop(self._scene)
         for decision in step.decisions:
             self._latest[decision.track] = decision
             self._judge(decision)
@@ -68,14 +75,17 @@ class Witness:
         """How many passengers were given a name that is not theirs; None as above."""
         return len(self._named) if self._scene else None
 
-    def place(self, name: str, door: str) -> Callable[[], Place]:
-        """Where the bus is, as the scene has it."""
+    def drive(self, bus: Place, put: Callable[[Place], None]) -> None:
+        """Once the scene is seen, *put* is told at which of its stops *bus* is."""
+        self._here, self._put = bus, put
 
-        def now() -> Place:
-            stop = self._scene.stop_at(self.frame) if self._scene else 0
-            return Place("bus", name, door, STOP_NAMES[stop % len(STOP_NAMES)])
-
-        return now
+    def _tell_stop(self, scene: SceneCamera) -> None:
+        # The scene may be closed by the time its last frames are looked at.
+        self._plan = self._plan or scene.plan
+        stop = STOP_NAMES[self._plan.stop_at(self.frame) % len(STOP_NAMES)]
+        if self._here is not None and stop != self._here.stop:
+            self._here = replace(self._here, stop=stop)
+            self._put(self._here)
 
     def _judge(self, decision: Decision) -> None:
         who = self._scene.who(decision.frame, decision.box) if self._scene else None

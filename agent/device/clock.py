@@ -112,3 +112,8 @@ class SystemClock:
         # A mark from the future: the clock was set back since, by whoever.
         trusted = age_ms >= 0 and error_ms <= _MOST_ERROR_MS
         return ("ntp", error_ms) if trusted else ("saved", -1)
+
+
+def boottime_ms() -> int:
+    """CLOCK_BOOTTIME: how long this device has been on, asleep or not."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from agent.base.errors import JournalError, ModelError
-from agent.base.events import Moment, PassageEvent, StoredEvent
-from agent.base.ports import Clock, EventLog
+from agent.base.events import StoredEvent
 from agent.base.values import Decision, DoorSignal, Frame, Outcome, TrackedFace
+from agent.door.inputs import Inputs
 from agent.door.recogniser import Recogniser, Step
-from agent.journey.boarding import BoardingRules
+from agent.door.recorder import Recorder
 from agent.vision.colour import ColourWatch
 from agent.vision.quality import TOO_SMALL
 
@@ -40,14 +40,51 @@ class Teller(Protocol):
     def show(self, signal: DoorSignal, stored: StoredEvent | None) -> None: ...
 
 
-class Counters(Protocol):
-    """Where the loop keeps its figures and alarms."""
+class DoorGallery(Protocol):
+    """Who can be matched at this moment; ``agent.door.faces`` in a running agent."""
+
+    @property
+    def on(self) -> bool:
+        """False: there can be no match, and everybody is offered the usual way at once."""
+
+    def admits(self, person: str) -> bool:
+        """Whether a match of *person* counts."""
+
+    def nickname(self, person: str) -> str:
+        """What the door may call *person*; "" for nothing."""
+
+    def between(self, recogniser: Recogniser) -> None:
+        """Between two frames: have *recogniser* search whoever is here now."""
+
+
+class Overseer(Protocol):
+    """Whoever looks after the loop: its figures and alarms, and that it lives."""
 
     def count(self, name: str, by: int = 1) -> None: ...
 
     def alarm(self, key: str, text: str) -> None: ...
 
     def clear(self, key: str) -> None: ...
+
+    def turn(self) -> None:
+        """The loop begins another round, several a second."""
+
+    def saw(self, step: Step) -> None:
+        """This came of a frame, and was acted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How a door behaves.
+
+    A face in the presentation zone for ``timeout_ms`` without a match is offered the usual way,
+    when its turn has come; an answer is shown for ``show_ms``. ``goodbye``: this is the way out.
+    """
+
+    timeout_ms: int
+    show_ms: int
+    on_journal_failure: Literal["refuse", "admit"]
+    goodbye: bool
 
 
 @dataclass(slots=True)
@@ -66,44 +103,23 @@ class Pipeline:
     def __init__(
         self,
         source: FrameSource,
+        inputs: Inputs,
         recogniser: Recogniser,
-        rules: BoardingRules,
-        journal: EventLog,
+        recorder: Recorder,
+        gallery: DoorGallery,
         teller: Teller,
-        clock: Clock,
-        health: Counters,
-        *,
-        nickname: Callable[[str], str],
-        timeout_ms: int,
-        show_ms: int,
-        on_journal_failure: Literal["refuse", "admit"],
-        goodbye: bool,
-        admits: Callable[[str], bool] = lambda _person: True,
-        faces_on: Callable[[], bool] = lambda: True,
-        between: Callable[[], None] = lambda: None,
-        watch: Callable[[Step], None] = lambda _step: None,
+        overseer: Overseer,
+        conduct: Conduct,
     ) -> None:
-        """*timeout_ms*: a face in the presentation zone this long without a match is offered the
-        usual way, when its turn has come. *show_ms*: how long an answer is shown. *goodbye*: this
-        door is the way out. *admits* says whether a match counts at this moment, *faces_on* whether
-        there can be any: if not, the usual way is offered at once. *between* runs between frames in
-        this thread; *watch* sees every step after it was acted on."""
         self._source = source
+        self._inputs = inputs
         self._recogniser = recogniser
-        self._rules = rules
-        self._journal = journal
+        self._recorder = recorder
+        self._gallery = gallery
         self._teller = teller
-        self._clock = clock
-        self._health = health
-        self._nickname = nickname
-        self._timeout_ms = timeout_ms
-        self._show_ms = show_ms
-        self._on_journal_failure = on_journal_failure
-        self._success = "goodbye" if goodbye else "welcome"
-        self._admits = admits
-        self._faces_on = faces_on
-        self._between = between
-        self._watch = watch
+        self._overseer = overseer
+        self._conduct = conduct
+        self._success = "goodbye" if conduct.goodbye else "welcome"
         self._visits: dict[int, _Visit] = {}
         self._welcomed_ms = -math.inf  # when somebody was last let through
         self._camera_lost = False
@@ -114,11 +130,13 @@ class Pipeline:
     def run(self, stop: threading.Event, *, until_end: bool = True) -> None:
         """Work until *stop* is set or, with *until_end*, until a file source is over."""
         while not stop.is_set():
-            self._between()
+            self._overseer.turn()
+            self._gallery.between(self._recogniser)
             # Asked before the frame: once it has ended, nothing can come after the last one.
             state = self._source.state
             self._note_camera(lost=state == "lost")
             frame = self._source.get(TURN_SECONDS)
+            self._take_inputs()
             if frame is not None:
                 self.take(frame)
             elif state == "ended":
@@ -127,6 +145,12 @@ class Pipeline:
                     return
                 stop.wait(TURN_SECONDS)
         self._finish()
+
+    def _take_inputs(self) -> None:
+        """What happened before this frame is known when it is judged."""
+        dropped = self._inputs.hand_over()
+        if dropped:
+            self._overseer.count("inputs_dropped", dropped)
 
     def _note_camera(self, *, lost: bool) -> None:
         """Say once that nobody can be seen, and once that they can again."""
@@ -137,24 +161,24 @@ class Pipeline:
     def _note_model(self, error: ModelError | None) -> None:
         """A network that stops giving answers is an alarm and a lamp, never "nobody there"."""
         if error is not None:
-            self._health.count("model_failures")
-            self._health.alarm("model", str(error))
+            self._overseer.count("model_failures")
+            self._overseer.alarm("model", str(error))
             self._finish()
         if (error is not None) != self._model_lost:
             self._model_lost = error is not None
             self._teller.show(DoorSignal("out_of_service" if self._model_lost else "ready"), None)
             if error is None:
-                self._health.clear("model")
+                self._overseer.clear("model")
 
     def _note_colours(self) -> None:
         if self._colours.swapped:
-            self._health.alarm(
+            self._overseer.alarm(
                 "colours",
                 "faces look blue: the camera seems to give red and blue the wrong way round; "
                 "check the pixel format of its driver or pipeline",
             )
         else:
-            self._health.clear("colours")
+            self._overseer.clear("colours")
 
     def _finish(self) -> None:
         """No more frames: everybody at the door has left."""
@@ -165,7 +189,7 @@ class Pipeline:
 
     def take(self, frame: Frame) -> None:
         """Run one frame through the line and act on what it brought."""
-        self._health.count("frames")
+        self._overseer.count("frames")
         try:
             step = self._recogniser.process(frame)
         except ModelError as error:
@@ -173,9 +197,9 @@ class Pipeline:
             return
         self._note_model(None)
         for seen in step.tracks.seen:
-            self._health.count("faces")
+            self._overseer.count("faces")
             if seen.quality.reason:
-                self._health.count(f"faces_{seen.quality.reason}")
+                self._overseer.count(f"faces_{seen.quality.reason}")
             else:
                 self._colours.saw(seen.track, frame.image, seen.face)
             # A bystander far off is not waiting for an answer.
@@ -187,17 +211,17 @@ class Pipeline:
         self._offer_fallback(step.tracks.seen, frame)
         for track in step.tracks.ended:
             self._leave(track)
-        self._watch(step)
+        self._overseer.saw(step)
 
     def _act(self, decision: Decision) -> None:
         visit = self._visits.setdefault(decision.track, _Visit(since_ms=decision.t_ms))
-        if decision.person is not None and not self._admits(decision.person):
+        if decision.person is not None and not self._gallery.admits(decision.person):
             # Revoked after the search, or since this track was decided on: no event, no name.
-            self._health.count("matches_not_admitted")
+            self._overseer.count("matches_not_admitted")
             decision = replace(decision, outcome=Outcome.UNKNOWN, person=None)
         if visit.recorded is not None and decision.person != visit.recorded:
             # The event stands, as a paper ticket would; the figure shows how often this happens.
-            self._health.count("contradicted_after_event")
+            self._overseer.count("contradicted_after_event")
             visit.recorded = None
             # Who is only not shown to be alive has still the same face.
             if decision.outcome is not Outcome.REJECTED:
@@ -205,44 +229,35 @@ class Pipeline:
                 visit.told, visit.since_ms = "", decision.t_ms
         visit.outcome = decision.outcome
         if decision.outcome is Outcome.REJECTED:
-            self._health.count(f"rejected_{decision.reason}")
+            self._overseer.count(f"rejected_{decision.reason}")
         if decision.person is not None and visit.recorded is None:
             self._record(visit, decision.person, decision)
 
     def _record(self, visit: _Visit, person: str, decision: Decision) -> None:
-        event = self._rules.event_for(person, self._moment(decision.mono_ms))
-        if event is None:
-            visit.recorded = person
-            self._welcomed_ms = decision.t_ms
-            self._tell(visit, DoorSignal("again", self._nickname(person)), None)
-            return
         try:
-            stored = self._journal.append(event)
+            stored = self._recorder.record(person, decision.mono_ms)
         except JournalError as error:
             self._journal_failed(visit, person, error)
             return
         self._welcomed_ms = decision.t_ms
-        self._committed(visit, person, event, stored)
-
-    def _committed(
-        self, visit: _Visit, person: str, event: PassageEvent, stored: StoredEvent
-    ) -> None:
-        self._health.clear("journal")
-        self._health.count("events")
-        self._rules.committed(event)
         visit.recorded = person
+        if stored is None:
+            self._tell(visit, DoorSignal("again", self._gallery.nickname(person)), None)
+            return
+        self._overseer.clear("journal")
+        self._overseer.count("events")
         if self._journal_lost:
             # Else the lamp would be red again after the welcome.
             self._journal_lost = False
             self._teller.show(DoorSignal("ready"), None)
-        self._tell(visit, DoorSignal(self._success, self._nickname(person)), stored)
+        self._tell(visit, DoorSignal(self._success, self._gallery.nickname(person)), stored)
 
     def _journal_failed(self, visit: _Visit, person: str, error: JournalError) -> None:
         # The visit stays unrecorded: the next look at this track tries the journal again.
-        self._health.count("journal_failures")
-        self._health.alarm("journal", str(error))
-        if self._on_journal_failure == "admit":
-            self._tell(visit, DoorSignal(self._success, self._nickname(person)), None)
+        self._overseer.count("journal_failures")
+        self._overseer.alarm("journal", str(error))
+        if self._conduct.on_journal_failure == "admit":
+            self._tell(visit, DoorSignal(self._success, self._gallery.nickname(person)), None)
         else:
             self._journal_lost = True
             self._tell(visit, DoorSignal("out_of_service"), None)
@@ -257,16 +272,15 @@ class Pipeline:
         waiting = [(item, self._visits[item.track]) for item in seen if self._unanswered(item)]
         if not waiting:
             return
-        if not frame.still and self._faces_on():
+        if not frame.still and self._gallery.on:
+            timeout_ms = self._conduct.timeout_ms
             turn_ms = frame.t_ms - self._welcomed_ms
             waited = [min(frame.t_ms - visit.since_ms, turn_ms) for _, visit in waiting]
             nearest = max(range(len(waiting)), key=lambda i: waiting[i][0].face.width)
-            due = waited[nearest] >= self._timeout_ms or max(waited) >= 2 * self._timeout_ms
-            if not due or turn_ms < self._show_ms:
+            due = waited[nearest] >= timeout_ms or max(waited) >= 2 * timeout_ms
+            if not due or turn_ms < self._conduct.show_ms:
                 return
-            waiting = [
-                one for one, ms in zip(waiting, waited, strict=True) if ms >= self._timeout_ms
-            ]
+            waiting = [one for one, ms in zip(waiting, waited, strict=True) if ms >= timeout_ms]
         for _, visit in waiting:
             visit.told = "fallback"
         self._teller.show(DoorSignal("fallback"), None)
@@ -285,9 +299,4 @@ class Pipeline:
         self._colours.forget(track)
         visit = self._visits.pop(track, None)
         if visit is not None and visit.recorded is None and visit.outcome is Outcome.UNKNOWN:
-            self._health.count("strangers")
-
-    def _moment(self, mono_ms: int) -> Moment:
-        """The moment the face was seen, not the moment it was decided on."""
-        now = self._clock.now()
-        return replace(now, mono_ms=mono_ms, wall_ms=now.wall_ms - (now.mono_ms - mono_ms))
+            self._overseer.count("strangers")

@@ -9,7 +9,7 @@ neither opens without the device key. Nothing on disk shows an id, a nickname or
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from agent.gallery.file.rows import (
 )
 from agent.gallery.file.store import GalleryStore
 from agent.gallery.insertion import put_in
-from agent.gallery.removal import take_out, take_out_key
+from agent.gallery.removal import may_hold, take_out, take_out_key
 from agent.gallery.rewrapping import put_under
 from agent.gallery.verifying import verified
 from agent.keys.ring import KeyRing
@@ -185,13 +185,16 @@ class Gallery:
             self.store.overwrite_old_pages()
 
     def rekey(
-        self, domain: str | None = None, progress: rekeying.Progress = lambda _done, _of: None
+        self,
+        domain: str | None = None,
+        progress: rekeying.Progress = lambda _done, _of: None,
+        before_commit: Callable[[Protection, int], None] = lambda _new, _count: None,
     ) -> int:
         """Rotate every template to a new template key, of *domain* if given; how many.
 
-        In one transaction: a cut leaves all under the old key or all under the new. Old and new
-        templates of one person are as unlike as strangers'. *progress* hears (done, of) at times.
-        Raises GalleryError when the disk fails, or old pages could not be overwritten.
+        In one transaction, undone by a cut, or by what *before_commit* raises, which hears (new
+        map, how many); *progress* hears (done, of). Old and new templates of one person are as
+        unlike as strangers'. Raises GalleryError: the disk fails, or old pages are still in use.
         """
         with self.store.writing():
             record = self.store.meta("template_map")
@@ -201,6 +204,7 @@ class Gallery:
             forget_staged(self.store)
             changed = rekeying.remap(self.store.db, self.store.sealer, old, new, progress)
             self.store.set_meta("template_map", rekeying.sealed_map(self.store.sealer, new))
+            before_commit(new, changed)
         self._map = new
         self.store.domain = self.store.domain and new.domain
         with self.store.errors_named():
@@ -220,6 +224,11 @@ class Gallery:
         with self.store.errors_named():
             self.store.overwrite_old_pages()
         return changed
+
+    def may_hold(self, person_id: str) -> bool:
+        """Whether there may be anything here of *person_id* to take out, damaged rows too."""
+        with self.store.reading():
+            return may_hold(self.store, person_id)
 
     def person(self, person_id: str) -> Person | None:
         """Who is enrolled as *person_id*, None if nobody is, or their profile does not open."""
@@ -250,6 +259,12 @@ class Gallery:
         """Whatever is read within is of one and the same moment."""
         with self.store.reading():
             yield
+
+    @contextmanager
+    def one_change(self) -> Iterator[int]:
+        """What is read and changed within is one transaction; gives ``version`` before it."""
+        with self.store.writing(told=False) as version:
+            yield version
 
     def census(self) -> tuple[Census, Roster]:
         """Who is here, and what the door may do with them: far less than ``people()``."""

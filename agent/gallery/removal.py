@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from agent.gallery.city.meta import forget_staged, is_citys, withhold
+from agent.gallery.file.opening import has_set_aside
 from agent.gallery.file.rows import opened_people
 from agent.gallery.file.store import GalleryStore
 from agent.protocol.galleries.records import key_of
+
+
+def may_hold(store: GalleryStore, person_id: str) -> bool:
+    """Whether there is a row of *person_id*, even a damaged one, or a file set aside after damage,
+    which nobody has searched."""
+    query = "SELECT 1 FROM person WHERE ref = :r UNION SELECT 1 FROM template WHERE ref = :r"
+    found = store.db.execute(query, {"r": store.sealer.ref(person_id)}).fetchone()
+    return found is not None or has_set_aside(store.path)
 
 
 def take_out(store: GalleryStore, person_id: str) -> bool:

@@ -6,6 +6,7 @@ from agent.base.errors import MessageError
 from agent.base.values import Ack
 from agent.journal.rows import MAX_SEQ
 
+MAX_CODE_CHARACTERS = 64
 MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 
 
@@ -33,3 +34,8 @@ def check_ack(ack: Ack, last: int | None) -> None:
                 f"ack for epoch {ack.epoch}: {name} {end} is beyond {last}, the last number this"
                 " device has handed out; was its journal replaced by an older copy?"
             )
+
+
+def storable_code(code: str) -> str:
+    """The city's reason, short and storable: JSON may carry halves of characters."""
+    return code[:MAX_CODE_CHARACTERS].encode("utf-8", "replace").decode()

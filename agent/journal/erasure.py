@@ -31,7 +31,7 @@ SEAL_BYTES = 16  # what AES-GCM adds at the end of a body
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedEvents:
     """How many events went, how many of them the city had not acknowledged, and from which files
     set aside after damage."""
 
@@ -40,7 +40,7 @@ class Erased:
     set_aside: tuple[str, ...]
 
 
-def erase(path: Path, key: bytes, persons: Collection[str], at_ms: int) -> Erased:
+def erase(path: Path, key: bytes, persons: Collection[str], at_ms: int) -> ErasedEvents:
     """Erase every event of the pseudonyms *persons*; *at_ms* (Unix time) dates the gaps.
 
     When this returns, no file of the journal holds any of it, not even in freed pages. Raises
@@ -74,7 +74,7 @@ def erase(path: Path, key: bytes, persons: Collection[str], at_ms: int) -> Erase
         raise JournalError(
             f"journal {path}: a file set aside cannot be overwritten: {error.strerror}; call again"
         ) from error
-    return Erased(events, unacknowledged, wiped)
+    return ErasedEvents(events, unacknowledged, wiped)
 
 
 def _wipe_set_aside(path: Path, sealer: Sealer, persons: Collection[str]) -> Iterator[str]:

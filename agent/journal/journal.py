@@ -17,7 +17,7 @@ from agent.base.events import Event, Moment, StoredEvent
 from agent.base.sqlite import sidecars
 from agent.base.values import Ack
 from agent.journal import replays, retention
-from agent.journal.acks import check_ack
+from agent.journal.acks import check_ack, storable_code
 from agent.journal.database import Database
 from agent.journal.entries import BootReport, Entry, Gap, Stats
 from agent.journal.rescue.salvage import check_at_boot
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 512 * 1024 * 1024
 DAY_MS = 86_400_000
-MAX_CODE_CHARACTERS = 64
-KNOWN_CLOCKS = ("gnss", "ntp")
 
 INSERT = (
     "INSERT INTO event (epoch, seq, boot, mono_ms, wall_ms, clock, error_ms, state, code, sealed)"
@@ -193,7 +191,7 @@ class Journal:
                 changed += self._db.execute(
                     "UPDATE event SET state = 'quarantined', code = ?"
                     " WHERE state = 'pending' AND epoch = ? AND seq = ?",
-                    (_as_code(nack.code), epoch, nack.seq),
+                    (storable_code(nack.code), epoch, nack.seq),
                 ).rowcount
             for first, last in ((1, ack.upto), *ack.have):
                 changed += self._db.execute(
@@ -247,16 +245,10 @@ class Journal:
 
         Does nothing unless *now* itself comes from "gnss" or "ntp". An event is corrected once.
         """
-        if now.clock not in KNOWN_CLOCKS:
+        if not now.is_known:
             return 0
-        of_unknown_time = "boot = ? AND clock NOT IN ('gnss', 'ntp') AND corrected_ms IS NULL"
         with self._db.write():
-            if not self._db.value(f"SELECT 1 FROM event WHERE {of_unknown_time}", (now.boot,)):  # noqa: S608
-                return 0
-            return self._db.execute(
-                f"UPDATE event SET corrected_ms = ? + mono_ms WHERE {of_unknown_time}",  # noqa: S608
-                (replays.keep_offset(self._db, now), now.boot),
-            ).rowcount
+            return replays.correct(self._db, now)
 
     def prune(self, now: Moment) -> int:
         """Delete acknowledged events past their time, and what is over the quota; how many."""
@@ -336,8 +328,3 @@ def _epoch_bytes(epoch: str) -> bytes:
         return bytes.fromhex(epoch)
     except ValueError:
         return b""
-
-
-def _as_code(code: str) -> str:
-    """The city's reason, short and storable: JSON may carry halves of characters."""
-    return code[:MAX_CODE_CHARACTERS].encode("utf-8", "replace").decode()

@@ -57,7 +57,18 @@ def absent(db: Database, epoch: bytes, first: int, last: int) -> list[tuple[int,
     return sorted(found)
 
 
-def keep_offset(db: Database, now: Moment) -> int:
+def correct(db: Database, now: Moment) -> int:
+    """Add the time reckoned from *now* to this boot's events of an unknown clock; how many."""
+    of_unknown_time = "boot = ? AND clock NOT IN ('gnss', 'ntp') AND corrected_ms IS NULL"
+    if not db.value(f"SELECT 1 FROM event WHERE {of_unknown_time}", (now.boot,)):  # noqa: S608
+        return 0
+    return db.execute(
+        f"UPDATE event SET corrected_ms = ? + mono_ms WHERE {of_unknown_time}",  # noqa: S608
+        (_keep_offset(db, now), now.boot),
+    ).rowcount
+
+
+def _keep_offset(db: Database, now: Moment) -> int:
     """Unix less monotonic time of *now*'s boot, as first found; it stays for the city to ask."""
     known = offsets(db)
     for boot, offset_ms in known:

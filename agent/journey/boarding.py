@@ -6,7 +6,7 @@ The same person at the same door and stop visit within the repeat window is one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
 from agent.keys.pseudonym import Pseudonyms
@@ -25,12 +25,12 @@ class BoardingRules:
     def __init__(
         self,
         pseudonyms: Pseudonyms,
-        place: Callable[[], Place],
+        place: Place,
         *,
         direction: str,
         repeat_ms: int,
     ) -> None:
-        """*place* says where the device is now; *direction* is "in" or "out"."""
+        """*place* is where the device is until it is ``moved``; *direction* is "in" or "out"."""
         self._pseudonyms = pseudonyms
         self._place = place
         self._direction = direction
@@ -46,12 +46,16 @@ class BoardingRules:
                 key = _visit(event)
                 self._last[key] = max(self._last.get(key, 0), event.moment.mono_ms)
 
+    def moved(self, place: Place) -> None:
+        """From now on the device is at *place*."""
+        self._place = place
+
     def event_for(self, person: str, moment: Moment) -> PassageEvent | None:
         """The event *person* at the door makes at *moment*, or None if it is a repeat.
 
         A repeat does not extend the window. Nothing is remembered until ``committed``.
         """
-        place = self._place()
+        place = self._place
         passage = PASSAGES[place.kind, self._direction]
         pseudonym = self._pseudonyms.of(person, place.kind)
         event = PassageEvent(passage, place.kind, pseudonym, place, moment)

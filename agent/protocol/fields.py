@@ -1,4 +1,4 @@
-"""JSON from and for the network, and the error that names the field which is wrong."""
+"""JSON to and from the network, and the error that names the field which is wrong."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 from agent.base.errors import MessageError
 
+MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
 # json.dumps would make an encoder each time.
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-MAX_INTEGER = 2**53  # what every JSON reader keeps exactly
 
 
 class FieldError(MessageError):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from agent.base.errors import MessageError
+from agent.protocol.compiled import reader, writer
 from agent.protocol.fields import CrossCheckError, FieldError, compact, parse
-from agent.protocol.specs import Constant, Nullable, Optional, Spec
+from agent.protocol.specs import Optional, Spec
 
 T = TypeVar("T")
 
@@ -53,28 +53,10 @@ class Form(Spec[T]):
         """
         self.title, self.fields, self.checks = title, fields, checks
         self.names = {key: key for key in fields} | dict(names or {})
-        self._make, self._most_bytes, self._closed = make, most_bytes, closed
-        self._constants = [
-            (key, spec.read) for key, spec in fields.items() if isinstance(spec, Constant)
-        ]
-        self._spare = [
-            (key, self.names[key], spec.read, spec.default)
-            for key, spec in fields.items()
-            if isinstance(spec, Optional)
-        ]
-        self._needed = [
-            (key, self.names[key], spec.read)
-            for key, spec in fields.items()
-            if not isinstance(spec, Constant | Optional)
-        ]
-        # What is written is fetched at once, then changed where JSON has it otherwise.
-        told = {key: spec for key, spec in fields.items() if not isinstance(spec, Constant)}
-        lie = self.names | dict(paths or {})
-        self._keys = tuple(told)
-        self._fetch = (_items if make is dict else _attributes)([lie[key] for key in told])
-        self._omitted = [key for key, spec in told.items() if isinstance(spec, Optional)]
-        self._changed = [(key, spec.write) for key, spec in told.items() if not _is_json(spec)]
-        self._always = {key: s.value for key, s in fields.items() if isinstance(s, Constant)}
+        self._most_bytes, self._closed = most_bytes, closed
+        self._build = reader(make, fields, self.names)
+        self._tell = writer(fields, self.names | dict(paths or {}), of_dict=make is dict)
+        self._spare = [key for key, spec in fields.items() if isinstance(spec, Optional)]
 
     def read(self, value: Any, what: str = "", **given: Any) -> T:
         """Raises FieldError: what is missing first, else the first field that is wrong.
@@ -88,31 +70,19 @@ class Form(Spec[T]):
                 what or self.title, f"has more than {', '.join(self.fields) or 'nothing'}"
             )
         try:
-            for key, read in self._constants:
-                read(value[key], key)
-            for key, name, read in self._needed:
-                given[name] = read(value[key], key)
-            for key, name, read, default in self._spare:
-                given[name] = read(value[key], key) if key in value else default
+            made: T = self._build(value, given)
         except (KeyError, FieldError) as error:
             raise self._refusal(error, value, what) from None
-        made = self._make(**given)
         for check in self.checks:
             if not check.holds(made):
                 raise CrossCheckError(f"{what}.{check.field}" if what else check.field, check.says)
         return made
 
     def write(self, value: T) -> dict[str, Any]:
-        told = dict(zip(self._keys, self._fetch(value), strict=True))
-        for key in self._omitted:
+        told = self._tell(value)
+        for key in self._spare:
             if told[key] is None:
                 del told[key]
-        for key, write in self._changed:
-            if key in told:
-                told[key] = write(told[key])
-        if self._always:
-            all_of_it = self._always | told
-            told = {key: all_of_it[key] for key in self.fields if key in all_of_it}
         return told
 
     def decode(self, payload: bytes) -> T:
@@ -147,22 +117,3 @@ class Form(Spec[T]):
             return FieldError(what or self.title, f"{', '.join(missing)} missing")
         assert isinstance(error, FieldError)  # noqa: S101 - only a missing field is a KeyError
         return type(error)(f"{what}.{error.field}", error.why) if what else error
-
-
-def _is_json(spec: Spec[Any]) -> bool:
-    """Whether *spec* writes every value as it is."""
-    while isinstance(spec, Nullable | Optional):
-        spec = spec.item
-    return type(spec).write is Spec.write
-
-
-def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """What fetches the attributes *names* of a value."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda value: tuple(attrgetter(name)(value) for name in names)
-
-
-def _items(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """What fetches the items *names* of a dict; None for one that is not there."""
-    return lambda value: tuple(value.get(name) for name in names)

@@ -12,10 +12,11 @@ from typing import Any
 
 from agent.base.errors import MessageError
 from agent.base.events import StoredEvent
+from agent.protocol.events.kind import IDENTITY
 from agent.protocol.events.kinds import read_item, write_item
 from agent.protocol.fields import FieldError, compact
 from agent.protocol.forms import CrossCheck, Form
-from agent.protocol.specs import CODE, EPOCH, Integer
+from agent.protocol.specs import CODE, Integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,15 @@ class Lost:
 LOST = Form(
     Lost,
     "lost",
-    {"epoch": EPOCH, "seq": Integer(1), "last": Integer(1), "lost": CODE},
+    {**IDENTITY, "last": Integer(), "lost": CODE},
     names={"seq": "first", "lost": "code"},
     checks=(CrossCheck("last", "before seq", lambda lost: lost.last >= lost.first),),
 )
-encode_lost = LOST.encode
+
+
+def encode_lost(lost: Lost) -> bytes:
+    """*lost* as one JSON object in UTF-8."""
+    return LOST.encode(lost)
 
 
 def decode_item(item: Any) -> StoredEvent | Lost:

@@ -104,7 +104,7 @@ class Text(Spec[str]):
         if (
             not isinstance(value, str)
             or not self.least <= len(value) <= self.most
-            or _UNPRINTABLE_PATTERN.search(value)
+            or (not value.isprintable() and _UNPRINTABLE_PATTERN.search(value))
         ):
             raise FieldError(what, f"not a text of {self.least} to {self.most} characters")
         return value

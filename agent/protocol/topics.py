@@ -21,8 +21,8 @@ ANY, ALL_BELOW = "+", "#"  # MQTT's wildcards
 class Topic:
     """One topic of every device; ``path`` is what comes behind ``kp1/{device}/``.
 
-    ``messages`` names what is said there (``description.MESSAGES``); ``retained``: the broker keeps
-    the last.
+    ``messages`` names what is said there, as ``lab.description`` does; ``retained``: the broker
+    keeps the last.
     """
 
     path: str

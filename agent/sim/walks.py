@@ -73,6 +73,11 @@ class ScenePlan:
     arrivals: tuple[int, ...]
     departures: tuple[int, ...]
 
+    def stop_at(self, frame: int) -> int:
+        """Number of the stop, from 0, at which the bus stands in *frame* or which it left last."""
+        within = frame % self.frames
+        return max(0, sum(within >= arrival for arrival in self.arrivals) - 1)
+
 
 def plan(
     keys: Sequence[str],

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.base.audit import AuditLog, audited
 from agent.base.errors import GalleryError, MessageError, UsageError
 from agent.base.events import EnrolmentEvent, Moment, Place, StoredEvent
 from agent.base.ports import EventLog
-from agent.base.values import PURPOSES, Vector
+from agent.base.values import PURPOSES
 from agent.gallery.gallery import Gallery
 from agent.keys.pseudonym import Pseudonyms
 from agent.protocol.consent import (
@@ -25,6 +26,7 @@ from agent.protocol.galleries.messages import GalleryKeys
 from agent.protocol.galleries.records import Record, canonical_id
 from agent.recognition.person import check_words
 from agent.recognition.protection import Protection
+from agent.usecases.residents import Enrollee
 
 MAX_CONSENT_BYTES = 65_536
 CATEGORIES = ("face templates", "identifier", "journeys")
@@ -79,23 +81,23 @@ def consents_to(
 def enroll_for_city(
     gallery: Gallery,
     journal: EventLog,
+    enrollee: Enrollee,
+    consents: Sequence[Consent],
     *,
     device: str,
     place: Place,
     moment: Moment,
-    person_id: str,
-    nickname: str,
-    templates: Vector,
     pack: str,
-    consents: Sequence[Consent],
+    audit: AuditLog | None,
+    actor: str,
 ) -> StoredEvent:
-    """Enrol a resident who gave *consents*; the event that tells the city.
+    """Enrol *enrollee*, who gave *consents* (their purposes); the event that tells the city.
 
-    *templates* is float32 (n, d), not rotated. Raises UsageError without consent to what a gallery
-    is for, GalleryError while the city's keys are not here, JournalError when the event cannot be
-    written: nothing was enrolled then.
+    *pack* is that of their templates. Raises UsageError without consent to what a gallery is for,
+    GalleryError while the city's keys are not here, JournalError when the event cannot be written:
+    nothing was enrolled then.
     """
-    person_id = canonical_id(person_id)
+    person_id = canonical_id(enrollee.id)
     agreed = {consent.purpose: consent for consent in consents}
     purposes = tuple(purpose for purpose in PURPOSES if purpose in agreed)
     if not purposes:
@@ -103,7 +105,7 @@ def enroll_for_city(
             f"{person_id!r} agreed to neither {' nor '.join(PURPOSES)}, so there is nothing they"
             " may be recognised for; record their consent with --agreed or --consent"
         )
-    check_words(person_id, nickname, purposes)
+    check_words(person_id, enrollee.nickname, purposes)
     keys = gallery.city_keys()
     if keys is None:
         raise GalleryError(
@@ -115,10 +117,10 @@ def enroll_for_city(
     record = Record(
         person_id,
         purposes,
-        nickname,
+        enrollee.nickname,
         linked=linked,
         expires_ms=min(lapses, default=0),
-        templates={pack: _citys_map(keys, place.kind).apply(templates)},
+        templates={pack: _citys_map(keys, place.kind).apply(enrollee.templates)},
     )
     try:
         sealed = seal_enrolment(
@@ -134,18 +136,25 @@ def enroll_for_city(
         moment,
         sealed,
     )
-    stored = journal.append(event)
-    if place.kind in purposes:
-        gallery.enroll(
-            person_id,
-            gallery.protection.apply(templates),
-            nickname,
-            purposes,
-            now_ms=moment.wall_ms,
-            provisional=True,
-            linked=linked,
-            expires_ms=record.expires_ms,
+    with audited(audit, actor) as note:
+        note(
+            "gallery.enrolled",
+            subject=person_id,
+            templates=len(enrollee.templates),
+            consents=len(consents),
         )
+        stored = journal.append(event)
+        if place.kind in purposes:
+            gallery.enroll(
+                person_id,
+                gallery.protection.apply(enrollee.templates),
+                enrollee.nickname,
+                purposes,
+                now_ms=moment.wall_ms,
+                provisional=True,
+                linked=linked,
+                expires_ms=record.expires_ms,
+            )
     return stored
 
 

@@ -22,13 +22,15 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agent.base.audit import AuditLog, audited
 from agent.base.errors import GalleryError, KeySourceError
 from agent.base.ports import ChangeableKeySource, KeySource
+from agent.base.wholefile import give_to_owner
 from agent.device.clock import SystemClock
 from agent.gallery.gallery import Gallery
 from agent.journal import Journal
@@ -39,6 +41,7 @@ from agent.keys.ring import DEVICE_KEY, NEXT_KEY, KeyRing, open_keyring
 log = logging.getLogger(__name__)
 
 LOCK_NAME = "keys.lock"
+AUDIT_NAME = "audit.jsonl"
 Step = Literal["made", "carried", "gallery", "journal", "replaced", "tidied"]
 
 
@@ -59,7 +62,7 @@ def open_ring(source: KeySource, state: Path, *, may_create: bool) -> KeyRing:
     """
     if isinstance(source, ChangeableKeySource) and source.load(NEXT_KEY) is not None:
         log.warning("a change of the device key was cut short; it is finished now")
-        rotate(source, state)
+        _change(source, state)  # whoever began it is in the audit log
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = _locked(state, fcntl.LOCK_SH)
     try:
@@ -83,7 +86,11 @@ def open_ring(source: KeySource, state: Path, *, may_create: bool) -> KeyRing:
 
 
 def rotate(
-    source: ChangeableKeySource, state: Path, after: Callable[[Step], None] = lambda _step: None
+    source: ChangeableKeySource,
+    state: Path,
+    after: Callable[[Step], None] = lambda _step: None,
+    *,
+    actor: str = "",
 ) -> Rotated:
     """Change the device key in *source* and everything in *state* that is under it.
 
@@ -92,6 +99,22 @@ def rotate(
     GalleryError or JournalError when one of them is not under this key or the disk fails: what is
     done then stays done, and the next call goes on from there.
     """
+    with ExitStack() as act:
+
+        def note(ring: KeyRing) -> None:
+            audit = AuditLog(state / AUDIT_NAME, ring.audit_key())
+            act.enter_context(audited(audit, actor))("keys.rotated")
+
+        return _change(source, state, after, note)
+
+
+def _change(
+    source: ChangeableKeySource,
+    state: Path,
+    after: Callable[[Step], None] = lambda _step: None,
+    before: Callable[[KeyRing], None] = lambda _ring: None,
+) -> Rotated:
+    """The same; *before* hears of the old keys when nothing is changed yet."""
     with _alone(state):
         old = source.load(DEVICE_KEY)
         if old is None:
@@ -105,7 +128,8 @@ def rotate(
         ring = KeyRing(old, carried.keys if carried else None)
         if new is None:
             _check(ring, state)
-            new = source.create(NEXT_KEY)
+        before(ring)
+        new = new or source.create(NEXT_KEY)
         after("made")
         if carried is None or carried.slots == 1:
             write_carried(state / FILE_NAME, ring.lasting(_maps(ring, state)), [old, new])
@@ -174,11 +198,7 @@ def _locked(state: Path, kind: int) -> int:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            if os.geteuid() == 0 and os.fstat(handle).st_uid == 0:
-                # Made by root for the agent, which must be able to lock it as well.
-                status = state.stat()
-                os.fchown(handle, status.st_uid, status.st_gid)
-                os.fchmod(handle, 0o644)
+            give_to_owner(handle, state)  # the agent must be able to lock it as well
             fcntl.flock(handle, kind)
         except BaseException:
             os.close(handle)

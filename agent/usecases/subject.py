@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hmac
 import json
-import logging
 import secrets
 import unicodedata
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.base.audit import AuditLog, audited
 from agent.base.errors import PersonError
 from agent.base.events import CorrectionEvent, EventRef, person_of
 from agent.base.values import PURPOSES
@@ -22,8 +22,8 @@ from agent.journal.export import as_record
 from agent.keys.pseudonym import Pseudonyms
 from agent.keys.ring import KeyRing
 from agent.protocol.galleries.messages import GalleryKeys
-
-log = logging.getLogger(__name__)
+from agent.protocol.galleries.records import canonical_id
+from agent.recognition.person import Person
 
 EXPORT_FORMAT = "kaopass-subject/1"
 RECEIPT_FORMAT = "kaopass-erasure/1"
@@ -43,103 +43,133 @@ class Places:
     pack: str
 
 
-def export(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
+def export(
+    places: Places, person_id: str, *, audit: AuditLog | None, actor: str, now_ms: int
+) -> dict[str, Any]:
     """All that is held on *person_id*, ready for JSON; *now_ms* is Unix time.
 
     Raises PersonError when nothing is.
     """
-    profile = citys = None
-    ids = _spellings(person_id)
-    if places.gallery.exists():
-        with Gallery(places.gallery, places.ring, places.pack) as gallery:
-            found = gallery.person(person_id)
-            name = gallery.protection.name
-            citys = gallery.city_keys()
-        if found is not None:
-            ids.add(found.id)
-            profile = {
-                "id": found.id,
-                "nickname": found.nickname,
-                "purposes": list(found.purposes),
-                "created_ms": found.created_ms,
-                "source": found.source,
-                "linked": found.linked,
-                "expires_ms": found.expires_ms,
-                "templates": {
-                    "count": found.templates,
-                    "template_key": name,
-                    "note": TEMPLATES_NOTE,
-                },
-            }
-    pseudonyms = _pseudonyms(places.ring, citys, ids)
-    events = []
-    if places.journal.exists():
-        key = places.ring.journal_key()
-        with Journal(places.journal, key, read_only=True) as journal:
-            theirs = _events_of(journal, places.device, pseudonyms)
-            events = [as_record(entry, show_persons=True) for entry in theirs]
-    if profile is None and not events:
+    held = _look(places, person_id)
+    if held.person is None and not held.events:
         raise _nothing(person_id)
+    events = [as_record(entry, show_persons=True) for entry in held.events]
+    with audited(audit, actor) as note:
+        note("subject.exported", subject=canonical_id(person_id), events=len(events))
     return {
         "format": EXPORT_FORMAT,
         "device": places.device,
         "exported_ms": now_ms,
-        "gallery": profile,
+        "gallery": held.profile(),
         "pseudonyms": [
             {"purpose": purpose, "pseudonym": pseudonym}
-            for pseudonym, purpose in sorted(pseudonyms.items(), key=lambda item: item[1])
+            for pseudonym, purpose in sorted(held.pseudonyms.items(), key=lambda item: item[1])
         ],
         "events": events,
     }
 
 
-def erase(places: Places, person_id: str, *, now_ms: int) -> dict[str, Any]:
+def erase(
+    places: Places, person_id: str, *, audit: AuditLog | None, actor: str, now_ms: int
+) -> dict[str, Any]:
     """Erase all that is held on *person_id*; the receipt, signed with this device's receipt key.
 
     The gallery goes first, so that they are no longer recognised; whatever fails after that raises
     GalleryError or JournalError, and the whole is to be repeated. Raises PersonError when nothing
     is held.
     """
-    erased: list[dict[str, Any]] = []
-    citys = None
-    ids = _spellings(person_id)
-    if places.gallery.exists():
-        with Gallery(places.gallery, places.ring, places.pack) as gallery:
-            found = gallery.person(person_id)
-            citys = gallery.city_keys()
-            if found is not None:
-                ids.add(found.id)
-            if gallery.revoke(person_id):
-                what = {
-                    "file": places.gallery.name,
-                    "what": ["key", "profile", "templates"],
-                    "templates": sum(found.templates.values()) if found else 0,
-                }
-                erased.append(what)
-    if places.journal.exists():
-        persons = set(_pseudonyms(places.ring, citys, ids))
-        gone = erase_events(places.journal, places.ring.journal_key(), persons, now_ms)
-        if gone.events or gone.set_aside:
-            erased.append(
-                {
-                    "file": places.journal.name,
-                    "what": ["events"],
-                    "events": gone.events,
-                    "not_yet_at_the_city": gone.unacknowledged,
-                    "set_aside": list(gone.set_aside),
-                }
-            )
-    if not erased:
-        raise _nothing(person_id)
     receipt: dict[str, Any] = {
         "format": RECEIPT_FORMAT,
         "receipt": secrets.token_hex(8),
         "device": places.device,
         "person": person_id,
         "erased_ms": now_ms,
-        "erased": erased,
     }
+    held = _look(places, person_id)
+    if not (held.in_gallery or held.events or _is_set_aside(places.journal)):
+        raise _nothing(person_id)
+    with audited(audit, actor) as note:
+        note("subject.erased", subject=canonical_id(person_id), receipt=receipt["receipt"])
+        erased = [*_gone_from_gallery(places, person_id, held)]
+        erased += _gone_from_journal(places, held, now_ms)
+        if not erased:
+            raise _nothing(person_id)
+    receipt["erased"] = erased
     return {**receipt, "mac": _mac(places.ring, receipt)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What lies here of one resident. ``in_gallery``: something may, though it need not open."""
+
+    person: Person | None
+    in_gallery: bool
+    template_key: str
+    pseudonyms: Mapping[str, str]  # and what each is for
+    events: Sequence[Entry]
+
+    def profile(self) -> dict[str, Any] | None:
+        if self.person is None:
+            return None
+        return asdict(self.person) | {
+            "purposes": list(self.person.purposes),
+            "templates": {
+                "count": self.person.templates,
+                "template_key": self.template_key,
+                "note": TEMPLATES_NOTE,
+            },
+        }
+
+
+def _look(places: Places, person_id: str) -> _Held:
+    person = citys = None
+    in_gallery, template_key = False, ""
+    # As given and in its composed form: the gallery takes both for the same person.
+    ids = {person_id, unicodedata.normalize("NFC", person_id)}
+    if places.gallery.exists():
+        with Gallery(places.gallery, places.ring, places.pack) as gallery:
+            person, citys = gallery.person(person_id), gallery.city_keys()
+            in_gallery, template_key = gallery.may_hold(person_id), gallery.protection.name
+    if person is not None:
+        ids.add(person.id)
+    pseudonyms = _pseudonyms(places.ring, citys, ids)
+    events: list[Entry] = []
+    if places.journal.exists():
+        with Journal(places.journal, places.ring.journal_key(), read_only=True) as journal:
+            events = list(_events_of(journal, places.device, pseudonyms))
+    return _Held(person, in_gallery, template_key, pseudonyms, events)
+
+
+def _is_set_aside(journal: Path) -> bool:
+    """Whether files of *journal* were set aside after damage, which nobody has searched."""
+    return journal.exists() and any(journal.parent.glob(f"{journal.name}.damaged-*"))
+
+
+def _gone_from_gallery(places: Places, person_id: str, held: _Held) -> Iterator[dict[str, Any]]:
+    if not held.in_gallery:
+        return
+    with Gallery(places.gallery, places.ring, places.pack) as gallery:
+        if gallery.revoke(person_id):
+            yield {
+                "file": places.gallery.name,
+                "what": ["key", "profile", "templates"],
+                "templates": sum(held.person.templates.values()) if held.person else 0,
+            }
+
+
+def _gone_from_journal(places: Places, held: _Held, now_ms: int) -> Iterator[dict[str, Any]]:
+    if not places.journal.exists():
+        return
+    persons = set(held.pseudonyms)
+    gone = erase_events(places.journal, places.ring.journal_key(), persons, now_ms)
+    if gone.events or gone.set_aside:
+        yield {
+            "file": places.journal.name,
+            "what": ["events"],
+            "events": gone.events,
+            "not_yet_at_the_city": gone.unacknowledged,
+            "set_aside": list(gone.set_aside),
+        }
 
 
 def is_receipt(ring: KeyRing, receipt: dict[str, Any]) -> bool:
@@ -177,11 +207,6 @@ def _pseudonyms(ring: KeyRing, citys: GalleryKeys | None, ids: set[str]) -> dict
         theirs = Pseudonyms(lambda purpose: citys.pseudonyms[purpose])
         found |= {theirs.of(name, kind): kind for name in ids for kind in citys.pseudonyms}
     return found
-
-
-def _spellings(person_id: str) -> set[str]:
-    """An id as given and in its composed form: the gallery takes both for the same person."""
-    return {person_id, unicodedata.normalize("NFC", person_id)}
 
 
 def _nothing(person_id: str) -> PersonError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from agent.base.drivers import OpenSession
 from agent.base.errors import CameraError
 from agent.base.events import Place
 from agent.base.ports import Camera, Display
-from agent.base.values import DoorSignal, Standing
+from agent.base.values import DoorEdge, DoorSignal, Standing
 from agent.device.clock import SystemClock
 from agent.device.diagnostics import diagnostics
 from agent.device.health import HealthBoard
@@ -25,14 +24,13 @@ from agent.device.notify import Notifier, Watchdog
 from agent.device.statussocket import StatusSocket
 from agent.device.workers import Worker
 from agent.door.faces import NOBODY
+from agent.door.inputs import Inputs
 from agent.door.pipeline import Pipeline
 from agent.door.recogniser import Step
+from agent.door.recorder import Recorder
 from agent.feedback.front import Feedback
 from agent.gallery.gallery import Gallery
 from agent.hw.models.networks.onnx import open_session
-from agent.journal import Journal
-from agent.journey.boarding import BoardingRules
-from agent.keys.pseudonym import Pseudonyms
 from agent.keys.ring import KeyRing
 from agent.link.control.steering import Steering, Trial
 from agent.link.control.trustedtime import TrustedTime
@@ -43,21 +41,21 @@ from agent.wiring.devices import (
     camera_alarms,
     camera_status,
     check_camera,
-    fixed_place,
     lamp_opener,
     newest_frames,
     open_camera,
 )
+from agent.wiring.door import boarding_rules, conduct
 from agent.wiring.galleries import open_faces
-from agent.wiring.journal import JournalFile, upkeep
+from agent.wiring.journal import JournalFile
 from agent.wiring.link import open_sync, revoking, telling
+from agent.wiring.overseer import LoopOverseer
 from agent.wiring.parts import door_networks, recogniser
 from agent.wiring.provisioning import renewal
 from agent.wiring.selftest import passes_self_test
 
 log = logging.getLogger(__name__)
 
-UPKEEP_SECONDS = 60.0
 TICK_SECONDS = 0.2
 WORKERS_SECONDS = 1.0  # at the end, for what is being written
 REMEMBERED_EVENTS = 1000  # looked through at start for people who have just boarded
@@ -80,13 +78,12 @@ class Agent:
         notifier: Notifier,
         watchdog: Watchdog,
         camera: Camera | None = None,
-        place: Callable[[], Place] | None = None,
         watch: Callable[[Step], None] = no_watch,
         opener: OpenSession = open_session,
         steering: Steering | None = None,
     ) -> None:
-        """*camera*, *place* and *opener* (of networks) stand in for those of the settings; *watch*
-        sees every frame. *steering* takes settings from the city; without it they stay."""
+        """*camera* and *opener* (of networks) stand in for those of the settings; *watch* sees
+        every frame. *steering* takes settings from the city; without it they stay."""
         self._steering = steering
         self._trial = Trial(steering) if steering is not None else None
         self._stop = threading.Event()
@@ -101,11 +98,10 @@ class Agent:
         self._notifier = notifier
         self._watchdog = watchdog
         self._camera = camera
-        self._place = place or fixed_place(settings)
         self._watch = watch
         self._opened = ExitStack()
         self._clock = SystemClock()
-        self._next_upkeep = 0.0
+        self.inputs = Inputs()
         self.health = HealthBoard()
         self.sync: Supervisor | None = None
         self.downlink: Downlink | None = None
@@ -140,6 +136,9 @@ class Agent:
         # From here on no plain embedding leaves the embedders.
         self._networks = networks.protected(self._gallery.protection)
         self._open_faces()
+        self._rules = boarding_rules(settings, self.faces)
+        self.inputs.handle(Place, self._rules.moved)
+        self.inputs.handle(DoorEdge, self._note_edge)
         if self._gallery.salvaged is not None:
             self.health.alarm("gallery", "was damaged and has been salvaged; enrol who is missing")
         self._journal.check(self._clock.now(), self.health)
@@ -205,38 +204,24 @@ class Agent:
         with self._journal.open() as journal:
             if not self.faces.begun:  # else this thread died and starts again
                 self.faces.read()
-            self._recogniser = recogniser(settings, self._networks, NOBODY)
-            self.faces.between(self._recogniser)
+            searching = recogniser(settings, self._networks, NOBODY)
+            self.faces.between(searching)
             return_freed()
             # Ready is who can recognise, so not before the gallery is in memory.
             self.feedback.show(DoorSignal("ready"))
             self.health.state("ready")
             self._notifier.ready()
             self._works = True
-            rules = BoardingRules(
-                Pseudonyms(self.faces.pseudonym_key, self.faces.linked),
-                self._place,
-                direction=settings.place.direction,
-                repeat_ms=round(settings.place.repeat_seconds * 1000),
-            )
-            rules.remember(journal.recent(REMEMBERED_EVENTS), self._clock.now().boot)
+            self._rules.remember(journal.recent(REMEMBERED_EVENTS), self._clock.now().boot)
             Pipeline(
                 self.source,
-                self._recogniser,
-                rules,
-                journal,
+                self.inputs,
+                searching,
+                Recorder(self._rules, journal, self._clock),
+                self.faces,
                 self.feedback,
-                self._clock,
-                self.health,
-                nickname=self.faces.nickname,
-                timeout_ms=round(settings.decision.timeout_seconds * 1000),
-                show_ms=round(settings.feedback.show_seconds * 1000),
-                on_journal_failure=settings.journal.on_failure,
-                goodbye=settings.place.direction == "out",
-                admits=self.faces.admits,
-                faces_on=lambda: self.faces.on,
-                between=lambda: self._between(journal),
-                watch=self._watch,
+                LoopOverseer(self.health, self._watchdog, journal, self._clock, self._watch),
+                conduct(settings),
             ).run(self._stop, until_end=self._until_end)
 
     def _stand_idle(self) -> None:
@@ -247,14 +232,8 @@ class Agent:
         while not (self._until_end or self._stop.wait(TICK_SECONDS)):
             self._watchdog.feed()
 
-    def _between(self, journal: Journal) -> None:
-        """Between two frames: a sign of life, then what is due."""
-        self._watchdog.feed()
-        now = time.monotonic()
-        self.faces.between(self._recogniser)
-        if now >= self._next_upkeep:
-            self._next_upkeep = now + UPKEEP_SECONDS
-            upkeep(journal, self._clock.now(), self.health)
+    def _note_edge(self, edge: DoorEdge) -> None:
+        self.health.count("door_openings" if edge.is_open else "door_closings")
 
     def _open_faces(self) -> None:
         self.faces, self.downlink = open_faces(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from agent.base.drivers import CameraRequest, LampRequest
 from agent.base.errors import SettingsError, UsageError
-from agent.base.events import Place
 from agent.base.ports import Camera, FaceDetector, KeySource, Lamps, LivenessSensor
 from agent.base.values import Frame
 from agent.settings.drivers import CAMERAS, KEY_SOURCES, LAMPS, SENSORS
@@ -146,9 +145,3 @@ def open_sensor(settings: Settings) -> LivenessSensor | None:
 def open_key_source(settings: Settings) -> KeySource:
     """Where the settings say that this device's keys are."""
     return KEY_SOURCES.driver(settings.keys.source).make(settings.keys_directory)
-
-
-def fixed_place(settings: Settings) -> Callable[[], Place]:
-    """Where the settings say the device is, for as long as it runs."""
-    here = Place(settings.place.kind, settings.place.name, settings.place.door)
-    return lambda: here

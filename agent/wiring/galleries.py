@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from agent.base.errors import GalleryError
 from agent.base.events import Moment
+from agent.device.clock import boottime_ms
 from agent.door.faces import Board, Faces
 from agent.gallery.city.admission import Admission
-from agent.gallery.city.lease import Lease, LeaseFile, LeaseTiming
+from agent.gallery.city.lease import LEASE_FILE, Lease, LeaseFile, LeaseTiming
 from agent.gallery.file.store import GalleryStore
 from agent.gallery.gallery import Gallery
 from agent.keys.ring import KeyRing
@@ -19,8 +19,6 @@ from agent.recognition.rules import both_sides, pack_change
 from agent.settings.model import Settings
 from agent.wiring.parts import Networks
 from agent.wiring.provisioning import signing
-
-LEASE_FILE = "gallery.lease"
 
 
 def open_faces(
@@ -89,8 +87,3 @@ def downlink_for(
         now=now,
         timing=Timing(check_ms=round(wanted.check_seconds * 1000)),
     )
-
-
-def boottime_ms() -> int:
-    """CLOCK_BOOTTIME: how long this device has been on, asleep or not."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

@@ -23,6 +23,7 @@ from agent.recognition.rules import both_sides, calibration_for
 from agent.recognition.templates import TemplateSet
 from agent.settings.drivers import MODELS
 from agent.settings.model import Settings
+from agent.vision.examine import Examiner
 from agent.vision.liveness import DEFAULT_THRESHOLD, Liveness
 from agent.vision.quality import QualityGate
 from agent.vision.threshold import load as load_threshold
@@ -240,3 +241,9 @@ def enroller(settings: Settings, networks: Networks, *, min_images: int | None =
         min_images=settings.enrolment.min_images if min_images is None else min_images,
         max_views=settings.enrolment.max_views,
     )
+
+
+def open_examiner(settings: Settings, model: LivenessModel | None = None) -> Examiner:
+    """Detector and liveness network of *settings*, whatever its mode; or *model* as the latter."""
+    networks = open_networks(settings)
+    return Examiner(networks.detector, quality_gate(settings), model or open_liveness(settings))

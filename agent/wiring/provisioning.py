@@ -9,17 +9,19 @@ from agent.base.audit import AuditLog
 from agent.base.errors import LinkError, ProvisioningError
 from agent.base.values import LinkDown, LinkUp
 from agent.hw.net.est import EstClient, pinned_authority
-from agent.hw.net.mqtt import MqttLink
+from agent.hw.net.mqtt import CLOSED_UNSAID, MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import Identity
 from agent.link.provisioning.credentials import TRUST, Generation, IdentityFolder
-from agent.link.provisioning.provisioning import Provisioned, Provisioning, no_step
+from agent.link.provisioning.provisioning import Provisioning, no_step
 from agent.link.provisioning.renewal import Renewal
 from agent.protocol.signed import Signer, Trust
 from agent.protocol.topics import down_topics
 from agent.settings.model import Settings
+from agent.usecases import membership
 
 PROVE_SECONDS = 20.0
+PROVE_TRIES = 4
 _TURN_SECONDS = 0.2
 
 
@@ -63,33 +65,30 @@ def signing(settings: Settings) -> tuple[Signer, Trust]:
     return Signer(certificate, key), Trust(authorities)
 
 
-def provision(
+def server_trust(server: str, authority: bytes | None, fingerprint: str) -> bytes | None:
+    """What *server* is trusted by: *authority* (PEM), else the one of *fingerprint* that it shows.
+
+    None: the system's authorities. Raises KaopassError.
+    """
+    return pinned_authority(server, fingerprint) if fingerprint and not authority else authority
+
+
+def provisioning(
     settings: Settings,
-    *,
     server: str,
-    serial: str,
-    claim: str,
-    authority: bytes | None = None,
-    fingerprint: str = "",
+    trust: bytes | None,
+    *,
     wait_seconds: float = 0.0,
     on_step: Callable[[str], None] = no_step,
-) -> Provisioned:
-    """Make this machine the device ``device.name`` with *claim*. Raises KaopassError.
-
-    *authority* (PEM) or *fingerprint* says which *server* is meant; neither: the system's
-    authorities do.
-    """
-    trust = authority
-    if trust is None and fingerprint:
-        trust = pinned_authority(server, fingerprint)
-    provisioning = Provisioning(
+) -> Provisioning:
+    """What gets this machine its first certificate from *server*."""
+    return Provisioning(
         IdentityFolder(settings.identity_directory),
         EstClient(server, trust=trust),
         lambda generation: prove(settings, generation),
         wait_seconds=wait_seconds,
         on_step=on_step,
     )
-    return provisioning.enrol(server, settings.device.name, serial, claim, trust)
 
 
 def renewal(settings: Settings, audit_key: bytes) -> Renewal:
@@ -111,16 +110,28 @@ def renew(settings: Settings, audit: AuditLog) -> Identity:
         certificate=current.certificate,
         key=current.key,
     )
-    found = Provisioning(folder, service, lambda generation: prove(settings, generation)).renew()
-    audit.append("identity.renewed", certificate=found.identity.serial)
-    return found.identity
+    again = Provisioning(folder, service, lambda generation: prove(settings, generation))
+    return membership.renew(again, audit=audit)
 
 
 def prove(settings: Settings, generation: Generation) -> None:
     """Connect to the broker as *generation* and say goodbye. Raises LinkError if it does not work.
 
-    A running agent of this name is disconnected for a moment by it, and comes back by itself.
+    A running agent of this name is disconnected for a moment by it, and comes back by itself. With
+    TLS 1.3 why a certificate is refused comes after this side has begun to speak, and may be lost
+    with the connection: then it is asked again.
     """
+    for tries_left in reversed(range(PROVE_TRIES)):
+        try:
+            _connect_once(settings, generation)
+        except LinkError as error:
+            if not tries_left or CLOSED_UNSAID not in str(error):
+                raise
+        else:
+            return
+
+
+def _connect_once(settings: Settings, generation: Generation) -> None:
     sync = settings.sync
     link = MqttLink(
         sync.host,

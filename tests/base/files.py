@@ -57,7 +57,7 @@ class Owned:
 
 def _pooled(store: Store) -> sqlite3.Connection:
     """The one connection there is while nobody else asks for one."""
-    with store._engine.connect() as db:
+    with store.engine.connect() as db:
         return cast("sqlite3.Connection", db.connection.dbapi_connection)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from agent.base.audit import GENESIS, AuditLog, audited, entries, verify
 from agent.base.errors import AuditError
+from tests.waiting import LATE_SECONDS
 
 KEY = b"k" * 32
 
@@ -116,7 +118,7 @@ def test_several_processes_write_one_chain(path: Path) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(LATE_SECONDS)
         assert writer.exitcode == 0
     assert verify(path).entries == 60
 
@@ -196,3 +198,12 @@ def test_the_acts_own_error_comes_out_though_nothing_can_be_noted_by_then(
     with pytest.raises(OSError, match="disk full"):
         erase(AuditLog(path, KEY), lose)
     assert "act of audit entry 1 failed is not noted" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_log_that_root_begins_belongs_to_whoever_goes_on_with_it(tmp_path: Path) -> None:
+    """``sudo kaopass keys rotate`` may be the first that is noted on a device."""
+    os.chown(tmp_path, 1234, 1235)
+    AuditLog(tmp_path / "audit.jsonl", KEY).append("keys.rotated")
+    made = (tmp_path / "audit.jsonl").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (1234, 1235, 0o600)

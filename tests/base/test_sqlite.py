@@ -18,7 +18,7 @@ import pytest
 
 from agent.base.sqlite import Trouble, sidecars, trouble
 from tests.base.files import KINDS, Owned
-from tests.faults.disk import build_library
+from tests.faults.disks.trace import build_library
 
 CHECK_ACCESS = r"check that .* exists, that .* is a file there, and that this user may write"
 MANY = 40  # enough for pages that a cut or a flip can hit
@@ -192,7 +192,7 @@ FILLED = """
 import sys
 from pathlib import Path
 from tests.base.files import KINDS
-from tests.faults.disk import Tracer
+from tests.faults.disks.trace import Tracer
 
 kind, folder, tracer = KINDS[sys.argv[1]], Path(sys.argv[2]), Tracer()
 tracer.begin((folder / kind.file).parent, folder / "trace")
@@ -214,6 +214,7 @@ owner.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_full_disk(name: str, folder: Path, library: Path) -> None:
     """It is said, nothing is half written, and there is nothing to be done but make room."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from agent.base.values import (
@@ -31,6 +32,7 @@ from tests.events import stored
 from tests.line.door import networks
 
 
+@pytest.mark.slow
 def test_the_line_is_timed_beside_its_model_calls() -> None:
     found = measure(bench_settings(None), seconds=4)
     assert found.frames == 60
@@ -62,6 +64,7 @@ def test_made_up_people_are_each_their_own_and_of_length_one() -> None:
     assert np.allclose(np.linalg.norm(town.matrix, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_agent_starts_on_the_made_gallery_and_its_memory_is_told() -> None:
     with gallery_of(50, 2) as state:
         found = start_once(state, 50, 2, cold=True)
@@ -111,6 +114,7 @@ def test_percentiles_of_nothing_are_not_numbers() -> None:
     assert percentile([1.0, 2.0, 3.0], 50) == 2.0
 
 
+@pytest.mark.slow
 def test_json_holds_the_ratio_and_the_board(tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text('[models]\nlicence = "research"\ndetector_input_pixels = 320\n')

@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from agent.cityos.events.store import Store
-from tests.postgres import Postgres, postgres
-
-__all__ = ["postgres"]  # a fixture
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -18,8 +15,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database, once of each kind."""
     if request.param == "sqlite":
         return str(tmp_path / "city.db")
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
+    found: str = request.getfixturevalue("postgres_database")
+    return found
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from agent.base.events import Moment, StoredEvent
 from agent.base.values import Ack, Nack
 from agent.cityos.events.asks import AGAIN_MS, GRACE_MS, MOST_NUMBERS, MOST_RANGES
 from agent.cityos.events.store import Arrival, Store
+from agent.cityos.usecases import steering, upkeep
 from agent.protocol.commands import Replay, read_replay, replay_arguments
 from agent.protocol.control import CommandResult
 from agent.protocol.items import Lost
 from agent.protocol.messages import Birth, Bounds, Offset, Will
+from tests.cityos.database import database_of
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 DEVICE = "bus-1"
@@ -195,8 +197,8 @@ def test_nothing_more_is_taken_from_a_device_set_aside_until_it_is_released(stor
     arrive(store, 1)
     store.commit({KEY: Arrival({1: other(1)})}, 1_000)
     assert (arrive(store, 2).upto, store.event_count()) == (0, 1)
-    assert [row["seq"] for row in store.quarantine()] == [None]
-    assert store.release(DEVICE, None, 1_000) == (True, 0)
+    assert [row["seq"] for row in upkeep.quarantine(database_of(store))] == [None]
+    assert upkeep.release(database_of(store), DEVICE, None, 1_000) == upkeep.Released(True, 0)
     assert arrive(store, 2).upto == 2
 
 
@@ -216,24 +218,26 @@ def test_a_new_card_and_births_heard_by_several_workers_are_no_alarm(store: Stor
 def test_a_refused_event_is_offered_again_when_a_person_releases_it(store: Store) -> None:
     born(store, last=3)
     arrive(store, 1, 3, rejected={2: "bad_kind"})
-    assert store.release(DEVICE, 2, 1_000) == (False, 1)
+    assert upkeep.release(database_of(store), DEVICE, 2, 1_000) == upkeep.Released(False, 1)
     assert replays(store, 1_000) == [Replay(EPOCH, 2, 2, refused=True)]
     arrive(store, 2)
-    assert store.quarantine() == []
+    assert upkeep.quarantine(database_of(store)) == []
 
 
 def test_a_dropped_event_is_a_gap_for_good(store: Store) -> None:
     born(store, last=3)
     arrive(store, 1, 3, rejected={2: "bad_kind"})
-    assert store.drop(DEVICE, None, 1_000) == 1
-    assert (store.quarantine(), store.devices()[0].gaps) == ([], 1)
+    assert upkeep.drop(database_of(store), DEVICE, None, 1_000) == 1
+    assert (upkeep.quarantine(database_of(store)), store.devices()[0].gaps) == ([], 1)
     assert asked(store, 60_000) == []
 
 
 def test_what_a_person_asks_for_is_repeated_until_the_device_answers(store: Store) -> None:
     born(store, last=9)
     arrive(store, *range(1, 10))
-    mine = store.order(DEVICE, "replay", replay_arguments(Replay(EPOCH, 2, 3)), 1_000)
+    mine = steering.send(
+        database_of(store), DEVICE, "replay", replay_arguments(Replay(EPOCH, 2, 3)), 1_000
+    )
     assert asked(store, 1_000) == [(2, 3)]
     assert asked(store, 1_000 + AGAIN_MS) == [(2, 3)]
     # Another device's word counts for nothing.
@@ -242,34 +246,34 @@ def test_what_a_person_asks_for_is_repeated_until_the_device_answers(store: Stor
     store.result(DEVICE, CommandResult(mine, "done", detail={"count": 2}), 2_000)
     assert asked(store, 1_000 + 3 * AGAIN_MS) == []
     with pytest.raises(CityError, match="no device called"):
-        store.order("bus-9", "ping", {}, 1_000)
+        steering.send(database_of(store), "bus-9", "ping", {}, 1_000)
 
 
 def test_pruned_events_are_gone_and_a_late_repeat_does_not_bring_them_back(store: Store) -> None:
     day_ms = 86_400_000
     arrive(store, 1, 2, 3, now_ms=day_ms)
     arrive(store, 4, 5, now_ms=9 * day_ms)
-    assert store.prune(7.0, 10 * day_ms) == 3
+    assert upkeep.prune(database_of(store), 7.0, 10 * day_ms) == 3
     assert (arrive(store, 2, 3).upto, store.event_count()) == (5, 2)
-    assert store.prune(7.0, 10 * day_ms) == 0
+    assert upkeep.prune(database_of(store), 7.0, 10 * day_ms) == 0
 
 
 def test_only_what_is_complete_is_pruned(store: Store) -> None:
     arrive(store, 1, 2, 4, now_ms=0)
-    assert store.prune(1.0, 10 * 86_400_000) == 2
+    assert upkeep.prune(database_of(store), 1.0, 10 * 86_400_000) == 2
     assert arrive(store, 3).upto == 4
 
 
 def test_a_backup_is_a_whole_database_made_while_others_write(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "city.db"))
     arrive(store, 1, 2, 3)
-    store.backup(str(tmp_path / "copy.db"))
+    upkeep.backup(database_of(store), str(tmp_path / "copy.db"))
     arrive(store, 4)
     copy = Store(str(tmp_path / "copy.db"))
     assert copy.event_count() == 3
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     with pytest.raises(UsageError, match="exists already"):
-        store.backup(str(tmp_path / "copy.db"))
+        upkeep.backup(database_of(store), str(tmp_path / "copy.db"))
     copy.close()
     store.close()
 

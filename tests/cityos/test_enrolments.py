@@ -9,16 +9,17 @@ import pytest
 from sqlalchemy import select
 
 from agent.base.errors import CityError
+from agent.cityos.db.database import committing, reading
 from agent.cityos.db.schema import ENROLMENT
 from agent.cityos.events import enrolments
 from agent.cityos.events.store import Arrival, Store
-from agent.cityos.service.app import Broker
+from agent.cityos.service.app import BrokerAddress
+from agent.cityos.usecases import upkeep
+from tests.cityos.database import database_of
 from tests.cityos.test_line import Device, city
 from tests.events import EPOCH, enrolment, make_enrolment, stored
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 KEY = ("bus-1", EPOCH)
 
@@ -34,12 +35,12 @@ def arrive(store: Store, *seqs: int) -> None:
 
 
 def waiting(store: Store) -> list[enrolments.Waiting]:
-    with store._write("test") as db:
+    with committing(store.engine, "test") as db:
         return enrolments.waiting(db, 100)
 
 
 def settle(store: Store, seq: int, state: str) -> None:
-    with store._write("test") as db:
+    with committing(store.engine, "test") as db:
         enrolments.settle(db, KEY, seq, state, "why" if state == enrolments.REFUSED else "")
 
 
@@ -57,7 +58,7 @@ def test_settled_it_is_gone_and_a_repeat_does_not_bring_it_back(store: Store) ->
     settle(store, 3, enrolments.REFUSED)
     arrive(store, 1, 3)
     assert waiting(store) == []
-    with store._read() as db:
+    with reading(store.engine) as db:
         rows = db.execute(select(ENROLMENT)).all()
     assert {row.seq: (row.state, row.reason, row.sealed) for row in rows} == {
         1: ("taken", "", ""),
@@ -72,7 +73,7 @@ def test_no_two_workers_settle_the_same(database: str, open_store: Callable[[], 
     arrive(first, 1, 3)
     if not database.startswith("postgresql"):
         return  # there only one writes at a time
-    with first._write("test") as db:
+    with committing(first.engine, "test") as db:
         assert len(enrolments.waiting(db, 1)) == 1
         assert [each.seq for each in waiting(second)] == [3]
 
@@ -80,7 +81,7 @@ def test_no_two_workers_settle_the_same(database: str, open_store: Callable[[], 
 def test_pruned_with_its_event_only_when_settled(store: Store) -> None:
     arrive(store, 1, 2, 3)
     settle(store, 1, enrolments.TAKEN)
-    assert store.prune(0.0, 10_000) == 3
+    assert upkeep.prune(database_of(store), 0.0, 10_000) == 3
     arrive(store, 1, 2, 3)  # a late repeat is no news
     assert [each.seq for each in waiting(store)] == [3]
 
@@ -94,7 +95,7 @@ def test_from_a_journal_over_a_broker_that_fails_exactly_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     made = [make_enrolment(number) for number in range(1, 6)]
-    broker = Broker("127.0.0.1", mosquitto.port)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port)
     with (
         city(store, broker),
         Device(tmp_path / "bus", mosquitto.port, lost_acks=2) as device,
@@ -106,6 +107,6 @@ def test_from_a_journal_over_a_broker_that_fails_exactly_once(
                 mosquitto.kill()
                 until(lambda: not device.sync.status.connected)
                 mosquitto.start()
-        until(device.drained, 30)
+        until(device.drained)
     assert [each.sealed for each in waiting(store)] == [event.sealed for event in made]
     assert store.event_count() == 20

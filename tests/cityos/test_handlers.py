@@ -9,14 +9,12 @@ import pytest
 
 from agent.base.values import LinkUp, Message
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker, build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import subscriptions
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol.topics import ASKS
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
+from tests.mosquitto import Mosquitto
+from tests.waiting import LATE_SECONDS, until
 
 
 class Echo:
@@ -73,10 +71,10 @@ def test_a_handler_gets_its_topic_and_its_answers_are_published(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
     store, echo = Store(str(tmp_path / "city.db")), Echo()
-    service = build_city(Broker("127.0.0.1", mosquitto.port), store, handlers=[echo])
+    service = build_city(BrokerAddress("127.0.0.1", mosquitto.port), store, handlers=[echo])
     service.start()
     try:
-        assert service.wait_ready(10)
+        assert service.wait_ready(LATE_SECONDS)
         device = Listener(mosquitto.port, "kp1/bus-1/d/#")
         device.link.publish("kp1/bus-1/u/gal", b"hello")
         device.link.publish("kp1/bus-1/u/ev", b"nonsense")  # the intake's
@@ -101,10 +99,10 @@ def test_a_handler_that_fails_does_not_end_the_intake(
             raise RuntimeError("a defect")
 
     store = Store(str(tmp_path / "city.db"))
-    service = build_city(Broker("127.0.0.1", mosquitto.port), store, handlers=[Broken()])
+    service = build_city(BrokerAddress("127.0.0.1", mosquitto.port), store, handlers=[Broken()])
     service.start()
     try:
-        assert service.wait_ready(10)
+        assert service.wait_ready(LATE_SECONDS)
         device = Listener(mosquitto.port, "kp1/bus-1/d/#")
         device.link.publish("kp1/bus-1/u/gal", b"hello")
         until(lambda: "defect" in service.trouble)

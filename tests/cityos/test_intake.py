@@ -128,12 +128,13 @@ def test_a_birth_brings_a_device_online_and_its_will_takes_it_off(
 
 
 def test_without_a_commit_there_is_no_ack(intake: Intake, store: Store) -> None:
-    with store._engine.begin() as db:
+    with store.engine.begin() as db:
         db.exec_driver_sql("DROP TABLE event")
     with pytest.raises(CityError):
         intake.take([batch(1)])
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40,
     deadline=None,

@@ -14,7 +14,7 @@ from agent.base.ports import Link
 from agent.base.retry import Backoff
 from agent.base.values import LinkEvent, Message
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker, build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import CityService
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
@@ -25,10 +25,8 @@ from agent.link.uplink.uplink import UplinkLimits
 from agent.protocol.topics import down_topics
 from tests.certificates import Authority
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 KEY = bytes(range(32))
 Protocol = Literal["5", "3.1.1"]
@@ -117,7 +115,7 @@ class Device:
 
 
 @contextmanager
-def city(store: Store, broker: Broker, *, share: str = "") -> Iterator[CityService]:
+def city(store: Store, broker: BrokerAddress, *, share: str = "") -> Iterator[CityService]:
     service = build_city(broker, store, share=share)
     service.start()
     try:
@@ -141,7 +139,7 @@ def numbers(store: Store) -> list[int]:
 def test_each_event_arrives_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store, protocol: Protocol
 ) -> None:
-    broker = Broker("127.0.0.1", mosquitto.port, protocol=protocol)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port, protocol=protocol)
     with city(store, broker), Device(tmp_path / "bus", mosquitto.port, protocol) as device:
         device.board(250)
         until(device.drained)
@@ -159,7 +157,7 @@ def test_each_event_arrives_once(
 def test_events_wait_while_the_broker_is_down(
     tmp_path: Path, mosquitto: Mosquitto, store: Store, protocol: Protocol
 ) -> None:
-    broker = Broker("127.0.0.1", mosquitto.port, protocol=protocol)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port, protocol=protocol)
     with (
         city(store, broker) as service,
         Device(tmp_path / "bus", mosquitto.port, protocol) as device,
@@ -187,7 +185,7 @@ def test_events_wait_while_the_city_is_down_though_the_broker_takes_them(
         device.board(130)
         until(lambda: device.sync.status.in_flight > 0)
         assert device.sync.status.acked == 0
-        with city(store, Broker("127.0.0.1", mosquitto.port, protocol=protocol)):
+        with city(store, BrokerAddress("127.0.0.1", mosquitto.port, protocol=protocol)):
             until(device.drained)
         assert numbers(store) == list(range(1, 131))
 
@@ -196,7 +194,7 @@ def test_events_wait_while_the_city_is_down_though_the_broker_takes_them(
 def test_when_acks_are_lost_events_are_sent_again_and_committed_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store, protocol: Protocol
 ) -> None:
-    broker = Broker("127.0.0.1", mosquitto.port, protocol=protocol)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port, protocol=protocol)
     with (
         city(store, broker),
         Device(tmp_path / "bus", mosquitto.port, protocol, lost_acks=3) as device,
@@ -211,7 +209,7 @@ def test_when_acks_are_lost_events_are_sent_again_and_committed_once(
 def test_a_refused_event_is_quarantined_and_the_rest_flows(
     tmp_path: Path, mosquitto: Mosquitto, store: Store, protocol: Protocol
 ) -> None:
-    broker = Broker("127.0.0.1", mosquitto.port, protocol=protocol)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port, protocol=protocol)
     with city(store, broker), Device(tmp_path / "bus", mosquitto.port, protocol) as device:
         device.board(3)
         device.journal.append(dataclasses.replace(make_event(4), purpose="No such purpose"))
@@ -249,7 +247,7 @@ def test_over_tls_the_line_is_the_same(tmp_path: Path, store: Store) -> None:
         tls = Tls(authority.file, *authority.issue("city"))
         device_tls = Tls(authority.file, *authority.issue("bus-1"))
         with (
-            city(store, Broker("127.0.0.1", broker.port, tls=tls)),
+            city(store, BrokerAddress("127.0.0.1", broker.port, tls=tls)),
             Device(tmp_path / "bus", broker.port, tls=device_tls) as device,
         ):
             device.board(120)
@@ -261,7 +259,7 @@ def test_two_workers_share_the_work_and_each_event_is_committed_once(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     other = Store(str(tmp_path / "city.db"))
-    broker = Broker("127.0.0.1", mosquitto.port)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port)
     with (
         city(store, broker, share="town") as one,
         city(other, broker, share="town") as two,
@@ -279,7 +277,7 @@ def test_the_birth_is_kept_for_a_city_side_that_starts_later(
 ) -> None:
     with Device(tmp_path / "bus", mosquitto.port) as device:
         until(lambda: device.sync.status.connected)
-        with city(store, Broker("127.0.0.1", mosquitto.port)):
+        with city(store, BrokerAddress("127.0.0.1", mosquitto.port)):
             until(lambda: bool(store.devices()))
             assert (store.devices()[0].name, store.devices()[0].online) == ("bus-1", True)
             assert device.sync.stop()

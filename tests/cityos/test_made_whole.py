@@ -13,15 +13,15 @@ from agent.base.events import Moment
 from agent.base.values import LinkUp
 from agent.cityos.events import asks
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker
+from agent.cityos.service.app import BrokerAddress
+from agent.cityos.usecases import upkeep
 from agent.hw.net.mqtt import MqttLink
 from agent.protocol import topics
+from tests.cityos.database import database_of
 from tests.cityos.test_line import Device, city, numbers
 from tests.events import make_event
-from tests.mosquitto import Mosquitto, mosquitto
+from tests.mosquitto import Mosquitto
 from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
 
 
 @pytest.fixture
@@ -44,8 +44,7 @@ def shout(port: int, *messages: tuple[str, bytes]) -> None:
     until(lambda: any(isinstance(event, LinkUp) for event in link.turn(0.1)))
     for topic, payload in messages:
         link.publish(topic, payload)
-    for _ in range(5):
-        link.turn(0.02)
+    until(lambda: not link.unanswered, meanwhile=lambda: link.turn(0.02))
     link.close()
 
 
@@ -53,13 +52,13 @@ def test_a_city_restored_from_yesterday_is_made_whole_without_a_hand_on_the_devi
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
     """The broker is wiped too: what it kept for the city is gone with it."""
-    broker = Broker("127.0.0.1", mosquitto.port)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port)
     today = Store(str(tmp_path / "city.db"))
     with Device(tmp_path / "bus", mosquitto.port) as device:
         with city(today, broker):
             device.board(40)
             until(device.drained)
-            today.backup(str(tmp_path / "yesterday.db"))
+            upkeep.backup(database_of(today), str(tmp_path / "yesterday.db"))
             device.board(160)
             until(device.drained)
         today.close()
@@ -79,9 +78,9 @@ def test_a_device_with_nothing_new_to_say_still_fills_a_restored_city(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
     """The broker's kept birth is as old as the connection: it is renewed when events have come."""
-    broker = Broker("127.0.0.1", mosquitto.port)
+    broker = BrokerAddress("127.0.0.1", mosquitto.port)
     empty = Store(str(tmp_path / "city.db"))
-    empty.backup(str(tmp_path / "yesterday.db"))
+    upkeep.backup(database_of(empty), str(tmp_path / "yesterday.db"))
     with Device(tmp_path / "bus", mosquitto.port, birth_seconds=0.5) as device:
         with city(empty, broker):
             device.board(30)
@@ -98,7 +97,7 @@ def test_an_event_the_device_set_aside_itself_does_not_hold_the_rest_back(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     with (
-        city(store, Broker("127.0.0.1", mosquitto.port)),
+        city(store, BrokerAddress("127.0.0.1", mosquitto.port)),
         Device(tmp_path / "bus", mosquitto.port) as device,
     ):
         device.board(2)
@@ -114,7 +113,7 @@ def test_a_clock_found_after_the_ack_corrects_the_citys_events(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     with (
-        city(store, Broker("127.0.0.1", mosquitto.port)),
+        city(store, BrokerAddress("127.0.0.1", mosquitto.port)),
         Device(tmp_path / "bus", mosquitto.port) as device,
     ):
         event = make_event(1)
@@ -129,7 +128,7 @@ def test_a_clock_found_after_the_ack_corrects_the_citys_events(
 def test_a_cloned_journal_sets_its_name_aside_and_others_flow(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
-    with city(store, Broker("127.0.0.1", mosquitto.port)):
+    with city(store, BrokerAddress("127.0.0.1", mosquitto.port)):
         with Device(tmp_path / "bus", mosquitto.port) as device:
             device.board(5)
             until(device.drained)
@@ -167,7 +166,7 @@ def test_a_backend_that_answers_nonsense_is_counted_and_events_flow(
         shout(mosquitto.port, *nonsense)
         until(lambda: device.sync.status.rejected_messages == len(nonsense))
         assert (device.sync.status.acked, device.sync.status.connected) == (0, True)
-        with city(store, Broker("127.0.0.1", mosquitto.port)):
+        with city(store, BrokerAddress("127.0.0.1", mosquitto.port)):
             until(device.drained)
         assert numbers(store) == list(range(1, 21))
 
@@ -176,7 +175,7 @@ def test_a_device_that_talks_nonsense_is_counted_and_others_flow(
     tmp_path: Path, mosquitto: Mosquitto, store: Store
 ) -> None:
     with (
-        city(store, Broker("127.0.0.1", mosquitto.port)) as service,
+        city(store, BrokerAddress("127.0.0.1", mosquitto.port)) as service,
         Device(tmp_path / "bus", mosquitto.port) as device,
     ):
         until(lambda: service.ready)
@@ -190,5 +189,7 @@ def test_a_device_that_talks_nonsense_is_counted_and_others_flow(
         )
         device.board(20)
         until(device.drained)
-        assert [row["code"] for row in store.quarantine("bus-9")] == ["bad_event"]
+        assert [row["code"] for row in upkeep.quarantine(database_of(store), "bus-9")] == [
+            "bad_event"
+        ]
         assert store.devices()[0].events == 20

@@ -174,6 +174,7 @@ def test_a_program_from_before_alembic_reads_a_version_it_does_not_know(database
     assert counted > COUNTED
 
 
+@pytest.mark.slow
 def test_workers_that_start_together_migrate_once(engine: Engine, database: str) -> None:
     as_counted(engine, 3)
     code = (

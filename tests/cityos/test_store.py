@@ -15,9 +15,11 @@ from sqlalchemy import event
 from agent.base.errors import CityError, UsageError
 from agent.base.events import WHERE_COLUMNS
 from agent.base.values import Ack, Nack
-from agent.cityos.db.database import address
+from agent.cityos.db.database import address, writing
 from agent.cityos.events.store import Arrival, Store, spans
+from agent.cityos.usecases import steering
 from agent.protocol.messages import Birth, Bounds, Will
+from tests.cityos.database import database_of
 from tests.events import EPOCH, OTHER_EPOCH, stored
 
 KEY = ("bus-1", EPOCH)
@@ -119,6 +121,7 @@ def test_epochs_and_devices_count_for_themselves(store: Store) -> None:
     assert store.event_count() == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.permutations(range(1, 41)), st.sets(st.integers(1, 40)), st.integers(1, 9))
 def test_in_whatever_order_and_pieces_events_come_upto_tells_the_truth(
@@ -145,7 +148,7 @@ def statements_of(store: Store) -> list[str]:
         if not told[2].startswith("BEGIN"):
             seen.append(told[2])
 
-    event.listen(store._engine, "before_cursor_execute", note)
+    event.listen(store.engine, "before_cursor_execute", note)
     return seen
 
 
@@ -225,7 +228,7 @@ def test_a_device_that_lost_its_counter_and_kept_its_journal_is_online_and_comma
     """A full card keeps no counter: each start counts from one, perhaps for weeks."""
     store.state("bus-1", born(57), 1_000)
     store.state("bus-1", Will(57), 1_000)
-    ordered = store.order("bus-1", "revoke-now", {"key": "ab" * 32}, 2_000)
+    ordered = steering.send(database_of(store), "bus-1", "revoke-now", {"key": "ab" * 32}, 2_000)
     assert store.due(2_000, signed=True) == []
     assert store.state("bus-1", born(1), 3_000)
     assert [command.id for command in store.due(3_000, signed=True)] == [ordered]
@@ -284,7 +287,7 @@ def test_events_are_listed_by_device_number_and_newest_limit(store: Store) -> No
 
 def test_sqlite_syncs_every_commit(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "city.db"))
-    with store._engine.connect() as db:
+    with store.engine.connect() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     store.close()
@@ -311,8 +314,8 @@ def test_nothing_is_committed_when_one_part_fails(tmp_path: Path) -> None:
 
 def test_an_error_of_the_database_tells_nobodys_values(store: Store) -> None:
     """It goes to the log, and pseudonyms must not."""
-    with store._writes.begin() as db:
-        if store._engine.dialect.name == "sqlite":
+    with writing(store.engine).begin() as db:
+        if store.engine.dialect.name == "sqlite":
             refuse = (
                 "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no'); END"
             )

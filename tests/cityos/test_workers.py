@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent.lab.broker import LabBroker
 from tests.fleet.workers import killed_in_turns
 from tests.postgres import Postgres
 
 
+@pytest.mark.broker
 def test_workers_killed_in_turns_commit_every_event_exactly_once(
     tmp_path: Path, postgres: Postgres
 ) -> None:

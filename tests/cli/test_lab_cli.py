@@ -28,6 +28,7 @@ def test_the_former_names_are_not_offered_any_more() -> None:
     assert [name for name in ("vision", "journal", "sync") if f"  {name} " in shown] == ["vision"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["journal", "sync", "quantize", "golden"])
 def test_without_its_extra_the_lab_says_what_to_install(name: str) -> None:
     arguments = ["lab", name, *(["buffalo_s"] if name in ("quantize", "golden") else [])]
@@ -41,6 +42,7 @@ def test_without_its_extra_the_lab_says_what_to_install(name: str) -> None:
     assert "pip install 'kaopass[lab]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_technician_measures_with_never_reads_the_lab() -> None:
     modules = ", ".join(BENCHES.values())
     code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith('agent.lab')])"

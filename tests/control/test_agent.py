@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.cityos.control.configs import Version
 from agent.cityos.control.orders import Ordered
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker as CityBroker
-from agent.cityos.service.app import build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import CityService
+from agent.cityos.usecases import steering
 from agent.protocol.commands import COMMANDS
 from agent.protocol.galleries.records import key_of
+from tests.cityos.database import database_of
 from tests.line.door import Door, people_of
 from tests.provisioning.town import Town, kaopass, now_ms, town
 from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
+
+pytestmark = pytest.mark.slow
 
 DEVICE = "door-1"
 
@@ -34,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def city(town: Town, store: Store) -> Iterator[CityService]:
-    broker = CityBroker("localhost", town.broker.port, tls=town.worker())
+    broker = BrokerAddress("localhost", town.broker.port, tls=town.worker())
     service = build_city(broker, store, signer=town.authority.signer("command"))
     service.start()
     yield service
@@ -64,20 +68,23 @@ def test_a_city_looks_after_a_device_it_never_sees(
 
     def told(command: str, seconds: float = 30.0, **arguments: str) -> tuple[str, str, Any]:
         asked.add(command)
-        name = store.order(DEVICE, command, arguments, now_ms())
+        name = steering.send(database_of(store), DEVICE, command, arguments, now_ms())
 
         def found() -> Ordered:
-            ordered = store.command(name)
+            ordered = steering.command(database_of(store), name)
             assert ordered is not None
             return ordered
 
-        until(lambda: found().answered_ms is not None, seconds, command)
+        until(lambda: found().answered_ms is not None, command, seconds=seconds)
         return found().state, found().reason, found().detail
 
     def settled(seconds: float = 30.0, **sections: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        made = store.configure(DEVICE, sections, now_ms())
-        state: Callable[[], Any] = lambda: store.configurations(DEVICE)[made.version - 1]  # noqa: E731
-        until(lambda: state().state != "waiting", seconds, f"settings {sections}")
+        made = steering.set_settings(database_of(store), DEVICE, sections, now_ms())
+
+        def state() -> Version:
+            return steering.settings_of(database_of(store), DEVICE)[made.version - 1]
+
+        until(lambda: state().state != "waiting", f"settings {sections}", seconds=seconds)
         return state().state, state().problems
 
     door.start(door.queue_of())

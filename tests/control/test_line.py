@@ -14,11 +14,12 @@ from sqlalchemy import select
 from agent.base.retry import Backoff
 from agent.base.values import LinkDown, LinkUp, Message, Standing
 from agent.cityos.control.orders import Ordered
+from agent.cityos.db.database import reading
 from agent.cityos.db.schema import DEVICE
 from agent.cityos.events.store import Store
-from agent.cityos.service.app import Broker as CityBroker
-from agent.cityos.service.app import build_city
+from agent.cityos.service.app import BrokerAddress, build_city
 from agent.cityos.service.loop import CityService
+from agent.cityos.usecases import steering
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.journal import Journal
@@ -34,6 +35,7 @@ from agent.protocol.commands import Replay
 from agent.protocol.control import Command, Config, sign_command, sign_config
 from agent.protocol.signed import Trust
 from agent.protocol.topics import down_topics
+from tests.cityos.database import database_of
 from tests.events import make_event
 from tests.journal.events import KEY
 from tests.protocol.town import unsigned
@@ -41,6 +43,8 @@ from tests.provisioning.town import Town, now_ms, outcome, town
 from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
+
+pytestmark = pytest.mark.slow
 
 NAME = "bus-1"
 
@@ -141,7 +145,7 @@ def worker(town: Town, name: str) -> Tls:
 
 @contextmanager
 def city(town: Town, store: Store, share: str = "", name: str = "city-1") -> Iterator[CityService]:
-    broker = CityBroker("localhost", town.broker.port, tls=worker(town, name))
+    broker = BrokerAddress("localhost", town.broker.port, tls=worker(town, name))
     service = build_city(broker, store, share=share, signer=town.authority.signer("command"))
     service.start()
     try:
@@ -184,18 +188,18 @@ def forger(town: Town) -> Iterator[Forger]:
 
 
 def settings_in_birth(store: Store) -> int:
-    with store._read() as db:
+    with reading(store.engine) as db:
         told = json.loads(db.execute(select(DEVICE.c.birth)).scalar_one())
     return int(told["settings_version"])
 
 
 def answered(store: Store, name: str) -> Ordered:
     def settled() -> bool:
-        found = store.command(name)
+        found = steering.command(database_of(store), name)
         return found is not None and found.answered_ms is not None
 
-    until(settled, 20)
-    found = store.command(name)
+    until(settled)
+    found = steering.command(database_of(store), name)
     assert found is not None
     return found
 
@@ -205,7 +209,7 @@ def test_commands_reach_a_device_once_whichever_worker_sends_them(
 ) -> None:
     with city(town, store, "town"), city(town, store, "town", "city-2"), device.running():
         until(lambda: store.devices() and store.devices()[0].online)
-        names = [store.order(NAME, "status", {}, now_ms()) for _ in range(3)]
+        names = [steering.send(database_of(store), NAME, "status", {}, now_ms()) for _ in range(3)]
         assert {answered(store, name).state for name in names} == {"done"}
         assert answered(store, names[0]).detail == {"state": "ready"}
         assert device.done == ["status"] * 3
@@ -261,11 +265,11 @@ def test_settings_go_down_once_and_the_birth_says_which_are_in_force(
     with city(town, store):
         with device.running():
             until(lambda: store.devices() and store.devices()[0].online)
-            store.configure(NAME, {"vision": {"max_faces": 5}}, now_ms())
+            steering.set_settings(database_of(store), NAME, {"vision": {"max_faces": 5}}, now_ms())
             until(lambda: device.done == ["reload"])
         # It was off meanwhile: what the broker kept is what it has already.
         with device.running() as sync:
-            until(lambda: store.configurations(NAME)[0].state == "accepted")
+            until(lambda: steering.settings_of(database_of(store), NAME)[0].state == "accepted")
             assert device.steering.settings.vision.max_faces == 5
             until(lambda: settings_in_birth(store) == 1)
             signer = town.authority.signer("command")
@@ -295,6 +299,6 @@ def test_a_provisioned_devices_losses_are_asked_for_with_a_signature(
         city(town, second),
         device.running() as sync,
     ):
-        until(lambda: second.event_count() == 30, 30)
+        until(lambda: second.event_count() == 30)
         assert sync.status.replayed == 30
         assert sync.status.rejected_messages == 0

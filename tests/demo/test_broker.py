@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.demo.broker import DemoBroker
 from agent.sim.net.mosquitto import find_mosquitto
+from tests.waiting import LATE_SECONDS
 
 KINDS = [
     pytest.param(
@@ -38,17 +39,18 @@ def connected(broker: DemoBroker) -> tuple[mqtt.Client, list[bytes], threading.E
     client.on_message = lambda _client, _data, message: got.append(bytes(message.payload))
     client.connect(broker.host, broker.port)
     client.loop_start()
-    assert listening.wait(5)
+    assert listening.wait(LATE_SECONDS)
     return client, got, listening
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> None:
     with DemoBroker(kind) as broker:
         client, got, _ = connected(broker)
         sent = [b"%d" % number for number in range(20)]
         for payload in sent:
-            client.publish("kp1/dev/u/ev", payload, qos=1).wait_for_publish(5)
+            client.publish("kp1/dev/u/ev", payload, qos=1).wait_for_publish(LATE_SECONDS)
         arrived = threading.Event()
         for _ in range(100):
             if len(got) == len(sent):
@@ -64,6 +66,7 @@ def test_messages_pass_at_qos_1_and_afterwards_nobody_listens(kind: Kind) -> Non
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
     before = set(threading.enumerate())
@@ -71,7 +74,7 @@ def test_it_ends_while_a_client_is_connected(kind: Kind) -> None:
         client, _, _ = connected(broker)
         left = threading.Event()
         client.on_disconnect = lambda *_: left.set()
-    assert left.wait(5)
+    assert left.wait(LATE_SECONDS)
     client.loop_stop()
     assert not [t for t in set(threading.enumerate()) - before if t.name == "demo-broker"]
 

@@ -17,7 +17,7 @@ from agent.base.errors import UsageError
 from agent.base.values import DoorSignal
 from agent.demo.page import Page
 from agent.demo.state import DemoState
-from tests.waiting import never
+from tests.waiting import LATE_SECONDS, never
 
 
 class Watched(DemoState):
@@ -46,7 +46,7 @@ def page(state: Watched) -> Iterator[Page]:
 @contextmanager
 def get(page: Page, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
     address = page.url.removeprefix("http://").rstrip("/")
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=LATE_SECONDS)
     connection.request("GET", path, headers=headers)
     with closing(connection), connection.getresponse() as answer:
         yield answer

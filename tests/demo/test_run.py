@@ -16,8 +16,10 @@ import pytest
 
 from agent.base.errors import ModelError
 from agent.demo.run import DEFAULT_PERSON, Options, run
+from tests.waiting import LATE_SECONDS
 
 
+@pytest.mark.slow
 def test_only_the_enrolled_person_is_recognised_and_every_event_reaches_the_city() -> None:
     """Enrolled from one photograph; boards at two stops among 21 strangers."""
     summary = run(Options(headless=True), threading.Event())
@@ -29,6 +31,7 @@ def test_only_the_enrolled_person_is_recognised_and_every_event_reaches_the_city
     assert summary.events_committed == summary.events_at_city == 2
 
 
+@pytest.mark.slow
 def test_with_a_page_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(
     tmp_path: Path,
 ) -> None:
@@ -48,7 +51,7 @@ def test_with_a_page_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(
                 for line in demo.stderr
                 if (found := re.search(r"http://127\.0\.0\.1:\d+/", line))
             )
-            with urlopen(address, timeout=5) as page:  # noqa: S310 - our own, on loopback
+            with urlopen(address, timeout=LATE_SECONDS) as page:  # noqa: S310 - our own, on loopback
                 assert "顔パス" in page.read().decode()
         finally:
             demo.send_signal(signal.SIGTERM)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import LATE_SECONDS
+
 CODE = """
 import ctypes
 from agent.device.memory import return_large_buffers
@@ -29,7 +31,7 @@ assert resident() - before < 10 << 20, resident() - before
 
 
 def test_what_start_up_needed_only_once_is_given_back() -> None:
-    subprocess.run([sys.executable, "-c", CODE], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", CODE], check=True, timeout=LATE_SECONDS)
 
 
 HOLES = """
@@ -47,4 +49,4 @@ del pins
 
 
 def test_holes_between_what_is_still_used_are_given_back() -> None:
-    subprocess.run([sys.executable, "-c", HOLES], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", HOLES], check=True, timeout=LATE_SECONDS)

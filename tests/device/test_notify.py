@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.device.notify import Notifier, Watchdog, from_environment
+from tests.waiting import LATE_SECONDS
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def manager(address: str) -> Iterator[socket.socket]:
     """systemd's end of the notify socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("\0" + address[1:] if address.startswith("@") else address)
-        listener.settimeout(2)
+        listener.settimeout(LATE_SECONDS)
         yield listener
 
 

@@ -93,6 +93,7 @@ def test_what_is_broken_is_said(file: str, run: Outputs, words: str) -> None:
     assert words in self_tested(open_networks(RESEARCH, opener(file, run))).fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "words"),
     [
@@ -157,6 +158,7 @@ def door(folder: Path) -> Settings:
     )
 
 
+@pytest.mark.slow
 def test_with_a_failed_self_test_the_door_is_out_of_service_and_the_status_says_why(
     tmp_path: Path,
 ) -> None:

@@ -24,7 +24,7 @@ from agent.recognition.fusion import fused
 from agent.recognition.matcher import Matcher
 from agent.recognition.protection import ProtectedEmbedder
 from tests.recognition.people import NOW_MS, PACK, RING, nickname, person_id, templates
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 
 class Plain:
@@ -103,7 +103,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     yield found
     found.stop.set()
     found.faces.changed()
-    found.thread.join(10)
+    found.thread.join(LATE_SECONDS)
     found.gallery.close()
 
 
@@ -201,7 +201,8 @@ def test_who_comes_while_the_gallery_is_read_is_gone_when_they_leave(
 
     def census(gallery: Gallery) -> Any:
         found = before(gallery)
-        with Gallery(path, RING, PACK, domain="bus") as other:
+        # Its old pages cannot be wiped while this one reads: not waited for.
+        with Gallery(path, RING, PACK, domain="bus", busy_seconds=0.1) as other:
             other.enroll(person_id(7), other.protection.apply(templates(7)), now_ms=NOW_MS)
         return found
 
@@ -215,7 +216,8 @@ def test_who_comes_while_the_gallery_is_read_is_gone_when_they_leave(
         other.revoke(person_id(7))
     until(lambda: door.found(7) is None, meanwhile=door.frame)
     door.stop.set()
-    door.thread.join(10)
+    door.faces.changed()
+    door.thread.join(LATE_SECONDS)
     door.gallery.close()
 
 

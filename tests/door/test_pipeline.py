@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from agent.base.errors import JournalError
 from agent.base.events import Event, Place, StoredEvent, person_of
 from agent.base.values import Candidate, DoorSignal, Face, Frame, Image, Vector
-from agent.door.pipeline import Pipeline
-from agent.door.recogniser import Recogniser
+from agent.door.inputs import Inputs
+from agent.door.pipeline import Conduct, Pipeline
+from agent.door.recogniser import Recogniser, Step
+from agent.door.recorder import Recorder
 from agent.journey.boarding import BoardingRules
 from agent.keys.pseudonym import Pseudonyms
 from agent.recognition.decision import Decider, Rule
@@ -96,6 +99,26 @@ class Door:
     def clear(self, key: str) -> None:
         self.alarms.pop(key, None)
 
+    def turn(self) -> None:
+        self.counts["turns"] += 1
+
+    def saw(self, step: Step) -> None:
+        self.counts["seen"] += 1
+
+
+@dataclass
+class Town:
+    """Who may be matched: everybody, unless told otherwise."""
+
+    admits: Callable[[str], bool] = lambda _person: True
+    on: bool = True
+
+    def nickname(self, person: str) -> str:
+        return ""
+
+    def between(self, recogniser: Recogniser) -> None:
+        """Nobody comes or goes."""
+
 
 def clip(*pictures: Image, still: bool = False) -> list[Frame]:
     return [Frame(p, i, 100 * i, 9_000 + 100 * i, still) for i, p in enumerate(pictures)]
@@ -135,33 +158,29 @@ def stages(
 def run(
     door: Door,
     frames: Sequence[Frame | None],
-    on_failure: str = "refuse",
+    on_failure: Literal["refuse", "admit"] = "refuse",
     repeat_ms: int = 120_000,
     embedder: PatchEmbedder | None = None,
     liveness: Liveness | None = None,
-    **more: Any,
+    town: Town | None = None,
 ) -> None:
     rules = BoardingRules(
         Pseudonyms(lambda _purpose: bytes(32)),
-        lambda: Place("bus", "bus-7", "front"),
+        Place("bus", "bus-7", "front"),
         direction="in",
         repeat_ms=repeat_ms,
     )
     Pipeline(
         Clip(list(frames)),
+        Inputs(),
         stages(PatchSearch(), embedder or PatchEmbedder(), liveness),
-        rules,
+        Recorder(rules, door, SimClock()),
+        town or Town(),
         door,
         door,
-        SimClock(),
-        door,
-        nickname=lambda _person: "",
-        timeout_ms=1_000,
-        show_ms=1_500,
-        on_journal_failure=on_failure,  # type: ignore[arg-type]
-        goodbye=False,
-        **more,
+        Conduct(1_000, 1_500, on_failure, goodbye=False),
     ).run(threading.Event())
+    assert door.counts["turns"] > door.counts["seen"]
 
 
 def test_a_known_person_is_journalled_once_and_welcomed_after_it() -> None:
@@ -181,7 +200,7 @@ def test_the_event_carries_the_moment_the_face_was_seen() -> None:
 def test_who_is_not_admitted_makes_no_event_and_is_offered_the_usual_way() -> None:
     door = Door()
     people = [picture((ANN, 20), (BEN, 200)) for _ in range(60)]  # ben's welcome comes first
-    run(door, clip(*people), admits=lambda person: person != "ann")
+    run(door, clip(*people), town=Town(lambda person: person != "ann"))
     assert len(door.events) == 1
     assert sorted(door.happened) == ["fallback", "journalled", "welcome"]
     assert door.counts["matches_not_admitted"] > 0
@@ -194,7 +213,7 @@ def test_a_track_decided_on_makes_no_event_once_the_person_is_revoked() -> None:
     run(
         door,
         clip(*[picture((ANN, 100)) for _ in range(15)]),
-        admits=lambda _person: door.counts["journal_failures"] < 3,
+        town=Town(lambda _person: door.counts["journal_failures"] < 3),
     )
     assert door.counts["journal_failures"] == 3
     assert door.events == []
@@ -203,7 +222,7 @@ def test_a_track_decided_on_makes_no_event_once_the_person_is_revoked() -> None:
 def test_with_faces_off_the_usual_way_is_offered_at_once() -> None:
     door = Door()
     frames = clip(*[picture((ANN, 100)) for _ in range(2)])
-    run(door, frames, admits=lambda _person: False, faces_on=lambda: False)
+    run(door, frames, town=Town(lambda _person: False, on=False))
     assert door.happened == ["fallback"]
 
 
@@ -317,7 +336,7 @@ def test_coming_back_at_the_same_stop_is_greeted_but_not_counted_again() -> None
     ],
 )
 def test_while_the_journal_fails_nobody_is_counted_and_it_is_tried_again(
-    on_failure: str, told: list[str]
+    on_failure: Literal["refuse", "admit"], told: list[str]
 ) -> None:
     door = Door()
     door.broken_appends = 2

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from tests.faults.disk import build_library, memory_folder
-from tests.faults.drivers import KINDS
+from tests.faults.disks.trace import build_library, memory_folder
+from tests.faults.drivers.driver import KINDS
 from tests.faults.processes import Processes
 from tests.faults.round import DEVICES, WEAKNESSES, Outcome, run_round
 

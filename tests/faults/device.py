@@ -26,7 +26,7 @@ from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.link.uplink.uplink import UplinkLimits
 from agent.protocol.topics import down_topics
-from tests.faults.disk import Tracer
+from tests.faults.disks.trace import Tracer
 from tests.faults.ledger import LedgerWriter
 
 KEY = bytes(range(32))

@@ -115,7 +115,8 @@ class Processes:
 
 def serve() -> None:
     """Fork and kill as standard input says; write [number, status] when a life has ended."""
-    from tests.faults import city, device, writer
+    from tests.faults import city, device
+    from tests.faults.disks import writer
 
     runs: dict[str, Callable[..., None]] = {
         "device": device.run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -11,15 +12,9 @@ from random import Random
 
 from agent.cityos.events import asks
 from tests.faults.broker import FaultyBroker
-from tests.faults.drivers import (
-    FOREVER_DAYS,
-    KINDS,
-    BrokerDriver,
-    CityDriver,
-    DeviceDriver,
-    Driver,
-    NetworkDriver,
-)
+from tests.faults.drivers.device import FOREVER_DAYS, DeviceDriver
+from tests.faults.drivers.driver import KINDS, Driver
+from tests.faults.drivers.surroundings import BrokerDriver, CityDriver, NetworkDriver
 from tests.faults.ledger import at_city, judge, set_aside
 from tests.faults.network import Proxy
 from tests.faults.processes import Life, Processes
@@ -32,6 +27,7 @@ WHOLE_SECONDS = DRAIN_SECONDS + (asks.GRACE_MS + asks.AGAIN_MS) / 1000
 # What has left the devices for good cannot be sent again: no proof where both sides destroy.
 RESTORING = 1 / 3  # of the rounds
 _DESTROYING = frozenset({"disk_full", "damaged_page"})
+LATE_SECONDS = 120.0  # more for a round whose faults are not enough: a busy machine
 WEAK_DRAIN_SECONDS = 3.0  # what a weakness has lost never comes
 
 
@@ -63,8 +59,11 @@ def run_round(
     devices: int = DEVICES,
     haste: float = 1.0,
     said: Callable[[Counter[str]], None] = lambda _: None,
+    enough: Callable[[Counter[str]], bool] = lambda done: done["events"] > 0,
 ) -> Outcome:
-    """Faults of *kinds* for *seconds*, then the verdict.
+    """Faults of *kinds* for *seconds*, and on until they are *enough*, then the verdict.
+
+    *enough* is told what was done so far, with "events" in journals and "undone" at the city.
 
     *haste* shortens the calm between faults of broker, network and city. *said* is told every
     second what was done so far.
@@ -114,7 +113,7 @@ def run_round(
             return not judge(device.ledger, at_city(database, device.name), damaged=False).lost
 
         try:
-            _run(drivers, seconds, said)
+            _run(drivers, seconds, said, enough)
             city_driver.restart()
             patience = WHOLE_SECONDS if restoring else DRAIN_SECONDS
             drain = (WEAK_DRAIN_SECONDS if weaken else patience, whole if restoring else None)
@@ -146,13 +145,21 @@ def kinds_of_round(seed: int, kinds: Collection[str]) -> frozenset[str]:
     return chosen - (_DESTROYING if restores else {"city_restored"})
 
 
-def _run(drivers: list[Driver], seconds: float, said: Callable[[Counter[str]], None]) -> None:
+def _run(
+    drivers: list[Driver],
+    seconds: float,
+    said: Callable[[Counter[str]], None],
+    enough: Callable[[Counter[str]], bool],
+) -> None:
     for driver in drivers:
         driver.start()
-    pause = threading.Event()
-    whole, rest = divmod(seconds, 1.0)
-    for step in [*[1.0] * int(whole), rest]:
-        pause.wait(step)
+    begun, done = time.monotonic(), Counter[str]()
+    last = begun + seconds + LATE_SECONDS
+    while (left := begun + seconds - time.monotonic()) > 0 or (
+        not enough(done) and time.monotonic() < last
+    ):
+        time.sleep(min(left, 1.0) if left > 0 else 0.2)
+        done = sum((driver.so_far() for driver in drivers), Counter())
         said(sum((driver.done.copy() for driver in drivers), Counter()))
     for driver in drivers:
         driver.stopping.set()

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from tests.faults.network import Proxy
+from tests.waiting import LATE_SECONDS
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def ends() -> Iterator[tuple[Proxy, socket.socket, socket.socket]]:
         socket.create_connection(("127.0.0.1", proxy.port), 5.0) as near,
         server.accept()[0] as far,
     ):
-        far.settimeout(5.0)
+        far.settimeout(LATE_SECONDS)
         yield proxy, near, far
 
 
@@ -49,7 +50,7 @@ def test_a_delay_holds_back_and_a_stall_holds_until_it_ends(
     near.sendall(b"held")
     with pytest.raises(TimeoutError):
         far.recv(10)
-    far.settimeout(5.0)
+    far.settimeout(LATE_SECONDS)
     proxy.stall(False)
     assert far.recv(10) == b"held"
 
@@ -81,5 +82,5 @@ def test_a_half_close_ends_one_direction_only(
         ended, other = far, near
         assert far.recv(10) == b""
     ended.sendall(b"still")
-    other.settimeout(5.0)
+    other.settimeout(LATE_SECONDS)
     assert other.recv(10) == b"still"

@@ -26,7 +26,7 @@ import numpy as np
 
 from agent.base.values import Vector
 from agent.cityos.residents.residents import Newcomer
-from tests.galleries.conftest import City, consents, noting, now_ms
+from tests.galleries.conftest import City, consents, noting
 from tests.galleries.measure import serve
 from tests.provisioning.town import Town
 from tests.vectors import unit
@@ -126,12 +126,11 @@ class Fleet:
         own = self.city.residents.own
         for start in range(0, len(ids), 250):
             batch = ids[start : start + 250]
-            self.city.residents.add(
+            self.city.add(
                 [
                     Newcomer(person, "", {PACK: own.apply(rows(start + n))}, given)
                     for n, person in enumerate(batch)
-                ],
-                now_ms(),
+                ]
             )
 
     def add_device(self, probes: Vector) -> Device:

@@ -30,11 +30,13 @@ import click
 
 from agent.bench.process import memory_mb, status
 from agent.cityos.events.store import Store
+from agent.cityos.usecases import steering
 from agent.device.clock import SystemClock
 from agent.journal import Journal
 from agent.lab.broker import Address, LabBroker
 from agent.lab.sync import boarding, city, syncing
 from agent.protocol.commands import Replay, replay_arguments
+from tests.cityos.database import database_of
 from tests.faults.network import Proxy
 from tests.fleet.verdict import compare
 
@@ -202,7 +204,7 @@ class Town:
             (row,) = store.devices()
             first = max(1, self.made - 500)
             wanted = replay_arguments(Replay(row.epoch, first, first + 400))
-            store.order(DEVICE, "replay", wanted, time.time_ns() // 1_000_000)
+            steering.send(database_of(store), DEVICE, "replay", wanted, time.time_ns() // 1_000_000)
         finally:
             store.close()
 

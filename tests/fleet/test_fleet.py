@@ -10,6 +10,7 @@ from tests.fleet.run import run
 from tests.fleet.soak import Sample, drift
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("tls", [False, True])
 def test_every_device_comes_back_after_the_broker_died_and_no_event_is_missing(
     tmp_path: Path, tls: bool

@@ -18,8 +18,8 @@ from agent.protocol.galleries.records import key_of
 from agent.protocol.hpke import public_key_of
 from tests.fuzz.mutate import spoil_bytes
 from tests.fuzz.target import REFUSED, TAKEN, Target
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, Device
 from tests.protocol.town import Town
 
 TOPICS = [topic.of(NAME) for topic in topics.GALLERY]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.base.errors import GalleryError, MessageError, SettingsError
+from agent.base.events import StoredEvent
 from agent.base.values import Ack, Message, Nack, Vector
 from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
 from agent.cityos.keys.audit import audit_log
 from agent.cityos.pki.claims import Registry
-from agent.cityos.pki.desk import PATH, Desk, Request
+from agent.cityos.service.estdesk import PATH, Desk, Request
+from agent.cityos.usecases.office import CityPlaces, Office
 from agent.gallery.gallery import Gallery
 from agent.keys.certificates import new_key, signing_request
 from agent.keys.ring import KeyRing
@@ -33,7 +34,7 @@ from agent.protocol.items import encode_event
 from agent.protocol.messages import Birth, Bounds, encode_ack, encode_birth, pack
 from agent.protocol.signed import Signer
 from agent.settings.model import Settings, load
-from tests.events import EPOCH, stored
+from tests.events import EPOCH, one_of_each, stored
 from tests.fuzz.downlink import DeviceGallery
 from tests.fuzz.mutate import dumps, spoil_bytes, spoil_value
 from tests.fuzz.target import REFUSED, TAKEN, Target
@@ -176,7 +177,14 @@ class City(Target):
         self._store = Store(str(folder / "city.db"))
         self._intake = Intake(self._store)
         events = [encode_event(stored(seq)) for seq in range(1, 13)]
-        self._batches = [b"[" + b",".join(events[:2]) + b"]", pack(events)]
+        kinds = [
+            encode_event(StoredEvent(EPOCH, seq, event))
+            for seq, event in enumerate(one_of_each(), start=13)
+        ]
+        self._batches = [
+            *(b"[" + b",".join(several) + b"]" for several in (events[:2], kinds[:9], kinds[9:])),
+            pack(events),
+        ]
         birth = Birth(1, EPOCH, (Bounds(EPOCH, 1, 12),), "0.1.0")
         self._birth = encode_birth(birth)
 
@@ -211,8 +219,8 @@ class Est(Target):
     def __init__(self, folder: Path, town: Town) -> None:
         self.name = "city: EST"
         self._registry = Registry(town.authority.directory)
-        audit = audit_log(folder)
-        self._desk = Desk(town.authority, self._registry, audit, on_issued=lambda _: None)
+        places = CityPlaces(town.authority.directory)
+        self._desk = Desk(Office(places, town.authority, self._registry, audit_log(folder)))
         self._code = self._registry.claim("bus-9", "S9", 1.0, NOW_MS, lambda: None)
         key = new_key()
         self._csr = base64.encodebytes(signing_request(key, "bus-9", "S8"))  # never granted
@@ -294,7 +302,7 @@ class GalleryFile(Target):
         self._folder = folder / "damaged"
         self._folder.mkdir()
         self._path = self._folder / "gallery.db"
-        self._ring = KeyRing(secrets.token_bytes(32))
+        self._ring = KeyRing(bytes(range(32)))
         with Gallery(self._path, self._ring, "p") as gallery_file:
             for number in range(20):
                 gallery_file.enroll(f"r-{number}", unit(number), now_ms=NOW_MS)
@@ -327,12 +335,13 @@ def all_targets(folder: Path) -> list[Target]:
     """Every target, its files in *folder*."""
     town = make_town(folder / "ca")
     device, other = town.device("bus-1"), town.device("bus-2")
+    chance = random.Random(20261128)
     trust, root, key = town.trust, "ab" * 32, bytes(8)
     head = gallery.Head("bus", 7, 3, root, root, 1, 1, NOW_MS, key, NOW_MS)
     hello = gallery.Hello("bus-1", "bus", (7, 3), root, key, bytes(16), bytes(32))
     want = gallery.Want("bus-1", "bus", 7, 3, "bucket", 0, (1, 2))
     now = gallery.Now("bus-1", "bus", (7, 3), root, bytes(16), NOW_MS)
-    wrapped = gallery.WrappedKeys("bus-1", "bus", key, secrets.token_bytes(400))
+    wrapped = gallery.WrappedKeys("bus-1", "bus", key, chance.randbytes(400))
     command = control.Command("bus-1", "c-1", 4, NOW_MS, 60, "replay", {"epoch": "e", "from": 1})
     config = control.Config("bus-1", 3, 2, {"decision": {"fpir": 0.01}})
     record = records.Record(
@@ -340,11 +349,11 @@ def all_targets(folder: Path) -> list[Target]:
     )
     encoded = records.encode_record(record)
     label = bodies.Label("bus", 7, 3, "bucket", 9, key)
-    content_key = secrets.token_bytes(32)
+    content_key = chance.randbytes(32)
     body = bodies.encode_changes(
         [bodies.present("r-1", encoded), bodies.Change(bytes(32), None), bodies.present("b", b"x")]
     )
-    private = secrets.token_bytes(32)
+    private = chance.randbytes(32)
     enrolment = consent.seal_enrolment(
         consent.EnrolmentRecord(record, 1, ()), "bus-1", sealing.public_key_of(private)
     )

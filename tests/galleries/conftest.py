@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from agent.base.values import PURPOSES, Message, Vector
-from agent.cityos.db.database import open_engine
+from agent.cityos.db.database import committing, open_engine
 from agent.cityos.galleries.library import Library
 from agent.cityos.galleries.publishing import Published, Publisher
 from agent.cityos.galleries.serving import GalleryHandler
+from agent.cityos.keys.audit import audit_log
 from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.pki.ca import Authority
 from agent.cityos.pki.claims import Issued, Registry
@@ -22,16 +24,17 @@ from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.profiles import Given
 from agent.cityos.residents.residents import Newcomer, Residents
 from agent.cityos.service.chores import AutoPublish, Tidy
+from agent.cityos.usecases import consents as consents_of
+from agent.cityos.usecases import galleries
+from agent.cityos.usecases.city import OpenCity
+from agent.cityos.usecases.office import CityPlaces, Office
 from agent.hw.keystores.file import FileKeySource
 from agent.keys.certificates import new_key
 from agent.notices.texts import load_notices
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.signed import Signer, Trust
 from tests.galleries.device import Device
-from tests.postgres import Postgres, postgres
 from tests.vectors import unit
-
-__all__ = ["postgres"]  # a fixture
 
 NOTICES = load_notices("test town")
 VALUES = 64
@@ -77,11 +80,17 @@ class City:
         self.eraser = Eraser(self.residents)
         self.publisher = Publisher(self.engine, self.residents, self.trust)
         self.library = Library(self.engine, self.keys)
+        places = CityPlaces(self.authority.directory, folder, self.database)
+        audit = audit_log(self.authority.directory)
+        self.office = Office(places, self.authority, self.registry, audit, "clerk")
+        self.parts = OpenCity(
+            *(self.office, self.engine, self.residents),
+            *(self.eraser, self.publisher, self.sign),
+        )
         self.handler = self.worker()
 
     def worker(self, *, chores: bool = False) -> GalleryHandler:
-        auto = AutoPublish(self.publisher, self.sign)
-        tidy = Tidy(self.engine, self.eraser, self.publisher, self.registry)
+        auto, tidy = AutoPublish(self.parts), Tidy(self.parts)
         return GalleryHandler(
             self.engine,
             self.library,
@@ -110,10 +119,39 @@ class City:
             )
             for person in ids
         ]
-        self.residents.add(newcomers, now_ms())
+        self.add(newcomers)
 
-    def publish(self, gallery: str = "bus", *, at_ms: int | None = None) -> Published | None:
-        return self.publisher.publish(gallery, self.sign, at_ms or now_ms())
+    def add(self, newcomers: Sequence[Newcomer]) -> None:
+        """Without looking at faces: quick for a whole town."""
+        with committing(self.engine, "test") as db:
+            self.residents.add(db, newcomers, now_ms())
+
+    def publish(
+        self,
+        gallery: str = "bus",
+        *,
+        at_ms: int | None = None,
+        sign: Callable[[Head], bytes] | None = None,
+    ) -> Published | None:
+        parts = replace(self.parts, signer=sign or self.sign)
+        made = galleries.publish(parts, [gallery], at_ms or now_ms()).published
+        return made[0] if made else None
+
+    def prepare(self, *, force: bool = False) -> Published | None:
+        return galleries.prepare(self.parts, "bus", now_ms(), force=force, valid_days=30.0)
+
+    def finish(self, signed: bytes) -> Head:
+        return galleries.finish(self.parts, signed, now_ms())
+
+    def consent(self, person: str, *purposes: str) -> None:
+        consents_of.give(self.parts, person, consents(*purposes), now_ms())
+
+    def erase(self, person: str) -> str:
+        """Without bringing copies of the keys up to date."""
+        return self.eraser.erase(person, now_ms(), noting)
+
+    def withdraw(self, person: str, purpose: str, at_ms: int) -> None:
+        consents_of.withdraw(self.parts, person, [purpose], at_ms)
 
     def device(self, name: str, gallery: str = "bus", use_deltas: bool = True) -> Device:
         key = new_key()
@@ -165,8 +203,7 @@ def city(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[City]:
     if request.param == "sqlite":
         database = str(tmp_path / "city.db")
     else:
-        server: Postgres = request.getfixturevalue("postgres")
-        database = server.database()
+        database = request.getfixturevalue("postgres_database")
     found = City(tmp_path, database)
     yield found
     found.close()

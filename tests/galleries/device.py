@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from dataclasses import dataclass, field
 
 from agent.base.errors import MessageError
@@ -61,7 +61,8 @@ class Device:
     out: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._private = secrets.token_bytes(32)
+        self._chance = random.Random(f"{self.name}/{self.wall_ms}")
+        self._private = self._chance.randbytes(32)
         self._nonce = b""
         self._parts: dict[Label, dict[int, bytes]] = {}
         self._wanted: list[Label] = []
@@ -72,7 +73,7 @@ class Device:
         return {decode_record(record).id for record in self.records.values()}
 
     def hello(self) -> None:
-        self._nonce = secrets.token_bytes(16)
+        self._nonce = self._chance.randbytes(16)
         hello = Hello(
             device=self.name,
             gallery=self.gallery,

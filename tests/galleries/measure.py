@@ -51,7 +51,7 @@ def enrol(city: City, ids: list[str], progress: Callable[[int], None]) -> None:
             rows = rng.standard_normal((TEMPLATES, VALUES)).astype(np.float32)
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
             newcomers.append(Newcomer(person, "", {PACK: rows}, given))
-        city.residents.add(newcomers, now_ms())
+        city.add(newcomers)
         progress(start)
 
 
@@ -134,7 +134,7 @@ def measure(folder: Path, town: Town, city: City, people: int, crowd: int) -> No
         peak_before_mb=before,
         database_mb=Path(city.database).stat().st_size >> 20,
     )
-    city.residents.withdraw("r00007", "bus", now_ms())
+    city.withdraw("r00007", "bus", now_ms())
     began, worked = time.monotonic(), time.process_time()
     assert city.publish()
     tell(
@@ -175,7 +175,7 @@ def devices(
         bytes=device.body_bytes - before,
     )
     began = time.monotonic()
-    city.residents.withdraw("r00009", "bus", now_ms())
+    city.withdraw("r00009", "bus", now_ms())
     city.publish()
     turn(device, link, lambda: device.have[1] >= 4)
     tell("withdrawal until applied", seconds=round(time.monotonic() - began, 2))

@@ -21,10 +21,8 @@ from agent.hw.net.mqtt import MqttLink
 from agent.sim.photographs import passengers
 from tests.galleries.conftest import City
 from tests.hw.models.networks import networks
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import until
-
-__all__ = ["mosquitto"]  # a fixture
+from tests.mosquitto import Mosquitto
+from tests.waiting import LATE_SECONDS, until
 
 
 class Office:
@@ -85,6 +83,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_a_resident_from_enrolment_to_receipt(town: Office, pictures: list[Path]) -> None:
     said = town.add("anna", pictures[0], "bus", "hall")
     assert said == "anna: enrolled; published: bus 1.1, hall 1.1\n"
@@ -138,6 +137,7 @@ def test_a_resident_from_enrolment_to_receipt(town: Office, pictures: list[Path]
     assert "anna" not in log
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_keys_that_cannot_be_reached_is_named(
     town: Office, pictures: list[Path]
 ) -> None:
@@ -150,6 +150,7 @@ def test_a_copy_of_the_keys_that_cannot_be_reached_is_named(
     assert town.rows("keys", "status", places=False)[0]["copies"] == {}
 
 
+@pytest.mark.slow
 def test_the_gallery_key_may_be_on_another_machine(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     offline = town.folder / "offline"
@@ -184,6 +185,7 @@ def test_the_gallery_key_may_be_on_another_machine(town: Office, pictures: list[
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_town_is_imported_from_a_folder_a_person(town: Office, pictures: list[Path]) -> None:
     people = town.folder / "people"
     for number, picture in enumerate(pictures):
@@ -223,6 +225,7 @@ def test_a_devices_purpose_is_said_and_changed(town: Office) -> None:
     assert "no device" in town.run("device", "serve", "x", "--purpose", "bus", places=False, code=1)
 
 
+@pytest.mark.slow
 def test_a_revoked_device_changes_the_content_key(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     town.run("claim", "bus-1", "--serial", "S1", places=False)
@@ -230,6 +233,7 @@ def test_a_revoked_device_changes_the_content_key(town: Office, pictures: list[P
     assert "gallery bus 1.2: under a new key" in said
 
 
+@pytest.mark.slow
 def test_a_revocation_that_failed_half_way_is_done_by_the_same_command(town: Office) -> None:
     city = City(town.ca, str(town.database), Authority(town.ca))
     city.enrol(["anna"])
@@ -284,13 +288,13 @@ def test_a_running_city_serves_devices_and_publishes_by_itself(
             device.out = []
             return device.ids == set(ids)
 
-        until(lambda: has("anna"), 30)
+        until(lambda: has("anna"))
         city.enrol(["ben"], "bus")  # and nobody calls publish
-        until(lambda: has("anna", "ben"), 30)
+        until(lambda: has("anna", "ben"))
     finally:
         link.close()
         server.terminate()
-        _, said = server.communicate(timeout=20)
+        _, said = server.communicate(timeout=LATE_SECONDS)
         city.close()
         city.registry.close()
     assert server.returncode == 0, said
@@ -298,6 +302,7 @@ def test_a_running_city_serves_devices_and_publishes_by_itself(
     assert "anna" not in said
 
 
+@pytest.mark.slow
 def test_enrolments_are_listed(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     with pytest.raises(SystemExit) as ended:
@@ -330,6 +335,7 @@ def test_lost_keys_stop_every_command_instead_of_emptying_the_town(
     assert "1 residents" in town.run("gallery", "publish")
 
 
+@pytest.mark.slow
 def test_what_was_never_given_cannot_be_withdrawn(town: Office, pictures: list[Path]) -> None:
     town.add("anna", pictures[0], "bus")
     said = town.run("consent", "withdraw", "anna", "--purpose", "bus", "--purpose", "hall", code=1)

@@ -19,14 +19,16 @@ from agent.cityos.events.store import Store
 from agent.cityos.galleries import receipts
 from agent.cityos.keys.townkeys import ENROLMENT_KEY_DAYS
 from agent.cityos.residents.faces import Threshold
-from agent.cityos.residents.from_devices import Enrolling
 from agent.cityos.residents.profiles import DAY_MS
 from agent.cityos.residents.residents import Newcomer
 from agent.cityos.service.chores import Tidy
-from agent.cli.city.town import thresholds
+from agent.cityos.usecases import upkeep
+from agent.cityos.usecases.from_devices import settle_waiting
+from agent.cli.city.common import thresholds
 from agent.protocol.consent import Consent, EnrolmentRecord, seal_enrolment
 from agent.protocol.galleries.records import Record, decode_record, key_of
 from agent.recognition.protection import Protection
+from tests.cityos.database import database_of
 from tests.galleries.conftest import (
     NOTICES,
     PACK,
@@ -84,8 +86,7 @@ def bus(city: City) -> Device:
 
 def settle(city: City, least: Threshold = threshold) -> dict[int, tuple[str, str]]:
     """What became of every enrolment, after the city has looked once more."""
-    enrolling = Enrolling(city.engine, city.residents, city.eraser, city.registry, least, None)
-    enrolling(now_ms())
+    settle_waiting(city.parts, least, now_ms())
     with city.engine.connect() as db:
         rows = db.execute(select(ENROLMENT)).all()
     assert all((row.state == "new") == bool(row.sealed) for row in rows)
@@ -196,7 +197,7 @@ def test_enrolments_sealed_before_the_key_changed_still_open(city: City, bus: De
 
 def tidy(city: City, days: int) -> None:
     """What a running city side does by itself, *days* from now."""
-    Tidy(city.engine, city.eraser, city.publisher, city.registry)(now_ms() + days * DAY_MS)
+    Tidy(city.parts)(now_ms() + days * DAY_MS)
 
 
 def test_a_replaced_enrolment_key_is_destroyed_after_its_time_without_another_erasure(
@@ -218,7 +219,7 @@ def test_an_enrolment_from_before_an_erasure_brings_nobody_back(city: City, bus:
     city.talk(bus)
     assert bus.keys is not None
     before = bus.keys.enrolment
-    city.eraser.erase("anna", now_ms())
+    city.erase("anna")
     city.publish()
     city.talk(bus)
     arrives(city, bus, "anna", key=before)
@@ -230,7 +231,7 @@ def test_an_enrolment_from_before_an_erasure_brings_nobody_back(city: City, bus:
     assert bus.ids == {"p0"}
     after = bus.keys.enrolment
     city.enrol(["ben"])
-    city.eraser.erase("ben", now_ms())  # another one: the key she uses is replaced, and good
+    city.erase("ben")  # another one: the key she uses is replaced, and good
     arrives(city, bus, "anna", 2, key=after)
     arrives(city, bus, "ben", 3, key=after)
     arrives(city, bus, "anna", 4, key=before)
@@ -258,7 +259,7 @@ def test_a_consent_withdrawn_since_it_was_given_stays_withdrawn(city: City, bus:
     city.publish()
     earlier = given("bus", "hall")
     withdrawn_ms = earlier[0].given_ms + 1
-    city.residents.withdraw("anna", "bus", withdrawn_ms)
+    city.withdraw("anna", "bus", withdrawn_ms)
     city.publish()
     city.talk(bus)
     unset = tuple(replace(each, given_ms=0) for each in given("bus"))
@@ -287,7 +288,7 @@ def test_withdrawals_and_erasures_since_a_backup_hold_though_enrolments_come_aga
     device = city.device("bus-1")
     city.talk(device)
     store = Store(city.database)
-    store.backup(str(tmp_path / "copy.db"))
+    upkeep.backup(database_of(store), str(tmp_path / "copy.db"))
     store.close()
     enrolled = [("anna", given("bus")), ("ben", given("bus")), ("chie", given("bus"))]
     assert device.keys is not None
@@ -301,8 +302,8 @@ def test_withdrawals_and_erasures_since_a_backup_hold_though_enrolments_come_aga
     assert set(settle(city).values()) == {("taken", "")}
     city.publish()
     city.talk(device)
-    city.residents.withdraw("ben", "bus", now_ms())
-    city.eraser.erase("anna", now_ms())
+    city.withdraw("ben", "bus", now_ms())
+    city.erase("anna")
     city.publish()
     city.talk(device)
     assert device.ids == {"p0", "chie"}
@@ -332,7 +333,7 @@ def test_who_leaves_before_the_first_version_leaves_the_device_that_enrolled_the
     if before == "gone for long":
         city.enrol(["anna"], "bus")
         city.publish()
-        city.residents.withdraw("anna", "bus", now_ms() - 1)
+        city.withdraw("anna", "bus", now_ms() - 1)
         city.publish()
         city.talk(bus)
         tidy(city, 0)
@@ -340,13 +341,13 @@ def test_who_leaves_before_the_first_version_leaves_the_device_that_enrolled_the
     assert settle(city) == {1: ("taken", "")}
     bus.records[key_of("anna")] = b"provisional"
     if leaves == "erased":
-        receipt = city.eraser.erase("anna", now_ms())
+        receipt = city.erase("anna")
         with city.engine.connect() as db:
             found = receipts.erasure(db, receipt, {"bus": ["bus-1"]})
         assert found is not None
         assert found[1] == {"bus": None}
     else:
-        city.residents.withdraw("anna", "bus", now_ms())
+        city.withdraw("anna", "bus", now_ms())
     assert city.publisher.is_due("bus", now_ms())
     published = city.publish()
     assert published is not None
@@ -420,7 +421,7 @@ def test_templates_of_another_size_already_enrolled_stop_neither_enrolments_nor_
     city: City, bus: Device
 ) -> None:
     small = city.residents.own.apply(faces(1, 1, VALUES // 2))
-    city.residents.add([Newcomer("small", "", {PACK: small}, consents("bus"))], now_ms())
+    city.add([Newcomer("small", "", {PACK: small}, consents("bus"))])
     arrives(city, bus, "anna")
     assert settle(city) == {1: ("taken", "")}
     city.publish()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, delete, select, text
 
 from agent.base.errors import CityError, UsageError
 from agent.base.events import Moment, Passage, PassageEvent, Place, StoredEvent
 from agent.cityos.db.database import address
-from agent.cityos.db.schema import EVENT, MEMBER, RESIDENT, TEMPLATE
+from agent.cityos.db.schema import ERASURE, EVENT, MEMBER, RESIDENT, TEMPLATE
 from agent.cityos.events.store import Arrival, Store
 from agent.cityos.galleries import receipts
 from agent.cityos.keys.keybackup import backup, restore
@@ -20,9 +20,11 @@ from agent.cityos.keys.townkeys import TownKeys
 from agent.cityos.residents.erasing import Eraser
 from agent.cityos.residents.profiles import Seal
 from agent.cityos.residents.residents import Residents
+from agent.cityos.usecases import upkeep
 from agent.hw.keystores.file import FileKeySource
 from agent.protocol.galleries.records import decode_record, key_of
-from tests.galleries.conftest import PACK, City, faces, now_ms, seed_of
+from tests.cityos.database import database_of
+from tests.galleries.conftest import PACK, City, faces, noting, now_ms, seed_of
 
 ANNA, NICKNAME = "resident-anna-5521", "nickname-of-anna"
 
@@ -94,7 +96,7 @@ def test_an_erasure_reaches_devices_and_they_say_so(anna: City) -> None:
     online, away, hall = city.device("bus-1"), city.device("bus-2"), city.device("hall-1", "hall")
     city.talk(online, away, hall)
     assert ANNA in online.ids & away.ids & hall.ids
-    receipt = city.eraser.erase(ANNA, now_ms())
+    receipt = city.erase(ANNA)
     since, applied = receipt_of(city, receipt)
     assert since == {"bus": None, "hall": None}
     city.publish("bus")
@@ -115,7 +117,7 @@ def test_once_every_device_knows_not_even_the_tombstone_stays(anna: City) -> Non
     city = anna
     devices = [city.device("bus-1"), city.device("bus-2")]
     city.talk(*devices)
-    city.eraser.erase(ANNA, now_ms())
+    city.erase(ANNA)
     city.publish("bus")
     tombstones = select(MEMBER).where(MEMBER.c.gallery == "bus", MEMBER.c.digest.is_(None))
     city.talk(devices[0])
@@ -144,7 +146,7 @@ def test_nothing_of_an_erased_resident_opens_and_their_events_are_nobodys(anna: 
     key = city.keys.resident(ref)
     assert key is not None
     assert Seal(key, ref).open_profile(sealed).id == ANNA  # so that the test can fail
-    city.eraser.erase(ANNA, now_ms())
+    city.erase(ANNA)
     assert city.keys.resident(ref) is None
     with city.engine.connect() as db:
         for table in (RESIDENT, TEMPLATE, MEMBER):
@@ -183,7 +185,7 @@ def test_raw_files_and_copies_made_before_hold_nothing_that_opens(tmp_path: Path
     (tmp_path / "plain.txt").unlink()
     copies = tmp_path / "copies"
     copies.mkdir()
-    store.backup(str(copies / "before.db"))
+    upkeep.backup(database_of(store), str(copies / "before.db"))
     store.close()
     backup(city.keys, copies / "keys.copy", now_ms())
     resident_key = city.keys.resident(city.keys.ref(ANNA))
@@ -192,7 +194,7 @@ def test_raw_files_and_copies_made_before_hold_nothing_that_opens(tmp_path: Path
     assert wrapped in city.keys.path.read_bytes()
     assert wrapped in (copies / "keys.copy").read_bytes()
 
-    city.eraser.erase(ANNA, now_ms())
+    city.erase(ANNA)
     assert backup(city.keys, copies / "keys.copy", now_ms()) == 1
     city.publish("bus")
     city.publish("hall")
@@ -252,7 +254,7 @@ def test_what_postgresql_leaves_behind_is_ciphertext(anna: City) -> None:
     wanted = traces(city)
     files = PostgresFiles(city.database)
     assert any(name.startswith("pseudonym bus") for name in files.seen(wanted))
-    city.eraser.erase(ANNA, now_ms())
+    city.erase(ANNA)
     city.publish("bus")
     assert {name for name in files.seen(wanted) if not name.startswith("pseudonym bus")} == set()
     files.close()
@@ -296,6 +298,32 @@ def test_an_erasure_goes_on_after_a_cut(anna: City) -> None:
     assert len(device.ids) == 30
 
 
+def test_a_version_published_after_a_cut_ends_the_erasure_first(anna: City) -> None:
+    """By a city side that was running all the time: devices are told, and the receipt is kept."""
+    city = anna
+    city.keys.mark_gone(city.residents.pseudonyms(ANNA).values(), now_ms() + 10**9)
+    city.keys.condemn(city.keys.ref(ANNA))  # and the process is killed here
+    city.publish("bus")
+    assert city.keys.condemned() == []
+    with city.engine.connect() as db:
+        noted = db.execute(select(ERASURE.c.gallery, ERASURE.c.version)).all()
+    assert {(row.gallery, row.version) for row in noted} == {("bus", 2), ("hall", None)}
+
+
+def test_nobody_is_enrolled_under_a_key_that_would_not_be_kept(anna: City) -> None:
+    city = anna
+    ref = city.keys.ref(ANNA)
+    city.keys.condemn(ref)
+    with city.engine.begin() as db:  # the process was killed after this, before the key went
+        for table in (RESIDENT, TEMPLATE, MEMBER):
+            db.execute(delete(table).where(table.c.ref == ref))
+    with pytest.raises(CityError, match="begun and not ended"):
+        city.enrol([ANNA])
+    Eraser(city.residents)
+    city.enrol([ANNA])
+    assert city.residents.get(ANNA).profile.id == ANNA
+
+
 class CutAfterDestroying(TownKeys):
     """The power goes the moment a resident's key has gone."""
 
@@ -310,7 +338,7 @@ def test_the_keys_of_galleries_and_enrolments_change_before_the_erasure_is_over(
     folder = city.folder / "keys"
     keys = CutAfterDestroying(folder, FileKeySource(folder))
     with pytest.raises(CityError, match="cut"):
-        Eraser(Residents(city.engine, keys)).erase(ANNA, now_ms())
+        Eraser(Residents(city.engine, keys)).erase(ANNA, now_ms(), noting)
     keys.close()
     assert city.keys.condemned() == []  # nothing would go on
     after = city.keys.enrolment_public(), city.keys.content("bus")[0], city.keys.content("hall")[0]
@@ -324,7 +352,7 @@ def test_every_device_gets_the_new_enrolment_key_after_an_erasure(city: City) ->
     city.publish("bus")
     city.publish("hall")
     city.talk(bus, hall)
-    city.eraser.erase("anna", now_ms())
+    city.erase("anna")
     assert city.publisher.is_due("hall", now_ms())
     city.publish("bus")
     city.publish("hall")
@@ -338,7 +366,7 @@ def test_somebody_erased_can_come_again(anna: City) -> None:
     city = anna
     device = city.device("bus-1")
     city.talk(device)
-    city.eraser.erase(ANNA, now_ms())
+    city.erase(ANNA)
     city.enrol([ANNA], "bus")
     city.publish("bus")
     city.talk(device)
@@ -414,5 +442,6 @@ def test_lost_keys_come_back_from_their_copy(tmp_path: Path) -> None:
     assert device.ids == {"anna", "ben"}
     with pytest.raises(UsageError, match="no copy of these keys"):
         backup(city.keys, Path(city.database), now_ms())
+    assert Path(city.database) not in city.keys.copies()
     city.close()
     city.registry.close()

@@ -17,9 +17,11 @@ from agent.cityos.galleries.receipts import Applied
 from agent.cityos.galleries.signing import HeadSigner
 from agent.cityos.residents.profiles import CONSENT_DAYS, DAY_MS
 from agent.cityos.residents.residents import Newcomer
+from agent.cityos.usecases import upkeep
 from agent.protocol.galleries.messages import Head, sign_head
 from agent.protocol.galleries.records import decode_record, key_of
 from agent.recognition.protection import Protection
+from tests.cityos.database import database_of
 from tests.galleries.conftest import PACK, City, consents, faces, now_ms, seed_of
 from tests.galleries.device import Device
 from tests.waiting import until
@@ -73,10 +75,7 @@ def test_nothing_is_published_when_nothing_changed(city: City) -> None:
     assert (first.head.epoch, first.head.version, first.head.count) == (1, 1, 1)
     assert city.publish() is None
     # A consent that this gallery does not serve changes nothing for its devices.
-    given = consents("statistics")
-    city.residents.change(
-        "anna", lambda p: type(p)(p.id, p.nickname, p.created_ms, p.consents + given), now_ms()
-    )
+    city.consent("anna", "statistics")
     assert city.publisher.is_due("bus", now_ms())
     assert city.publish() is None
     assert not city.publisher.is_due("bus", now_ms())
@@ -89,8 +88,8 @@ def test_a_delta_brings_what_changed_and_takes_who_left(city: City) -> None:
     city.talk(device)
     before = device.body_bytes
     city.enrol(["new"])
-    city.residents.withdraw("p1", "bus", now_ms())
-    city.residents.withdraw("p2", "hall", now_ms())  # not this gallery's business
+    city.withdraw("p1", "bus", now_ms())
+    city.withdraw("p2", "hall", now_ms())  # not this gallery's business
     published = city.publish()
     assert published is not None
     assert published.changed == 2
@@ -98,11 +97,7 @@ def test_a_delta_brings_what_changed_and_takes_who_left(city: City) -> None:
     assert device.have == (1, 2)
     assert device.ids == {f"p{n}" for n in range(40) if n != 1} | {"new"}
     assert device.body_bytes - before < 2500
-    city.residents.change(  # p1 comes back
-        "p1",
-        lambda p: type(p)(p.id, p.nickname, p.created_ms, p.consents + consents("bus")),
-        now_ms(),
-    )
+    city.consent("p1", "bus")  # who comes back
     city.publish()
     city.talk(device)
     assert "p1" in device.ids
@@ -115,7 +110,7 @@ def test_a_device_behind_by_many_versions_catches_up_either_way(city: City) -> N
     city.talk(slow, whole)
     for number in range(2, 7):
         city.enrol([f"p{number}"])
-        city.residents.withdraw(f"p{number - 1}", "bus", now_ms())
+        city.withdraw(f"p{number - 1}", "bus", now_ms())
         city.publish()
     city.talk(slow, whole)
     assert slow.have == whole.have == (1, 6)
@@ -161,15 +156,15 @@ def test_the_head_is_renewed_before_it_ends(city: City) -> None:
 
 def test_a_version_prepared_here_is_put_in_force_only_with_the_towns_signature(city: City) -> None:
     city.enrol(["anna"])
-    made = city.publisher.prepare("bus", now_ms())
+    made = city.prepare()
     assert made is not None
     assert city.library.latest("bus") is None
     forged = replace(made.head, count=2)
     with pytest.raises(CityError, match="not what waits"):
-        city.publisher.finish(city.sign(forged), now_ms())
+        city.finish(city.sign(forged))
     with pytest.raises(CityError, match="cannot be put in force"):
-        city.publisher.finish(sign_head(made.head, city.authority.signer("command")), now_ms())
-    city.publisher.finish(city.sign(made.head), now_ms())
+        city.finish(sign_head(made.head, city.authority.signer("command")))
+    city.finish(city.sign(made.head))
     release = city.library.latest("bus")
     assert release is not None
     assert release.root == made.head.root
@@ -177,18 +172,18 @@ def test_a_version_prepared_here_is_put_in_force_only_with_the_towns_signature(c
 
 def test_a_resident_who_changed_meanwhile_makes_a_prepared_version_void(city: City) -> None:
     city.enrol(["anna", "ben"])
-    made = city.publisher.prepare("bus", now_ms())
+    made = city.prepare()
     assert made is not None
     signed = city.sign(made.head)
-    city.residents.withdraw("anna", "bus", now_ms())
+    city.withdraw("anna", "bus", now_ms())
     with pytest.raises(CityError, match="has changed since"):
-        city.publisher.finish(signed, now_ms())
-    made = city.publisher.prepare("bus", now_ms())
+        city.finish(signed)
+    made = city.prepare()
     assert made is not None
     signed = city.sign(made.head)
-    city.eraser.erase("ben", now_ms())
+    city.erase("ben")
     with pytest.raises(CityError, match="has changed since"):
-        city.publisher.finish(signed, now_ms())
+        city.finish(signed)
 
 
 def test_another_template_key_takes_everybody_along(city: City) -> None:
@@ -253,10 +248,10 @@ def test_a_restored_database_begins_a_new_epoch_and_brings_nobody_back(tmp_path:
     device = city.device("bus-1")
     city.talk(device)
     store = Store(city.database)
-    store.backup(str(tmp_path / "copy.db"))
+    upkeep.backup(database_of(store), str(tmp_path / "copy.db"))
     store.close()
-    city.eraser.erase("anna", now_ms())
-    city.residents.withdraw("ben", "bus", now_ms())
+    city.erase("anna")
+    city.withdraw("ben", "bus", now_ms())
     city.publish()
     city.talk(device)
     assert device.have == (1, 2)
@@ -294,7 +289,7 @@ def test_a_device_that_knows_more_than_database_and_keys_makes_a_new_epoch(city:
 
 
 def test_a_newcomer_without_templates_is_in_no_gallery(city: City) -> None:
-    city.residents.add([Newcomer("anna", "", {}, consents("bus"))], now_ms())
+    city.add([Newcomer("anna", "", {}, consents("bus"))])
     published = city.publish()
     assert published is not None
     assert published.head.count == 0
@@ -304,21 +299,21 @@ def test_a_withdrawal_between_signing_and_putting_in_force_only_costs_a_number(c
     """The signer remembers what it signed, so the number of a void version is never given again."""
     signer = HeadSigner(city.authority)
     city.enrol(["p0", "p1"])
-    city.publisher.publish("bus", signer, now_ms())
+    city.publish(sign=signer)
     device = city.device("bus-1")
     city.talk(device)
     city.enrol(["anna"])
     for version, gone in ((2, "p1"), (3, "anna")):
-        made = city.publisher.prepare("bus", now_ms())
+        made = city.prepare()
         assert made is not None
         assert made.head.position == (1, version)
         signed = signer(made.head)
-        city.eraser.erase(gone, now_ms())
+        city.erase(gone)
         with pytest.raises(CityError, match="has changed since"):
-            city.publisher.finish(signed, now_ms())
-    made = city.publisher.prepare("bus", now_ms())
+            city.finish(signed)
+    made = city.prepare()
     assert made is not None
-    assert city.publisher.finish(signer(made.head), now_ms()).position == (1, 4)
+    assert city.finish(signer(made.head)).position == (1, 4)
     city.talk(device)
     assert (device.have, device.ids) == ((1, 4), {"p0"})
 
@@ -326,31 +321,31 @@ def test_a_withdrawal_between_signing_and_putting_in_force_only_costs_a_number(c
 def test_a_signed_file_that_was_lost_stops_nobody(city: City) -> None:
     signer = HeadSigner(city.authority)
     city.enrol(["anna"])
-    made = city.publisher.prepare("bus", now_ms())
+    made = city.prepare()
     assert made is not None
     signer(made.head)  # and the file never comes back
-    city.eraser.erase("anna", now_ms())
+    city.erase("anna")
     city.enrol(["ben"])
-    made = city.publisher.prepare("bus", now_ms())
+    made = city.prepare()
     assert made is not None
-    assert city.publisher.finish(signer(made.head), now_ms()).position == (1, 2)
+    assert city.finish(signer(made.head)).position == (1, 2)
     device = city.device("bus-1")
     city.talk(device)
     assert device.ids == {"ben"}
     # Nor when nothing is left to publish in between, or the keys come back from an older copy.
     city.enrol(["chie"])
-    made = city.publisher.prepare("bus", now_ms())
+    made = city.prepare()
     assert made is not None
     lost = signer(made.head)
-    city.eraser.erase("chie", now_ms())
-    city.publisher.prepare("bus", now_ms())
+    city.erase("chie")
+    city.prepare()
     with city.keys._transaction() as keys:
         keys.execute("DELETE FROM drafted")
     with pytest.raises(CityError, match="not what waits"):
-        city.publisher.finish(lost, now_ms())
-    made = city.publisher.prepare("bus", now_ms(), force=True)
+        city.finish(lost)
+    made = city.prepare(force=True)
     assert made is not None
-    city.publisher.finish(signer(made.head), now_ms())
+    city.finish(signer(made.head))
     city.talk(device)
     assert device.ids == {"ben"}
 
@@ -360,17 +355,17 @@ def test_publishing_goes_on_though_residents_change_again_and_again_while_it_sig
 ) -> None:
     signer = HeadSigner(city.authority)
     city.enrol(["p0"])
-    city.publisher.publish("bus", signer, now_ms())
+    city.publish(sign=signer)
     city.enrol(["anna", "ben", "chie"])
     leaving = ["anna", "ben"]
 
     def sign(head: Head) -> bytes:
         signed = signer(head)
         if leaving:
-            city.residents.withdraw(leaving.pop(), "bus", now_ms())
+            city.withdraw(leaving.pop(), "bus", now_ms())
         return signed
 
-    made = city.publisher.publish("bus", sign, now_ms())
+    made = city.publish(sign=sign)
     assert made is not None
     assert (made.head.position, made.head.count) == ((1, 4), 2)
     device = city.device("bus-1")
@@ -378,6 +373,7 @@ def test_publishing_goes_on_though_residents_change_again_and_again_while_it_sig
     assert device.ids == {"p0", "chie"}
 
 
+@pytest.mark.slow
 def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City) -> None:
     city.enrol(["p0", "anna", "ben"])
     city.publish()
@@ -399,7 +395,7 @@ def test_of_what_devices_had_only_what_something_follows_from_is_kept(city: City
     for number in range(8):
         if number in (2, 5):
             who = "anna" if number == 2 else "ben"
-            receipt[who] = city.eraser.erase(who, now_ms())
+            receipt[who] = city.erase(who)
         else:
             city.enrol([f"new{number}"])
         city.publish()

@@ -190,7 +190,7 @@ def test_an_old_head_said_again_moves_no_device_back(city: City) -> None:
     city.publish()
     device = city.device("bus-1")
     old = [m for m in city.talk(device) if m.topic.endswith("/head")]
-    city.residents.withdraw("anna", "bus", now_ms())
+    city.withdraw("anna", "bus", now_ms())
     city.publish()
     city.talk(device)
     assert device.ids == set()

@@ -27,6 +27,7 @@ from tests.recognition.people import (
     person_id,
     templates,
 )
+from tests.waiting import LATE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,6 +183,7 @@ def test_the_version_changes_with_every_write_and_with_nothing_else(
     assert len(set(seen)) == 4
 
 
+@pytest.mark.slow
 def test_a_running_agent_follows_what_a_command_changes(path: Path, gallery: Gallery) -> None:
     enroll(gallery, 1, 2)
     with process("follow", path) as follower:
@@ -193,7 +195,7 @@ def test_a_running_agent_follows_what_a_command_changes(path: Path, gallery: Gal
             gallery.revoke(person_id(number))
         # Two changes close to each other may be seen as one.
         assert follower.stdout.read().splitlines()[-1] == "0"
-        assert follower.wait(10) == 0
+        assert follower.wait(LATE_SECONDS) == 0
 
 
 def test_threads_share_a_gallery(gallery: Gallery) -> None:
@@ -217,6 +219,7 @@ def test_threads_share_a_gallery(gallery: Gallery) -> None:
     assert len(loaded(gallery)) == 15
 
 
+@pytest.mark.slow
 def test_two_processes_may_begin_a_gallery_together(path: Path) -> None:
     workers = [process("enroll", path, str(first)) for first in (0, 1000)]
     try:
@@ -232,6 +235,7 @@ def test_two_processes_may_begin_a_gallery_together(path: Path) -> None:
         assert gallery.verify().sound
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_everybody_whole_or_absent(path: Path) -> None:
     chance = random.Random(11)
     present: set[int] = set()
@@ -262,7 +266,7 @@ def test_a_kill_at_any_moment_leaves_everybody_whole_or_absent(path: Path) -> No
 
 def test_a_full_disk_is_said_and_loses_nobody(path: Path) -> None:
     with process("crowded", path) as worker:
-        said = worker.communicate(timeout=60)[0].splitlines()
+        said = worker.communicate(timeout=LATE_SECONDS)[0].splitlines()
     assert said[-1].startswith(f"error gallery {path}: ")
     told = {int(line.split()[1]) for line in said[:-1] if line.startswith("enrolled")}
     gone = {int(line.split()[1]) for line in said[:-1] if line.startswith("revoked")}

@@ -178,6 +178,7 @@ def test_a_damaged_key_check_is_made_good_by_anyone_who_opens(path: Path) -> Non
         Gallery(path, OTHER_RING, PACK)
 
 
+@pytest.mark.slow
 def test_whichever_page_is_destroyed_the_rest_is_salvaged(path: Path, tmp_path: Path) -> None:
     """Every page in turn is filled with noise; nobody is ever given what is not theirs."""
     enrolled(path, *PEOPLE)

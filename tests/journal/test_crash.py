@@ -40,6 +40,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_loses_nothing_that_append_returned(tmp_path: Path) -> None:
     """A dozen SIGKILLs: every line of the ledger is in the journal, which has no hole."""
     path = tmp_path / "journal.db"

@@ -53,6 +53,7 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InstalledPack
     return directory, variant_of(whole.pack, folder, made)
 
 
+@pytest.mark.slow
 def test_the_variant_recognises_chosen_by_its_name_once_its_loss_is_kept(
     light: tuple[Path, InstalledPack],
 ) -> None:
@@ -94,6 +95,7 @@ def test_the_variant_recognises_chosen_by_its_name_once_its_loss_is_kept(
         locate(where.name, directory, "none")
 
 
+@pytest.mark.slow
 def test_a_variant_may_not_take_a_name_of_the_manifest(
     tmp_path: Path, light: tuple[Path, InstalledPack]
 ) -> None:
@@ -121,6 +123,7 @@ def test_what_is_no_network_is_named(tmp_path: Path) -> None:
         to_int8(tmp_path / "x.onnx", tmp_path / "y.onnx", [])
 
 
+@pytest.mark.slow
 def test_a_variant_of_a_variant_is_refused(light: tuple[Path, InstalledPack]) -> None:
     from agent.lab.lighter import lighten
 

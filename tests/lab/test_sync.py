@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from agent.cli.lab.sync import command
+
+pytestmark = pytest.mark.broker
 
 
 def test_a_backlog_is_drained_over_tls_and_every_figure_is_told(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_too_few_scores_are_refused() -> None:
         unlinkability(np.zeros(999), np.zeros(5000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

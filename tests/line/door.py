@@ -36,7 +36,7 @@ from agent.settings.model import load
 from agent.sim.photographs import picture, read_picture
 from agent.wiring.parts import Networks, open_networks, quality_gate
 from tests.mosquitto import Mosquitto
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 DEVICE = "door-1"
 KAOPASS = (sys.executable, "-m", "agent")
@@ -174,18 +174,16 @@ class Door:
     def kill(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-        self._listener.join(10)
+        self.process.wait(LATE_SECONDS)
+        self._listener.join(LATE_SECONDS)
 
-    def stop(self) -> float:
-        """SIGTERM; returns the seconds it took. Fails the test unless it exits with 0."""
+    def stop(self) -> None:
+        """SIGTERM. Fails the test unless it exits with 0."""
         assert self.process is not None
-        begun = time.monotonic()
         self.process.terminate()
-        code = self.process.wait(30)
+        code = self.process.wait(LATE_SECONDS)
         assert code == 0, f"exit code {code}\n{self.log()}"
-        self._listener.join(10)
-        return time.monotonic() - begun
+        self._listener.join(LATE_SECONDS)
 
     def __enter__(self) -> Door:
         return self
@@ -198,7 +196,7 @@ class Door:
     ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(LATE_SECONDS)
 
 
 @contextmanager
@@ -214,11 +212,11 @@ def city(folder: Path, broker: Mosquitto) -> Iterator[Path]:
         )
     try:
         begun = log.stat().st_size if log.exists() else 0
-        until(lambda: b"ready" in log.read_bytes()[begun:], 20, "the city side to be ready")
+        until(lambda: b"ready" in log.read_bytes()[begun:], "the city side to be ready")
         yield database
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(LATE_SECONDS) == 0
 
 
 def at_city(database: Path) -> list[tuple[str, int, str]]:

@@ -15,8 +15,8 @@ from agent.keys.certificates import new_key
 from agent.keys.pseudonym import Pseudonyms
 from agent.link.provisioning.credentials import AUTHORITIES, CERTIFICATE, IdentityFolder, Plan
 from tests.line.door import DEVICE, Door, in_journal, people_of
-from tests.link.galleries.city import ScriptedCity
-from tests.link.galleries.live import LiveCity
+from tests.link.galleries.scripted.city import ScriptedCity
+from tests.link.galleries.scripted.live import LiveCity
 from tests.mosquitto import Mosquitto
 from tests.protocol.conftest import town
 from tests.protocol.town import Town
@@ -83,25 +83,25 @@ def test_the_door_knows_whom_the_city_knows_and_no_longer(
     with LiveCity(city, mosquitto.port, [DEVICE]) as live:
         live.announce()
         door.wait_for("welcome")
-        until(lambda: len(persons(door)) >= 2, 60, "two have boarded")
+        until(lambda: len(persons(door)) >= 2, "two have boarded")
         until(lambda: "face recognition" not in alarms(door))
         pseudonyms = Pseudonyms(lambda purpose: city.keys.pseudonyms[purpose])
         named = {pseudonyms.of(name, "bus"): name for name in people_of(PICTURE)}
         gone, name = next((p, named[p]) for p in sorted(persons(door)))
         city.publish(gone=[name])
         live.announce()
-        until(lambda: detail(door, "city_gallery")["version"] == 2, 20)
+        until(lambda: detail(door, "city_gallery")["version"] == 2)
         before = len(in_journal(door))
-        until(lambda: detail(door, "gallery")["people"] == len(city.residents), 20)
-        until(lambda: len(in_journal(door)) > before + 5, 60, "the others board on")
+        until(lambda: detail(door, "gallery")["people"] == len(city.residents))
+        until(lambda: len(in_journal(door)) > before + 5, "the others board on")
         assert gone not in {person for _, _, person in in_journal(door)[before:]}
     door.stop()
     # Nobody answers: for some seconds nobody is matched, then those who were not revoked.
     before = len(in_journal(door))
     door.start(clip)
-    until(lambda: "not on yet" in alarms(door), 60)
+    until(lambda: "not on yet" in alarms(door))
     assert len(in_journal(door)) == before
-    until(lambda: "face recognition" not in alarms(door), 60)
+    until(lambda: "face recognition" not in alarms(door))
     door.wait_for("welcome")
     assert gone not in {person for _, _, person in in_journal(door)[before:]}
     door.stop()

@@ -48,6 +48,7 @@ def decisions(
     return found + watcher.finish()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_photograph_of_an_enrolled_person_is_refused(kind: str) -> None:
     clip = list(attack_clip(kind, people()[0], other=people()[1], frames=6, seed=2))
@@ -71,6 +72,7 @@ def test_a_stranger_stays_unknown_whatever_liveness_says() -> None:
     assert {d.outcome for d in decisions(clip, "on", others)} == {Outcome.UNKNOWN}
 
 
+@pytest.mark.slow
 def test_the_demos_passengers_are_photographs_and_are_refused() -> None:
     """One of the demo's people, enrolled from the photograph they are cut out of, walks up."""
     person = passengers(networks().detector, ("t1.jpg",))[2]

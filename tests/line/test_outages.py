@@ -19,7 +19,7 @@ def door(tmp_path: Path, mosquitto: Mosquitto) -> Door:
 
 
 def boarded(door: Door, least: int) -> None:
-    until(lambda: len(door.ledger) >= least, 30, f"{least} boardings")
+    until(lambda: len(door.ledger) >= least, f"{least} boardings")
 
 
 def test_boardings_while_the_broker_is_away_arrive_when_it_is_back(
@@ -28,7 +28,7 @@ def test_boardings_while_the_broker_is_away_arrive_when_it_is_back(
     with door, city(tmp_path, mosquitto) as database:
         door.start(door.queue_of("t1.jpg"))
         boarded(door, 3)
-        until(lambda: at_city(database), 20, "the first events at the city")
+        until(lambda: at_city(database), "the first events at the city")
         mosquitto.kill()
         boarded(door, len(door.ledger) + 12)
         away = len(at_city(database))
@@ -37,7 +37,7 @@ def test_boardings_while_the_broker_is_away_arrive_when_it_is_back(
         door.stop()
         door.start(door.folder / "empty.png")
         door.wait_for("ready")
-        until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "the rest")
+        until(lambda: len(at_city(database)) >= len(in_journal(door)), "the rest", seconds=90)
         door.stop()
         assert at_city(database) == in_journal(door)
 
@@ -48,7 +48,7 @@ def test_boardings_while_the_city_side_is_away_arrive_when_it_is_back(
     with door:
         with city(tmp_path, mosquitto) as database:
             door.start(door.queue_of("t1.jpg"))
-            until(lambda: at_city(database), 20, "the first events at the city")
+            until(lambda: at_city(database), "the first events at the city")
         before = len(at_city(database))
         boarded(door, len(door.ledger) + 12)
         assert len(at_city(database)) == before
@@ -56,6 +56,6 @@ def test_boardings_while_the_city_side_is_away_arrive_when_it_is_back(
             door.stop()
             door.start(door.folder / "empty.png")
             door.wait_for("ready")
-            until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "the rest")
+            until(lambda: len(at_city(database)) >= len(in_journal(door)), "the rest", seconds=90)
         door.stop()
         assert at_city(database) == in_journal(door)

@@ -105,6 +105,7 @@ def counted() -> tuple[Networks, Counted]:
     return replace(both_packs, former=replace(both_packs.former, embedder=former)), former
 
 
+@pytest.mark.slow
 def test_everybody_is_known_half_way_each_by_the_pack_they_are_enrolled_with() -> None:
     new, former = people("t1.jpg")
     names = sorted(new)
@@ -123,6 +124,7 @@ def test_everybody_is_known_half_way_each_by_the_pack_they_are_enrolled_with() -
             assert d.score == pytest.approx(scores[d.person], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_strangers_stay_strangers_to_both_packs() -> None:
     new, former = people("t1.jpg")
     names = sorted(new)
@@ -183,6 +185,7 @@ def test_the_gallery_gives_each_person_to_one_pack_and_counts_who_is_left(tmp_pa
         assert gallery.load(FORMER).ids == ("r2",)
 
 
+@pytest.mark.slow
 def test_a_running_agent_follows_the_change_and_says_how_far_it_is(tmp_path: Path) -> None:
     """Two of six people are enrolled with the former pack, then one of them again."""
     image = read_picture("t1.jpg")
@@ -246,6 +249,7 @@ def test_who_is_left_is_told_in_words() -> None:
     assert "7 with a" not in alarm
 
 
+@pytest.mark.slow
 def test_the_self_test_covers_the_former_pack() -> None:
     both_packs = networks()
     assert self_tested(both_packs).fault == ""

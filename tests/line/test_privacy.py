@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import pytest
 
 from agent.base.events import Moment, Passage, PassageEvent, Place, place_of
 from agent.base.values import Vector
@@ -113,6 +114,7 @@ def note_a_stop(door: Door) -> None:
         journal.append(PassageEvent(Passage.BOARDING, "bus", "5" * 64, place, moment))
 
 
+@pytest.mark.broker
 def test_nothing_personal_is_readable_in_anything_the_agent_wrote(tmp_path: Path) -> None:
     residents, strangers = people_of("players.jpg"), people_of("t1.jpg")
     rows = [vector[0] for vector in (*residents.values(), *strangers.values())]
@@ -125,11 +127,13 @@ def test_nothing_personal_is_readable_in_anything_the_agent_wrote(tmp_path: Path
         note_a_stop(door)
         rows += mapped(door, rows)
         door.start(door.queue_of("players.jpg"))
-        until(lambda: len(door.ledger) >= 20, 30, "twenty boardings")
+        until(lambda: len(door.ledger) >= 20, "twenty boardings")
         door.stop()
         door.start(door.queue_of("t1.jpg"))
         door.wait_for("ready")
-        until(lambda: len(at_city(database)) >= len(in_journal(door)), 90, "all at the city")
+        until(
+            lambda: len(at_city(database)) >= len(in_journal(door)), "all at the city", seconds=90
+        )
         # While it runs, so that the write-ahead log is searched as well.
         pseudonyms = sorted({person for _, _, person in in_journal(door)})
         assert len(pseudonyms) >= 10

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
-from agent.door.faces import LOOK_SECONDS
+import pytest
+
 from agent.gallery.gallery import Gallery
 from tests.line.door import KAOPASS, Door, networks, people_of
 from tests.waiting import until
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_running_agent_goes_on_after_a_rekey(tmp_path: Path) -> None:
@@ -17,7 +19,8 @@ def test_a_running_agent_goes_on_after_a_rekey(tmp_path: Path) -> None:
     with Door(tmp_path / "door", 1, sync={"enabled": False}) as door:
         door.enrol(residents)
         door.start(door.queue_of("players.jpg"))
-        until(lambda: len(door.ledger) >= 5, 60, "the first boardings")
+        until(lambda: len(door.ledger) >= 5, what="the first boardings")
+        read = door.log().count("people read in")
         subprocess.run(
             [*KAOPASS, "gallery", "rekey", "--settings", door.settings],
             check=True,
@@ -25,8 +28,8 @@ def test_a_running_agent_goes_on_after_a_rekey(tmp_path: Path) -> None:
         )
         with Gallery(door.state / "gallery.db", door.ring, networks().embedder.pack) as gallery:
             assert gallery.protection.version == 2
-        # What was under way before may still come, until the agent has looked at the gallery.
-        time.sleep(LOOK_SECONDS + 1)
+        # What was under way before may still come, until the agent has read the gallery again.
+        until(lambda: door.log().count("people read in") > read, what="the gallery read again")
         known = len(door.ledger)
-        until(lambda: len(door.ledger) >= known + 10, 60, "boardings under the new key")
+        until(lambda: len(door.ledger) >= known + 10, what="boardings under the new key")
         door.stop()

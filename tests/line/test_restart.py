@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent.base.values import Outcome
 from agent.bench.board import bench_settings, scene_frames
@@ -18,6 +19,8 @@ from agent.sim.recorded import RecordedCamera
 from agent.wiring.agent import Agent
 from tests.line.door import networks, people_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_after_a_death_of_the_pipeline_people_are_recognised_again(tmp_path: Path) -> None:
     settings = bench_settings(
@@ -25,7 +28,7 @@ def test_after_a_death_of_the_pipeline_people_are_recognised_again(tmp_path: Pat
         state={"directory": str(tmp_path)},
         place={"repeat_seconds": 0},
         sync={"enabled": False},
-        camera={"kind": "scene", "pace": "clock"},
+        camera={"kind": "scene", "pace": "fast"},
         feedback={"display": "none", "lamps": "none"},
     )
     ring = open_keyring(FileKeySource(settings.keys_directory), may_create=True)
@@ -49,7 +52,7 @@ def test_after_a_death_of_the_pipeline_people_are_recognised_again(tmp_path: Pat
         displays=[],
         notifier=notifier,
         watchdog=watchdog,
-        camera=RecordedCamera(scene_frames(settings, networks().detector, 20.0)),
+        camera=RecordedCamera(scene_frames(settings, networks().detector, 9.0)),
         watch=watch,
     )
     with agent:

@@ -62,12 +62,14 @@ def test_a_picture_without_people_names_nobody(image: Image, pack: Callable[[], 
     assert named(line(pack=pack), *[image] * 4) == set()
 
 
+@pytest.mark.slow
 @PACKS
 def test_people_are_named_right_in_12_megapixels(pack: Callable[[], Networks]) -> None:
     large = cv2.resize(read_picture("t1.jpg"), (4000, 3000)).astype(np.uint8)
     assert len(named(line(pack=pack), *[large] * 3)) >= 5
 
 
+@pytest.mark.slow
 @PACKS
 def test_forty_faces_in_one_frame_are_all_seen_and_nobody_is_taken_for_another(
     pack: Callable[[], Networks],
@@ -81,6 +83,7 @@ def test_forty_faces_in_one_frame_are_all_seen_and_nobody_is_taken_for_another(
     assert named(line(pack=pack), *[crowd] * 12) <= set(people_of("t1.jpg", pack))
 
 
+@pytest.mark.slow
 @PACKS
 def test_swapped_colours_name_no_stranger(pack: Callable[[], Networks]) -> None:
     blue = np.ascontiguousarray(read_picture("t1.jpg")[:, :, ::-1])

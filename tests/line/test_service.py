@@ -16,11 +16,13 @@ import pytest
 
 from agent.sim.photographs import picture
 from tests.liveness_pack import models_directory
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
+
+pytestmark = pytest.mark.slow
 
 PROFILES = Path(__file__).parent.parent.parent / "firmware_config/profiles"
 RUN = (sys.executable, "-m", "agent", "run", "--keys", "credential", "--camera")
-WATCHDOG_SECONDS = 2.0
+WATCHDOG_SECONDS = 6.0  # a sign of life every 1.5 s
 
 
 class Systemd:
@@ -41,7 +43,7 @@ class Systemd:
         for name in ("state", "run", "credentials"):
             (folder / name).mkdir(mode=0o700)
         key = folder / "credentials" / "device-key"
-        key.write_bytes(os.urandom(32))
+        key.write_bytes(bytes(range(32)))
         key.chmod(0o400)
 
     def listen(self) -> None:
@@ -81,9 +83,10 @@ def test_the_profile_runs_as_a_service(tmp_path: Path, systemd: Systemd, profile
             },
         )
     try:
-        until(lambda: systemd.said("READY=1"), 20, f"READY=1\n{log.read_text()}")
+        until(lambda: systemd.said("READY=1") or agent.poll() is not None, what="READY=1")
+        assert systemd.said("READY=1"), log.read_text()
         # The picture has long been seen: the loop goes on showing signs of life.
-        until(lambda: len(systemd.said("WATCHDOG=1")) >= 6, 15, "six signs of life")
+        until(lambda: len(systemd.said("WATCHDOG=1")) >= 4, what="four signs of life")
         beats = systemd.said("WATCHDOG=1")
         gaps = [later - before for before, later in pairwise(beats)]
         assert max(gaps) < WATCHDOG_SECONDS
@@ -100,15 +103,13 @@ def test_the_profile_runs_as_a_service(tmp_path: Path, systemd: Systemd, profile
         assert said["detail"]["liveness"] == "on"
         # No lamps on this machine: that is an alarm, and no reason to stop.
         assert any("lamps" in alarm for alarm in said["alarms"]) == (profile == "bus-door")
-        begun = time.monotonic()
         agent.terminate()
-        assert agent.wait(10) == 0, log.read_text()
-        assert time.monotonic() - begun < 3.0
+        assert agent.wait(LATE_SECONDS) == 0, log.read_text()
         assert systemd.said("STOPPING=1")
     finally:
         if agent.poll() is None:
             agent.kill()
-            agent.wait(10)
+            agent.wait(LATE_SECONDS)
 
 
 def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path, systemd: Systemd) -> None:
@@ -116,13 +117,12 @@ def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path, systemd: Sy
     environment["KAOPASS_LIVENESS__MODE"] = "off"  # the passengers are photographs
     first = subprocess.Popen([*RUN, picture("t1.jpg")], env=environment, stdout=subprocess.DEVNULL)
     try:
-        until(lambda: systemd.said("READY=1"), 20, "READY=1")
+        until(lambda: systemd.said("READY=1"), what="READY=1")
         second = subprocess.run(
             [*RUN, picture("t1.jpg")],
             env=environment,
             capture_output=True,
             text=True,
-            timeout=30,
             check=False,
         )
         assert second.returncode == 1
@@ -130,4 +130,4 @@ def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path, systemd: Sy
         assert "Traceback" not in second.stderr
     finally:
         first.terminate()
-        first.wait(10)
+        first.wait(LATE_SECONDS)

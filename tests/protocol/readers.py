@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from agent.lab.description import MESSAGES
 from agent.protocol import control, hpke, items, messages
 from agent.protocol.consent import ENROLMENT_HEAD, read_consent
-from agent.protocol.description import MESSAGES
 from agent.protocol.galleries import bodies, records
 from agent.protocol.galleries import messages as gallery
 from agent.protocol.signed import Role, SignedForm, Signer
@@ -87,4 +87,4 @@ READERS: dict[str, Reader] = {
 
 
 def reader_of(name: str) -> Reader:
-    return event if name.endswith("-event") else READERS[name]
+    return event if name.startswith("event-") else READERS[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import random
 import time
 
 import numpy as np
@@ -20,6 +20,7 @@ from tests.protocol.town import Town
 NOW_MS = time.time_ns() // 1_000_000
 KEY = bytes(range(8))
 LABEL = bodies.Label("bus", 7, 3, "bucket", 9, KEY)
+CHANCE = random.Random(20261128)
 
 
 def templates(count: int, values: int = 512) -> Vector:
@@ -76,14 +77,14 @@ def test_a_spoilt_record_is_refused(spoil: object) -> None:
 
 
 def test_the_root_follows_from_who_is_in_whatever_the_order() -> None:
-    digests = {secrets.token_bytes(32): secrets.token_bytes(32) for _ in range(500)}
+    digests = {CHANCE.randbytes(32): CHANCE.randbytes(32) for _ in range(500)}
     turned = dict(reversed(digests.items()))
     assert records.bucket_digests(digests) == records.bucket_digests(turned)
     root = records.root_of(records.bucket_digests(digests))
     for key in list(digests)[:20]:
         less = {other: digest for other, digest in digests.items() if other != key}
         assert records.root_of(records.bucket_digests(less)) != root
-        changed = {**digests, key: secrets.token_bytes(32)}
+        changed = {**digests, key: CHANCE.randbytes(32)}
         found = records.bucket_digests(changed)
         assert records.root_of(found) != root
         differing = [
@@ -94,7 +95,7 @@ def test_the_root_follows_from_who_is_in_whatever_the_order() -> None:
 
 
 def test_a_body_opens_only_as_what_it_is_and_with_its_key() -> None:
-    key = secrets.token_bytes(32)
+    key = CHANCE.randbytes(32)
     sealed = bodies.seal(LABEL, b"content", key)
     assert bodies.unseal(LABEL, sealed, key) == b"content"
     for label in (
@@ -107,14 +108,14 @@ def test_a_body_opens_only_as_what_it_is_and_with_its_key() -> None:
         with pytest.raises(MessageError):
             bodies.unseal(label, sealed, key)
     with pytest.raises(MessageError):
-        bodies.unseal(LABEL, sealed, secrets.token_bytes(32))
+        bodies.unseal(LABEL, sealed, CHANCE.randbytes(32))
     with pytest.raises(MessageError):
         bodies.unseal(LABEL, sealed[:20], key)
 
 
 @pytest.mark.parametrize("size", [1, 99, 100, 101, 1000])
 def test_parts_put_together_are_the_body(size: int) -> None:
-    sealed = secrets.token_bytes(size)
+    sealed = CHANCE.randbytes(size)
     parts = [bodies.read_part(message) for message in bodies.cut(LABEL, sealed, 100)]
     assert b"".join(part.content for part in parts) == sealed
     assert [part.part for part in parts] == list(range(parts[0].parts))
@@ -185,14 +186,14 @@ def test_now_is_for_one_device(town: Town) -> None:
 
 
 def test_keys_open_for_their_device_and_gallery_alone(town: Town) -> None:
-    private = secrets.token_bytes(32)
+    private = CHANCE.randbytes(32)
     keys = gallery.GalleryKeys(
         key=KEY,
-        content=secrets.token_bytes(32),
-        template=secrets.token_bytes(32),
+        content=CHANCE.randbytes(32),
+        template=CHANCE.randbytes(32),
         template_version=2,
-        pseudonyms={"bus": secrets.token_bytes(32), "linked": secrets.token_bytes(32)},
-        enrolment=secrets.token_bytes(32),
+        pseudonyms={"bus": CHANCE.randbytes(32), "linked": CHANCE.randbytes(32)},
+        enrolment=CHANCE.randbytes(32),
     )
     wrapped = sealing.wrap_keys(keys, "bus", "bus-1", sealing.public_key_of(private))
     told = gallery.WrappedKeys("bus-1", "bus", KEY, wrapped)
@@ -203,7 +204,7 @@ def test_keys_open_for_their_device_and_gallery_alone(town: Town) -> None:
     for name, device, key in (
         ("hall", "bus-1", private),
         ("bus", "bus-2", private),
-        ("bus", "bus-1", secrets.token_bytes(32)),
+        ("bus", "bus-1", CHANCE.randbytes(32)),
     ):
         with pytest.raises(MessageError):
             sealing.unwrap_keys(wrapped, name, device, key)
@@ -212,7 +213,7 @@ def test_keys_open_for_their_device_and_gallery_alone(town: Town) -> None:
 
 
 def test_an_enrolment_opens_at_the_city_alone() -> None:
-    private = secrets.token_bytes(32)
+    private = CHANCE.randbytes(32)
     consent = Consent("bus", "the town", ("face template",), ("the bus company",), 30, "1", "ja",
                       NOW_MS, NOW_MS + 1, guardian=True)  # fmt: skip
     before = EnrolmentRecord(record(), 2, (consent,))
@@ -222,7 +223,7 @@ def test_an_enrolment_opens_at_the_city_alone() -> None:
     with pytest.raises(MessageError):
         open_enrolment(sealed, "hall-2", private)
     with pytest.raises(MessageError):
-        open_enrolment(sealed, "hall-1", secrets.token_bytes(32))
+        open_enrolment(sealed, "hall-1", CHANCE.randbytes(32))
     with pytest.raises(MessageError, match="fewer templates"):
         seal_enrolment(
             EnrolmentRecord(record(count=60), 2, ()), "hall-1", sealing.public_key_of(private)

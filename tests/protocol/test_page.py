@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agent.base.events import FIX_COLUMNS, TIMETABLE_COLUMNS
+from agent.lab.description import MESSAGES
 from agent.link.uplink.state import REMEMBERED_COMMANDS
 from agent.protocol import control
 from agent.protocol.commands import BY_NAME, COMMANDS, Argument, CommandSpec, read_replay
-from agent.protocol.description import MESSAGES
 from agent.protocol.events.enrolment import ENROLMENT, MAX_SEALED_BYTES
 from agent.protocol.events.kind import WORD
 from agent.protocol.events.kinds import KINDS
@@ -90,7 +90,7 @@ def test_a_command_that_the_page_does_not_tell_is_found() -> None:
 
 
 def test_every_kind_of_event_is_told_and_shown() -> None:
-    shown = {value["kind"] for name, value in EXAMPLES if name.endswith("-event")}
+    shown = {value["kind"] for name, value in EXAMPLES if name.startswith("event-")}
     for kind in KINDS:
         assert all(f"`{word}`" in PAGE for word in kind.words), kind.words
         # What is sealed looks like noise, so there is no example of that one.

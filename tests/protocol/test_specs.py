@@ -87,6 +87,7 @@ forms = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 @given(value=values | forms)
 @example(value="a\n")

@@ -16,10 +16,14 @@ AGENT = Path(topics.__file__).parents[1]
 
 def test_no_topic_is_spelled_out_anywhere_else() -> None:
     spelled = []
+    words = (f"{topics.VERSION}/", *(f'"{path}"' for path in topics.BY_PATH))
     for path in AGENT.rglob("*.py"):
         if path == Path(topics.__file__) or "_data" in path.parts:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not any(word in text for word in words):
+            continue
+        tree = ast.parse(text)
         docs = {
             id(node.body[0].value)
             for node in ast.walk(tree)

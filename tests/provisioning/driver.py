@@ -20,8 +20,7 @@ from agent.hw.net.est import EstClient
 from agent.link.provisioning.credentials import Generation, IdentityFolder
 from agent.link.provisioning.provisioning import Provisioning
 from agent.settings.model import load
-from agent.wiring.provisioning import provision
-from tests.provisioning.town import noting, now_ms
+from tests.provisioning.town import noting, now_ms, provision
 
 CHANGES = {
     *("os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir"),

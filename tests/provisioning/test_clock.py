@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from tests.provisioning.town import Est, Town, settings_file, town
+from tests.waiting import LATE_SECONDS
 
 __all__ = ["town"]  # a fixture
 
@@ -43,7 +44,7 @@ def run(library: Path, shift: int, *arguments: str) -> subprocess.CompletedProce
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=LATE_SECONDS,
         cwd=Path(__file__).parents[2],
     )
 
@@ -66,6 +67,7 @@ def test_the_library_does_set_the_clock_wrong(wrong_clock: Path) -> None:
     assert 0 <= float(found.stdout) < 120
 
 
+@pytest.mark.slow
 def test_a_device_in_1970_is_provisioned(town: Town, tmp_path: Path, wrong_clock: Path) -> None:
     found = provision(town, tmp_path, wrong_clock, -int(time.time()))
     assert found.returncode == 0, found.stderr

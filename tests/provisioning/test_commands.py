@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from agent.base.retry import Backoff
-from agent.cli.common import open_ring
 from agent.journal import Journal
 from agent.link.uplink.state import SyncState
 from agent.link.uplink.supervisor import Supervisor
 from agent.protocol.topics import down_topics
 from agent.settings.model import load
 from agent.sim.net.mosquitto import free_port
+from agent.wiring.desk import open_ring
 from agent.wiring.link import mqtt_link
 from tests.events import make_event
 from tests.provisioning.town import Broker, kaopass
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def running(*arguments: str) -> Iterator[str]:
         yield process.stdout.readline()
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=LATE_SECONDS)
         assert process.returncode == 0, errors
 
 
@@ -54,6 +54,7 @@ def done(*arguments: str) -> str:
     return found.stdout
 
 
+@pytest.mark.broker
 def test_from_an_empty_directory_to_the_first_acknowledged_event(tmp_path: Path) -> None:
     """The whole of it by its commands: authority, EST server, broker, city side, one device."""
     ca, port = str(tmp_path / "city-ca"), free_port()
@@ -159,6 +160,7 @@ def _look_and_revoke(ca: str, settings: str, server: str, claim: dict[str, str])
     assert kaopass("audit", "verify", "--city", ca).returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -185,6 +187,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.broker
 def test_revoking_without_a_way_to_reload_the_broker_says_what_is_left(tmp_path: Path) -> None:
     ca = ("--ca-directory", str(tmp_path / "ca"))
     done("city", "ca", "init", *ca, "--host", "localhost")

@@ -13,7 +13,7 @@ import pytest
 
 from agent.keys.certificates import new_key, signing_request
 from tests.provisioning.town import Est, Town, now_ms, town
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 __all__ = ["town"]  # a fixture
 
@@ -28,7 +28,9 @@ def https(town: Town, certificate: tuple[Path, Path] | None = None) -> http.clie
     context = ssl.create_default_context(cafile=str(town.ca / "ca.pem"))
     if certificate:
         context.load_cert_chain(*certificate)
-    return http.client.HTTPSConnection("localhost", town.est.port, timeout=10, context=context)
+    return http.client.HTTPSConnection(
+        "localhost", town.est.port, timeout=LATE_SECONDS, context=context
+    )
 
 
 def asked(
@@ -122,6 +124,7 @@ def test_a_connection_serves_several_requests(town: Town) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -160,7 +163,7 @@ def test_every_mutation_of_a_request_is_answered_and_changes_nothing(town: Town)
     """Fuzzing through the desk: no exception, no certificate without a claim."""
     import random
 
-    from agent.cityos.pki.desk import Request
+    from agent.cityos.service.estdesk import Request
 
     draw = random.Random(4)
     good = signing_request(new_key(), "bus-1", "S1")
@@ -200,6 +203,7 @@ def test_the_citys_own_certificates_do_not_renew_as_devices(town: Town) -> None:
     assert asked(https(town, pair), "POST", f"{PATH}/simplereenroll", body)[0] in (400, 403)
 
 
+@pytest.mark.slow
 def test_too_large_too_slow_and_too_many_cost_others_nothing(town: Town) -> None:
     small = Est(town.ca, town.desk, most_connections=4, connection_seconds=1.0)
     small.start()
@@ -231,7 +235,7 @@ def test_too_large_too_slow_and_too_many_cost_others_nothing(town: Town) -> None
 
         def served() -> bool:
             connection = http.client.HTTPSConnection(
-                "localhost", small.port, timeout=5, context=context
+                "localhost", small.port, timeout=LATE_SECONDS, context=context
             )
             try:
                 return asked(connection, "GET", f"{PATH}/cacerts")[0] == 200

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import KaopassError, ProvisioningError, UsageError
+from agent.base.audit import AuditLog, entries
+from agent.base.errors import AuditError, KaopassError, ProvisioningError, UsageError
 from agent.base.values import LinkUp
-from agent.cityos.pki.desk import Request, Response
+from agent.cityos.service.estdesk import Request, Response
 from agent.hw.net.mqtt import MqttLink
 from agent.link.provisioning.credentials import IdentityFolder
 from agent.link.provisioning.provisioning import STEPS, Provisioned
 from agent.settings.model import Settings, load
-from agent.wiring.provisioning import broker_tls, provision
-from tests.provisioning.town import Town, noting, now_ms, outcome, settings_file, town
+from agent.wiring.provisioning import broker_tls
+from tests.provisioning.town import Town, noting, now_ms, outcome, provision, settings_file, town
+from tests.waiting import LATE_SECONDS
 
 __all__ = ["town"]  # a fixture
 
@@ -78,11 +80,30 @@ def test_a_claim_becomes_a_certificate_the_broker_accepts(device: Device) -> Non
         assert file.stat().st_mode & 0o077 == 0, file
 
 
+def test_a_certificate_that_cannot_be_noted_is_not_used_and_waits(
+    device: Device, tmp_path: Path
+) -> None:
+    claim = device.town.claim()
+    log = tmp_path / "audit.jsonl"
+    log.mkdir()
+    with pytest.raises(AuditError, match="cannot be noted"):
+        device.provision(claim, audit=AuditLog(log, bytes(32)))
+    assert device.current() is None
+    log.rmdir()
+    found = device.provision(claim, audit=AuditLog(log, bytes(32)))
+    assert found.resumed
+    (entry,) = entries(log)
+    assert entry.action == "identity.provisioned"
+    assert entry.facts == {"device": "bus-1", "certificate": found.identity.serial}
+
+
+@pytest.mark.slow
 def test_typing_mistakes_of_letters_that_look_alike_do_not_matter(device: Device) -> None:
     claim = device.town.claim().replace("-", " ").lower().replace("0", "o").replace("1", "l")
     assert device.provision(claim).identity.device == "bus-1"
 
 
+@pytest.mark.slow
 def test_repeating_a_finished_provisioning_changes_nothing(device: Device) -> None:
     claim = device.town.claim()
     first = device.provision(claim)
@@ -93,6 +114,7 @@ def test_repeating_a_finished_provisioning_changes_nothing(device: Device) -> No
     assert device.current() == before
 
 
+@pytest.mark.slow
 def test_a_claim_used_by_another_machine_is_refused_and_says_so(
     device: Device, tmp_path: Path
 ) -> None:
@@ -157,6 +179,7 @@ def test_another_authority_is_not_trusted_and_never_hears_the_claim(
     assert heard == ["/.well-known/est/cacerts"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["key", "authorities", "answer", "certificate"])
 def test_the_city_going_down_half_way_leaves_nothing_half_done(device: Device, step: str) -> None:
     """At every point between two requests; after "answer" only the broker is missed."""
@@ -176,6 +199,7 @@ def test_the_city_going_down_half_way_leaves_nothing_half_done(device: Device, s
     assert device.connects()
 
 
+@pytest.mark.slow
 def test_a_certificate_issued_but_never_received_is_sent_again(device: Device) -> None:
     """The answer is lost on the way: the city has issued, the device has nothing."""
     town, claim = device.town, device.town.claim()
@@ -199,6 +223,7 @@ def test_a_certificate_issued_but_never_received_is_sent_again(device: Device) -
     assert device.connects()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_power_cut_at_any_step_is_mended_by_the_same_command(device: Device, step: str) -> None:
     """A device that has an identity gets another: killed, it has the old one or the new."""
@@ -213,7 +238,9 @@ def test_a_power_cut_at_any_step_is_mended_by_the_same_command(device: Device, s
         "step": step,
     }
     command = [sys.executable, "-m", "tests.provisioning.driver", json.dumps(spec)]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, timeout=60)
+    ended = subprocess.run(
+        command, cwd=Path(__file__).parents[2], check=False, timeout=LATE_SECONDS
+    )
     assert ended.returncode == -signal.SIGKILL
     assert (device.current() == old) == (step not in ("committed", "cleaned"))
     assert device.connects()
@@ -224,6 +251,7 @@ def test_a_power_cut_at_any_step_is_mended_by_the_same_command(device: Device, s
     assert town.registry.devices(now_ms())[0].certificates == 2
 
 
+@pytest.mark.slow
 def test_killed_before_every_single_change_of_a_file_it_is_whole_and_goes_on(
     town: Town, tmp_path: Path
 ) -> None:
@@ -238,6 +266,7 @@ def test_killed_before_every_single_change_of_a_file_it_is_whole_and_goes_on(
     assert int(found.stdout) > 20
 
 
+@pytest.mark.slow
 def test_what_the_broker_refuses_is_never_put_into_use(device: Device) -> None:
     town = device.town
     device.provision(town.claim())
@@ -252,6 +281,7 @@ def test_what_the_broker_refuses_is_never_put_into_use(device: Device) -> None:
     assert device.current() == old
 
 
+@pytest.mark.slow
 def test_a_request_waits_for_approval_and_says_which_key(device: Device) -> None:
     town = device.town
     claim = town.registry.claim("bus-1", "S1", 1.0, now_ms(), noting, by_hand=True)
@@ -265,6 +295,7 @@ def test_a_request_waits_for_approval_and_says_which_key(device: Device) -> None
     assert device.connects()
 
 
+@pytest.mark.slow
 def test_it_goes_on_by_itself_once_approved(device: Device) -> None:
     town = device.town
     claim = town.registry.claim("bus-1", "S1", 1.0, now_ms(), noting, by_hand=True)
@@ -324,6 +355,7 @@ def test_an_address_that_is_none_is_wrong_usage(device: Device, server: str) -> 
         provision(device.settings, server=server, serial="S1", claim="x")
 
 
+@pytest.mark.slow
 def test_a_certificate_revoked_before_its_first_use_is_told_as_that(device: Device) -> None:
     """And a new claim makes the same machine a device after all."""
     town, claim = device.town, device.town.claim()

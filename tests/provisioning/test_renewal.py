@@ -14,8 +14,8 @@ from agent.link.provisioning.credentials import CERTIFICATE, IdentityFolder, Pla
 from agent.link.provisioning.provisioning import Provisioned
 from agent.link.provisioning.renewal import Renewal
 from agent.settings.model import Settings, load
-from agent.wiring.provisioning import provision, renew
-from tests.provisioning.town import Town, now_ms, settings_file, town
+from agent.wiring.provisioning import renew
+from tests.provisioning.town import Town, now_ms, provision, settings_file, town
 from tests.waiting import until
 
 __all__ = ["town"]  # a fixture
@@ -147,6 +147,7 @@ def test_a_renewed_device_has_another_key_and_certificate_under_its_name(
     assert len(list(settings.identity_directory.glob("g-*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_revoked_device_is_not_renewed_and_keeps_what_it_has(town: Town, tmp_path: Path) -> None:
     settings = load(settings_file(tmp_path, town))
     given_to(town, settings)
@@ -160,6 +161,7 @@ def test_a_revoked_device_is_not_renewed_and_keeps_what_it_has(town: Town, tmp_p
     assert after.folder == before.folder
 
 
+@pytest.mark.slow
 def test_an_expired_device_is_told_that_it_needs_a_new_claim(town: Town, tmp_path: Path) -> None:
     town.desk._days = 2.5 / 86_400
     settings = load(settings_file(tmp_path, town))

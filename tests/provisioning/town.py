@@ -9,23 +9,32 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.base.audit import AuditLog
 from agent.base.values import LinkDown, LinkUp
 from agent.cityos.keys.audit import audit_log
 from agent.cityos.pki.broker import publish, write_config
-from agent.cityos.pki.ca import Authority
+from agent.cityos.pki.ca import DEVICE_DAYS, Authority
 from agent.cityos.pki.claims import Issued, Registry
-from agent.cityos.pki.desk import Desk
-from agent.cityos.pki.est import EstServer, server_context
+from agent.cityos.service.est import EstServer, server_context
+from agent.cityos.service.estdesk import Desk
+from agent.cityos.usecases.office import CityPlaces, Office
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import new_key, signing_request
+from agent.link.provisioning.provisioning import Provisioned
+from agent.settings.model import Settings
 from agent.sim.net.mosquitto import Mosquitto, free_port
+from agent.usecases.membership import provision as use_claim
+from agent.wiring.provisioning import provisioning, server_trust
+from tests.waiting import LATE_SECONDS, until
 
 HOUR_MS = 3_600_000
 
@@ -55,7 +64,7 @@ class Est:
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(LATE_SECONDS)
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -64,7 +73,7 @@ class Est:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(LATE_SECONDS)
         assert not self._thread.is_alive()
 
 
@@ -76,6 +85,25 @@ class Broker(Mosquitto):
         self.pid_file = folder / "mosquitto.pid"
         lines = (f"pid_file {self.pid_file}", "log_type all", f"include_dir {self.directory}")
         super().__init__(folder, port, lines)
+
+    def start(self, *more: str) -> None:
+        """Returns when it takes signals, too: it listens before, and SIGHUP would end it then."""
+        before = self._said(" running")
+        super().start(*more)
+        until(lambda: self._said(" running") > before, "Mosquitto has started")
+
+    @contextmanager
+    def rereads(self) -> Iterator[None]:
+        """What is done here has it read its files anew; when this ends, they are in force."""
+        before = self._said("Reloading config")
+        yield
+        if self.pid:
+            until(lambda: self._said("Reloading config") > before, "Mosquitto reads its files")
+
+    def _said(self, words: str) -> int:
+        if not self.log_file.exists():
+            return 0
+        return self.log_file.read_text(errors="replace").count(words)
 
 
 class Town:
@@ -90,7 +118,8 @@ class Town:
         (self.ca / "ca.pem").write_bytes(self.authority.certificates_pem())
         (self.ca / "workers").mkdir()
         self._write(self.ca / "workers/city-1", self.authority.issue_worker("city-1"))
-        self.desk = Desk(self.authority, self.registry, self.audit, on_issued=self._issued)
+        self.office = Office(CityPlaces(self.ca), self.authority, self.registry, self.audit)
+        self.desk = Desk(self.office)
         self.est = Est(self.ca, self.desk)
         self.broker = Broker(folder / "broker", free_port())
         write_config(
@@ -113,11 +142,9 @@ class Town:
         self.est.stop()
         self.registry.close()
 
-    def _issued(self, _serial: str) -> None:
-        self.publish()
-
     def publish(self) -> list[str]:
-        return publish(self.authority, self.registry, now_ms())
+        with self.broker.rereads():
+            return publish(self.authority, self.registry, now_ms())
 
     def claim(self, device: str = "bus-1", serial: str = "S1", hours: float = 1.0) -> str:
         return self.registry.claim(device, serial, hours, now_ms(), noting)
@@ -131,19 +158,20 @@ class Town:
             self.ca / "ca.pem", self.ca / "workers/city-1.pem", self.ca / "workers/city-1.key"
         )
 
-    def device(self, name: str, folder: Path) -> Tls:
-        """Credentials as EST would issue them, straight from the desk."""
-        code = self.claim(name, f"serial-{name}")
+    def device(self, name: str, folder: Path, days: float = DEVICE_DAYS) -> Tls:
+        """Credentials as EST would issue them, for *days*."""
+        serial = f"serial-{name}"
+        code = self.claim(name, serial)
         key = new_key()
-        csr = x509.load_der_x509_csr(signing_request(key, name, f"serial-{name}"))
-        found = self.registry.use(
-            code,
-            name,
-            f"serial-{name}",
-            name,
-            now_ms(),
-            lambda: self.desk._sign(csr, name, f"serial-{name}", "device.enrolled"),
+        csr = x509.load_der_x509_csr(signing_request(key, name, serial))
+        public = csr.public_key()
+        certificate = self.authority.sign_device(public, name, serial, days)
+        issued = Issued(
+            f"{certificate.serial_number:x}",
+            certificate.public_bytes(Encoding.PEM).decode(),
+            round(certificate.not_valid_after_utc.timestamp() * 1000),
         )
+        found = self.registry.use(code, name, serial, name, now_ms(), lambda: issued)
         assert isinstance(found, Issued)
         folder.mkdir(exist_ok=True)
         issuing = self.authority.certificates_pem()
@@ -158,7 +186,7 @@ class Town:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def town(tmp_path: Path, mosquitto_program: str) -> Iterator[Town]:
     """A running one."""
     found = Town(tmp_path)
     found.start()
@@ -177,6 +205,31 @@ def settings_file(folder: Path, town: Town, device: str = "bus-1", serial: str =
         f'[state]\ndirectory = "{folder / "state"}"\n'
     )
     return path
+
+
+def provision(
+    settings: Settings,
+    *,
+    server: str,
+    serial: str,
+    claim: str,
+    authority: bytes | None = None,
+    fingerprint: str = "",
+    audit: AuditLog | None = None,
+    **options: Any,
+) -> Provisioned:
+    """As ``kaopass provision`` does it."""
+    trust = server_trust(server, authority, fingerprint)
+    return use_claim(
+        provisioning(settings, server, trust, **options),
+        claim,
+        server=server,
+        device=settings.device.name,
+        serial=serial,
+        trust=trust,
+        audit=audit,
+        actor="technician",
+    )
 
 
 def outcome(link: MqttLink, seconds: float = 10.0) -> LinkUp | LinkDown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from agent.base.values import Face, Frame, Outcome, Quality, TrackedFace, Vector
 from agent.recognition.decision import Decider, Rule
@@ -11,6 +12,8 @@ from agent.recognition.matcher import Matcher
 from agent.recognition.rules import LOOKS
 from agent.recognition.templates import TemplateSet
 from tests.vectors import unit
+
+pytestmark = pytest.mark.slow
 
 VALUES, PEOPLE, STRANGERS, VIEWS, FIRST = 64, 300, 1_500, 13, 3
 PROMISE = 0.05

@@ -86,6 +86,7 @@ def test_one_face_is_a_stranger_to_itself_under_another_key(other: Protection) -
     assert np.abs(mated).max() < 0.2
 
 
+@pytest.mark.slow
 def test_a_change_of_key_equals_mapping_anew() -> None:
     rows = templates(1, 50)
     changed = BUS.apply(rows).astype(np.float64) @ change(BUS, HALL, 512)
@@ -105,6 +106,7 @@ def test_no_faces_are_no_rows() -> None:
     assert BUS.apply(np.zeros((0, 512), np.float32)).shape == (0, 512)
 
 
+@pytest.mark.slow
 def test_a_passing_protection_is_another_each_time_and_shows_no_key() -> None:
     rows = templates(1, 2)
     one, other = Protection.passing(), Protection.passing()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 AGENT = CHECKOUT / "agent"
-LONGEST_FILE = 400
+LONGEST_FILE = 330
 
 
 def modules() -> list[Path]:

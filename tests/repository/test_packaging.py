@@ -51,6 +51,7 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_every_file_of_the_package_is_in_the_wheel(copy: Path, wheel: set[str]) -> None:
     """Modules, and whatever pages, sounds or texts lie beside them."""
     needed = {f"agent/{name}" for name in files_below(copy / "agent")}
@@ -59,6 +60,7 @@ def test_every_file_of_the_package_is_in_the_wheel(copy: Path, wheel: set[str]) 
     assert needed - wheel == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["models", "firmware_config", "systemd"])
 def test_the_folders_beside_the_code_are_in_the_wheel(
     copy: Path, wheel: set[str], folder: str
@@ -68,6 +70,7 @@ def test_the_folders_beside_the_code_are_in_the_wheel(
     assert needed - wheel == set()
 
 
+@pytest.mark.slow
 def test_nothing_else_is_in_the_wheel(wheel: set[str]) -> None:
     """No tests, no weights, nothing outside the one package."""
     assert {name.split("/")[0].split("-")[0] for name in wheel} == {"agent", "kaopass"}

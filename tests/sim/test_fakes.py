@@ -105,6 +105,7 @@ def step(journal: Journal | MemoryJournal, what: str, first: int, last: int) -> 
         return MessageError
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_the_journal_in_memory_answers_as_the_one_on_disk(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +14,7 @@ from agent.base.values import LinkDown, LinkEvent, LinkUp, Message
 from agent.hw.net.mqtt import MqttLink
 from agent.sim.net.link import MemoryBroker, covers
 from tests.mosquitto import Mosquitto
+from tests.waiting import until
 
 TOPIC = "kp1/bus-1/u/st"
 
@@ -78,14 +78,9 @@ def network(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Network]
         yield Real(broker)
 
 
-def heard(
-    link: Link, enough: Callable[[list[LinkEvent]], bool] = bool, seconds: float = 15.0
-) -> list[LinkEvent]:
+def heard(link: Link, enough: Callable[[list[LinkEvent]], bool] = bool) -> list[LinkEvent]:
     events: list[LinkEvent] = []
-    deadline = time.monotonic() + seconds
-    while not enough(events):
-        assert time.monotonic() < deadline, f"only {events}"
-        events += link.turn(0.1)
+    until(lambda: enough(events), meanwhile=lambda: events.extend(link.turn(0.1)))
     return events
 
 

@@ -174,6 +174,7 @@ def test_a_cut_out_keeps_the_person_and_drops_what_is_beside_them() -> None:
     assert figure.face[0] == FACE_PIXELS
 
 
+@pytest.mark.slow
 def test_the_truth_agrees_with_the_real_detector_on_real_faces() -> None:
     detector = networks().detector
     camera = SceneCamera(passengers(detector), pace="fast", seed=1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.base.audit import entries
 from agent.base.errors import GalleryError, JournalError, KeySourceError
 from agent.base.events import Event, Moment, Passage, PassageEvent, Place
 from agent.base.ports import ChangeableKeySource
@@ -130,6 +131,7 @@ rotate(FileKeySource(state / "keys"), state, after)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_after_any_step_the_next_opening_finishes_it(
     source: FileKeySource, state: Path, step: str
@@ -141,6 +143,7 @@ def test_killed_after_any_step_the_next_opening_finishes_it(
     command = [sys.executable, "-c", KILLED, str(state), step]
     done = subprocess.run(command, env=environment, cwd=root, check=False)
     assert done.returncode == -signal.SIGKILL
+    assert [entry.action for entry in entries(state / "audit.jsonl")] == ["keys.rotated"]
     ring = open_ring(source, state, may_create=False)
     assert everything(ring, state) == before
     assert sorted(file.name for file in (state / "keys").iterdir()) == ["device-key"]
@@ -150,6 +153,7 @@ class PowerCutError(Exception):
     """The power goes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_cut_after_any_step_calling_it_again_finishes_it(
     source: FileKeySource, state: Path, step: str

@@ -9,12 +9,22 @@ import sqlite3
 import unicodedata
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from agent.base.errors import PersonError
-from agent.base.events import EnrolmentEvent, Moment, Passage, PassageEvent, Place, person_of
+from agent.base.events import (
+    CorrectionEvent,
+    EnrolmentEvent,
+    EventRef,
+    Moment,
+    Passage,
+    PassageEvent,
+    Place,
+    person_of,
+)
 from agent.base.values import Ack
 from agent.gallery.file.sealing import GallerySealer
 from agent.gallery.gallery import Gallery
@@ -23,9 +33,12 @@ from agent.journal.erasure import erase as erase_events
 from agent.journal.export import as_record
 from agent.keys.pseudonym import Pseudonyms
 from agent.keys.ring import KeyRing
-from agent.usecases.subject import Places, erase, export, is_receipt
+from agent.usecases import subject
+from agent.usecases.subject import Places, is_receipt
 from tests.recognition.people import NOW_MS, PACK, RING, nickname, person_id, templates
 
+export = partial(subject.export, audit=None, actor="")
+erase = partial(subject.erase, audit=None, actor="")
 PSEUDONYMS = Pseudonyms(RING.pseudonym_key)
 
 
@@ -80,6 +93,22 @@ def test_an_export_is_all_that_is_held_and_no_template(places: Places) -> None:
     assert own == {p: PSEUDONYMS.of(person_id(1), p) for p in ("bus", "hall")}
     assert json.loads(json.dumps(held)) == held
     assert len(json.dumps(held)) < 6000  # three templates alone would be more
+
+
+def test_an_export_has_the_corrections_of_their_events_and_an_erasure_leaves_them(
+    places: Places,
+) -> None:
+    """They name nobody, and once the event is gone they are nobody's."""
+    moment = boarding(person_id(1), 20).moment
+    with Journal(places.journal, RING.journal_key()) as journal:
+        for device, seq in ((places.device, 3), (places.device, 2), ("another", 3)):
+            corrects = EventRef(device, journal.epoch, seq)
+            journal.append(CorrectionEvent(corrects, "withdrawn", "undo", moment))
+    held = export(places, person_id(1), now_ms=NOW_MS)
+    assert [event["seq"] for event in held["events"]] == [1, 3, 5, 7, 9]
+    assert held["events"][-1]["detail"]["corrects"]["seq"] == 3
+    erase(places, person_id(1), now_ms=NOW_MS)
+    assert seqs(places) == [2, 4, 6, 8, 9, 10, 11]
 
 
 def test_erasing_takes_everything_of_one_person_and_nothing_of_others(places: Places) -> None:
@@ -141,6 +170,7 @@ def test_files_set_aside_after_damage_are_erased_too(places: Places) -> None:
     assert all(body in left for body in others)
 
 
+@pytest.mark.slow
 def test_an_enrolment_set_aside_is_erased_in_all_its_pieces(places: Places) -> None:
     """Its row spills over many pages, so its body lies nowhere in one piece."""
     sealed = random.Random(1).randbytes(40_000)

@@ -174,6 +174,7 @@ def test_stopping_during_a_long_wait_is_quick() -> None:
     assert source.get(0.01) is None
 
 
+@pytest.mark.slow
 def test_a_driver_that_hangs_holds_stop_up_for_two_seconds_and_no_longer() -> None:
     gate = threading.Event()
     source = NewestFrame(Script([gate.wait]), pace="live")

@@ -82,6 +82,20 @@ def errors_named(engine: Engine, doing: str) -> Iterator[None]:
         raise CityError(f"city database{shown}: {doing}: {_in_words(error, path)}") from error
 
 
+@contextmanager
+def committing(engine: Engine, doing: str) -> Iterator[Connection]:
+    """A transaction that writes, as ``writing`` says; CityError says that *doing* failed."""
+    with errors_named(engine, doing), writing(engine).begin() as db:
+        yield db
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads. Raises CityError."""
+    with errors_named(engine, "it cannot be read"), engine.connect() as db:
+        yield db
+
+
 def _in_words(error: Exception, path: Path | None) -> str:
     """Without the statement, whose values are people's; of the file at *path*, what to do."""
     cause = getattr(error, "orig", None) or error

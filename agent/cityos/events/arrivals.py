@@ -6,17 +6,27 @@ sent something, what is in order costs a handful of statements for all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, String, delete, select, text, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Row,
+    String,
+    TextClause,
+    delete,
+    select,
+    text,
+    update,
+)
 
 from agent.base.events import StoredEvent
 from agent.base.values import Ack, Nack
 from agent.cityos.db.schema import CLOCK, EVENT, REJECTED, UNKNOWN_CLOCKS
 from agent.cityos.events import enrolments, streams
-from agent.cityos.events.rows import added, row_of
+from agent.cityos.events.rows import MORE, added, row_of
 from agent.cityos.events.sequence import Key, close_gaps, note_gaps, of, run_on, spans
 from agent.protocol.items import Lost
 from agent.protocol.messages import MAX_RANGES, Offset
@@ -26,15 +36,25 @@ from agent.protocol.messages import MAX_RANGES, Offset
 _RECENT = 2_000
 CONFLICT = "conflict"
 
-# PostgreSQL takes all rows as one array a column: one round trip, where a row each costs one each.
-_INSERT_COLUMNS = text(
-    f"INSERT INTO event ({', '.join(EVENT.c.keys())}) SELECT * FROM unnest("  # noqa: S608 - our own
-    + ", ".join(
-        f"CAST(:{column.name} AS {'text' if isinstance(column.type, String) else 'bigint'}[])"
-        for column in EVENT.c
+
+def _unnested(columns: Sequence[Column[Any]]) -> TextClause:
+    """PostgreSQL takes all rows as one array a column: one round trip, where a row each costs one
+    each."""
+    return text(
+        f"INSERT INTO event ({', '.join(column.name for column in columns)}) SELECT * FROM unnest("  # noqa: S608 - our own
+        + ", ".join(
+            f"CAST(:{column.name} AS {'text' if isinstance(column.type, String) else 'bigint'}[])"
+            for column in columns
+        )
+        + ") ON CONFLICT DO NOTHING"
     )
-    + ") ON CONFLICT DO NOTHING"
-)
+
+
+# By how many columns a row has.
+_INSERT_COLUMNS = {
+    len(columns): _unnested(columns)
+    for columns in (list(EVENT.c), [column for column in EVENT.c if column.name not in MORE])
+}
 
 
 @dataclass(slots=True)
@@ -167,7 +187,7 @@ def _insert_events(
     same: Mapping[Key, dict[int, dict[str, Any]]],
     now_ms: int,
 ) -> None:
-    """Everything that is new, in one statement; what was there may learn what it lacked."""
+    """Everything that is new, in a statement or two; what was there may learn what it lacked."""
     rows = []
     boots = set()
     for key, arrival in taken.items():
@@ -182,10 +202,13 @@ def _insert_events(
             moment = stored.event.moment
             if stored.corrected_ms is None and moment.clock in UNKNOWN_CLOCKS:
                 boots.add((key[0], moment.boot))
-    if rows and db.dialect.name == "postgresql":
-        db.execute(_INSERT_COLUMNS, {name: [row[name] for row in rows] for name in rows[0]})
-    elif rows:
-        db.execute(insert(EVENT).on_conflict_do_nothing(), rows)
+    for width, insert_columns in _INSERT_COLUMNS.items():
+        alike = [row for row in rows if len(row) == width]
+        if alike and db.dialect.name == "postgresql":
+            values = {name: [row[name] for row in alike] for name in alike[0]}
+            db.execute(insert_columns, values)
+        elif alike:
+            db.execute(insert(EVENT).on_conflict_do_nothing(), alike)
     for key, repeats in same.items():
         for seq, values in repeats.items():
             if values:

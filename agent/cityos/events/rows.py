@@ -21,17 +21,23 @@ from agent.base.events import (
 )
 from agent.protocol.events.kinds import read_body, write_body
 
-# What an older program could not keep of an event that has a body, or that has none.
-_OF_THE_BODY = frozenset({"purpose", "place_kind", "place", "door", "stop", *WHERE_COLUMNS, "body"})
+MORE = (*WHERE_COLUMNS, "body")
+_NOTHING_MORE: dict[str, Any] = dict.fromkeys(MORE)
+# What a program that knew fewer kinds, or places less well, may have left empty: of an event that
+# has a body, and of one that has none.
+_OF_THE_BODY = frozenset({"purpose", "place_kind", "place", "door", "stop", *MORE})
 _LATER = frozenset({"corrected_ms", *WHERE_COLUMNS})
 
 
 def row_of(device: str, stored: StoredEvent, now_ms: int) -> dict[str, Any]:
-    """*stored* as a row of the table ``event``."""
+    """*stored* as a row of the table ``event``.
+
+    The columns in MORE are there only when one of them is not NULL: of most events none is.
+    """
     event, moment = stored.event, stored.event.moment
     resident = event if isinstance(event, (PassageEvent, EnrolmentEvent)) else None
     place = resident.place if resident else place_of(event)
-    return {
+    row = {
         "device": device,
         "epoch": stored.epoch,
         "seq": stored.seq,
@@ -49,28 +55,29 @@ def row_of(device: str, stored: StoredEvent, now_ms: int) -> dict[str, Any]:
         "error_ms": moment.error_ms,
         "corrected_ms": stored.corrected_ms,
         "received_ms": now_ms,
-        **where_known(place),
-        "body": None if resident else _body(event),
     }
+    if resident and not resident.place.timetable and not resident.place.fix:
+        return row
+    return {**row, **where_known(place), "body": None if resident else _body(event)}
 
 
 def added(row: Row[Any], came: StoredEvent) -> dict[str, Any] | None:
     """Columns of *row* that were NULL and *came*, a repeat of it, knows; None for other content."""
     found: dict[str, Any] = {}
     there = row._mapping
-    for name, value in row_of(row.device, came, row.received_ms).items():
+    for name, value in (_NOTHING_MORE | row_of(row.device, came, row.received_ms)).items():
         had = there[name]
         if had == value or (name == "person" and not had):
             continue  # whose the event was is forgotten when they are erased
-        if name in _OF_THE_BODY and row.body is not None:
-            found[name] = value
+        if row.body is not None and name in _OF_THE_BODY:
+            if name == "body" and not _says_the_same(row, came.event):
+                return None
+            if name != "body" and value not in (None, ""):
+                found[name] = value
         elif name not in _LATER or (had is not None and name != "corrected_ms"):
             return None
         elif had is None:
             found[name] = value
-    if "body" in found and not _says_the_same(row, came.event):
-        return None
-    found.pop("body", None)
     return found
 
 

@@ -7,20 +7,17 @@ device holds its row until the commit (PostgreSQL), or writes alone (SQLite).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from agent.base.values import Ack
 from agent.cityos.control import configs, orders
-from agent.cityos.control.configs import Version
-from agent.cityos.control.orders import Ordered
-from agent.cityos.db.database import errors_named, insert_for, open_engine, writing
+from agent.cityos.db.database import committing, insert_for, open_engine, reading
 from agent.cityos.db.schema import DEVICE, EVENT, STREAM
 from agent.cityos.events import arrivals as arriving
-from agent.cityos.events import asks, health, streams, upkeep
+from agent.cityos.events import asks, health, streams
 from agent.cityos.events.arrivals import Arrival
 from agent.cityos.events.health import DeviceRow, Pulse
 from agent.cityos.events.sequence import Key, note_gaps, of, run_on, spans
@@ -42,13 +39,12 @@ class Store:
 
     def __init__(self, database: str, *, create: bool = True) -> None:
         """Open *database*: a path of a SQLite file, or an SQLAlchemy address."""
-        self._engine: Engine = open_engine(database, create=create)
-        self._writes = writing(self._engine)
-        self._insert = insert_for(self._engine)
+        self.engine: Engine = open_engine(database, create=create)
+        self._insert = insert_for(self.engine)
 
     def commit(self, arrivals: dict[Key, Arrival], now_ms: int) -> dict[Key, Ack]:
         """Commit everything in one transaction; the acks are true once this has returned."""
-        with self._write("events cannot be committed") as db:
+        with committing(self.engine, "events cannot be committed") as db:
             # In one order, so that two workers cannot lock each other out.
             held = self._hold(
                 db, {device for device, _ in arrivals}, now_ms, DEVICE.c.name, DEVICE.c.aside
@@ -76,7 +72,7 @@ class Store:
         """The same for many in one transaction: a whole fleet may come back at once."""
         if not told:
             return []
-        with self._write("devices' states cannot be noted") as db:
+        with committing(self.engine, "devices' states cannot be noted") as db:
             held = self._hold(db, {device for device, _, _ in told}, now_ms, DEVICE)
             # In one order of devices, so that two workers cannot lock each other out.
             order = sorted(range(len(told)), key=lambda at: told[at][0])
@@ -94,74 +90,22 @@ class Store:
         What is returned is noted as sent; another worker does not get it too. Without *signed*
         only what devices take unsigned.
         """
-        with self._write("commands cannot be noted") as db:
+        with committing(self.engine, "commands cannot be noted") as db:
             return [*asks.due(db, now_ms), *orders.due(db, now_ms, signed=signed)]
-
-    def order(
-        self,
-        device: str,
-        command: str,
-        arguments: Mapping[str, Any],
-        now_ms: int,
-        *,
-        ttl_seconds: int = orders.TTL_SECONDS,
-    ) -> str:
-        """Have *device* commanded until it answers, or the time is over; the command's id.
-
-        Raises CityError if it is unknown.
-        """
-        made = orders.make(device, command, arguments, ttl_seconds, now_ms)
-        with self._write("the command cannot be noted") as db:
-            orders.order(db, self._insert, made)
-        return made.id
 
     def result(self, device: str, outcome: CommandResult, now_ms: int) -> None:
         """Note what became of a command that a person ordered; others are not waited for."""
-        with self._write("a result cannot be noted") as db:
+        with committing(self.engine, "a result cannot be noted") as db:
             orders.answered(db, device, outcome, now_ms)
-
-    def commands(self, device: str | None = None, limit: int = 100) -> list[Ordered]:
-        """The newest commands, the newest last."""
-        with self._read() as db:
-            return orders.listed(db, device, limit)
-
-    def command(self, command_id: str) -> Ordered | None:
-        """One command and what has become of it."""
-        with self._read() as db:
-            return orders.found(db, command_id)
-
-    def configure(
-        self,
-        device: str,
-        values: configs.Values,
-        now_ms: int,
-        *,
-        unset: Collection[tuple[str, str]] = (),
-        base: int | None = None,
-        whole: bool = False,
-    ) -> Version:
-        """The next version of *device*'s settings; see ``configs.change``."""
-        with self._write("settings cannot be noted") as db:
-            return configs.change(
-                *(db, self._insert, device, values, unset),
-                base=base,
-                whole=whole,
-                now_ms=now_ms,
-            )
-
-    def configurations(self, device: str) -> list[Version]:
-        """All versions of *device*'s settings, the newest last."""
-        with self._read() as db:
-            return configs.history(db, device)
 
     def configs_due(self, now_ms: int) -> list[Config]:
         """Settings to be published now, noted as sent."""
-        with self._write("settings cannot be noted") as db:
+        with committing(self.engine, "settings cannot be noted") as db:
             return configs.due(db, now_ms)
 
     def reported(self, device: str, report: SettingsReport, now_ms: int) -> None:
         """Note what *device* says of its settings."""
-        with self._write("a report cannot be noted") as db:
+        with committing(self.engine, "a report cannot be noted") as db:
             configs.reported(db, self._insert, device, report, now_ms)
 
     def events(
@@ -183,7 +127,7 @@ class Store:
         newest_first = wanted.order_by(
             EVENT.c.received_ms.desc(), EVENT.c.device, EVENT.c.epoch, EVENT.c.seq.desc()
         ).limit(limit)
-        with self._read() as db:
+        with reading(self.engine) as db:
             rows = db.execute(newest_first).all()
         return [
             {**row._mapping, "body": json.loads(row.body) if row.body else None}
@@ -192,73 +136,22 @@ class Store:
 
     def event_count(self) -> int:
         """How many events there are."""
-        with self._read() as db:
+        with reading(self.engine) as db:
             return int(db.execute(select(func.count()).select_from(EVENT)).scalar_one())
 
     def devices(self) -> list[DeviceRow]:
         """Every device that ever spoke, by name."""
-        with self._read() as db:
+        with reading(self.engine) as db:
             return health.devices(db)
 
     def pulses(self) -> list[Pulse]:
         """The same without counts of events: quick."""
-        with self._read() as db:
+        with reading(self.engine) as db:
             return health.pulses(db)
-
-    def quarantine(self, device: str | None = None) -> list[dict[str, Any]]:
-        """Refused events, and devices set aside (``seq`` is None then), by device."""
-        with self._read() as db:
-            return upkeep.quarantine(db, device)
-
-    def release(self, device: str, seq: int | None, now_ms: int) -> tuple[bool, int]:
-        """Take *device* in again, and have its refused events (or only *seq*) offered again.
-
-        Returns whether it was set aside, and how many events are asked for. Raises CityError if
-        there is no such device.
-        """
-        with self._write("nothing can be released") as db:
-            return upkeep.release(db, self._insert, device, seq, now_ms)
-
-    def drop(self, device: str, seq: int | None, now_ms: int) -> int:
-        """Give up refused events of *device* (or only *seq*) for good; how many."""
-        with self._write("nothing can be dropped") as db:
-            return upkeep.drop(db, self._insert, device, seq, now_ms)
-
-    def prune(self, keep_days: float, now_ms: int) -> int:
-        """Delete events received more than *keep_days* ago; how many. Each device's at once.
-
-        Commands settled by then go too.
-        """
-        with self._read() as db:
-            wanted = select(STREAM.c.device, STREAM.c.epoch).order_by(
-                STREAM.c.device, STREAM.c.epoch
-            )
-            keys = [(row.device, row.epoch) for row in db.execute(wanted).all()]
-        with self._write("commands cannot be pruned") as db:
-            orders.prune(db, now_ms - round(keep_days * 86_400_000))
-        gone = 0
-        for key in keys:
-            with self._write("events cannot be pruned") as db:
-                gone += upkeep.prune(db, key, now_ms - round(keep_days * 86_400_000))
-        return gone
-
-    def backup(self, target: str) -> None:
-        """Copy a SQLite database to the new file *target* while it is worked on."""
-        upkeep.backup(self._engine, target)
 
     def close(self) -> None:
         """Close every connection; safe to call twice."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _write(self, trouble: str) -> Iterator[Connection]:
-        with errors_named(self._engine, trouble), self._writes.begin() as db:
-            yield db
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with errors_named(self._engine, "it cannot be read"), self._engine.connect() as db:
-            yield db
+        self.engine.dispose()
 
     def _hold(
         self, db: Connection, names: Iterable[str], now_ms: int, *columns: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,11 @@ def prune(db: Connection, key: Key, before_ms: int) -> int:
     return int(db.execute(old).rowcount)
 
 
-def backup(engine: Engine, target: str) -> None:
-    """SQLite's online copy: whole as of one moment, while others write. Raises CityError."""
+def backup(engine: Engine, target: str, note: Callable[[], object] = lambda: None) -> None:
+    """SQLite's online copy: whole as of one moment, while others write. Raises CityError.
+
+    *note* is called when nothing speaks against it, before anything is written.
+    """
     if engine.dialect.name != "sqlite":
         raise UsageError(
             "a PostgreSQL database is backed up by its own tool: pg_dump --format=custom"
@@ -105,6 +109,7 @@ def backup(engine: Engine, target: str) -> None:
     path = Path(target)
     if path.exists():
         raise UsageError(f"{target} exists already: give a new name")
+    note()
     try:
         with engine.connect() as db:
             source: Any = db.connection.dbapi_connection

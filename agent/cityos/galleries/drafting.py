@@ -6,7 +6,7 @@ written beside those in force (``schema.DRAFT``), a few hundred residents at a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Engine, Row, and_, insert, or_, select
 
 from agent.base.values import Vector
-from agent.cityos.db.database import writing
+from agent.cityos.db.database import committing, reading
 from agent.cityos.db.schema import DRAFT, MEMBER, RESIDENT, TEMPLATE
 from agent.cityos.residents.profiles import Profile, Seal, served
 from agent.cityos.residents.residents import Residents
@@ -27,8 +27,6 @@ from agent.protocol.galleries.records import (
 )
 from agent.recognition.protection import Protection, change
 
-Progress = Callable[[int, int], None]  # (residents done, of so many)
-
 _CHUNK = 500
 
 
@@ -38,7 +36,6 @@ def draft(
     gallery: str,
     version: int,
     now_ms: int,
-    progress: Progress,
     *,
     restored: bool,
 ) -> None:
@@ -55,9 +52,8 @@ def draft(
     for start in range(0, len(refs), _CHUNK):
         rows = _rows(engine, maker, gallery, refs[start : start + _CHUNK])
         if rows:
-            with writing(engine).begin() as db:
+            with committing(engine, "the gallery cannot be made") as db:
                 db.execute(insert(DRAFT), rows)
-        progress(min(start + _CHUNK, len(refs)), len(refs))
 
 
 def _out_of_date(engine: Engine, gallery: str, number: int, now_ms: int) -> list[bytes]:
@@ -68,13 +64,13 @@ def _out_of_date(engine: Engine, gallery: str, number: int, now_ms: int) -> list
         MEMBER.c.map != number,
         MEMBER.c.next_ms <= now_ms,
     )
-    with engine.connect() as db:
+    with reading(engine) as db:
         found = db.execute(select(RESIDENT.c.ref).outerjoin(MEMBER, mine).where(stale)).all()
     return [bytes(row.ref) for row in found]
 
 
 def _rows(engine: Engine, maker: _Maker, gallery: str, refs: list[bytes]) -> list[dict[str, Any]]:
-    with engine.connect() as db:
+    with reading(engine) as db:
         people = db.execute(select(RESIDENT).where(RESIDENT.c.ref.in_(refs))).all()
         there = select(MEMBER).where(MEMBER.c.gallery == gallery, MEMBER.c.ref.in_(refs))
         before = {bytes(row.ref): row for row in db.execute(there).all()}

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
 
-from agent.cityos.db.database import errors_named
+from agent.cityos.db.database import reading
 from agent.cityos.db.schema import MEMBER
 from agent.cityos.galleries.versions import latest, steady
 from agent.cityos.keys.townkeys import TownKeys
@@ -34,7 +34,7 @@ class Library:
 
     def latest(self, gallery: str) -> Row[Any] | None:
         """The version in force, None before the first."""
-        with errors_named(self._engine, "it cannot be read"), self._engine.connect() as db:
+        with reading(self._engine) as db:
             return latest(db, gallery)
 
     def messages(self, release: Row[Any], kind: str, number: int) -> list[bytes]:
@@ -63,7 +63,7 @@ class Library:
         if kind == "index":
             body = bytes(release.buckets)
         else:
-            with errors_named(self._engine, "it cannot be read"), self._engine.connect() as db:
+            with reading(self._engine) as db:
                 now = latest(db, release.gallery)
                 if now is None or (now.epoch, now.version) != (release.epoch, release.version):
                     return []

@@ -9,8 +9,8 @@ holds nothing of a person who has changed or gone since.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from sqlalchemy import Connection, Engine, Row, delete, func, or_, select, updat
 
 from agent.base.errors import CityError, MessageError
 from agent.base.values import PURPOSES
-from agent.cityos.db.database import errors_named, writing
+from agent.cityos.db.database import committing, reading
 from agent.cityos.db.schema import DRAFT, ERASURE, HELD, MEMBER, RELEASE, RESIDENT
 from agent.cityos.galleries import receipts
-from agent.cityos.galleries.drafting import Progress, draft
+from agent.cityos.galleries.drafting import draft
 from agent.cityos.galleries.versions import (
     adopt_draft,
     count_to_be,
@@ -33,7 +33,7 @@ from agent.cityos.galleries.versions import (
     latest,
     release_row,
 )
-from agent.cityos.residents.erasing import GONE_NEXT, Eraser
+from agent.cityos.residents.erasing import GONE_NEXT
 from agent.cityos.residents.profiles import DAY_MS
 from agent.cityos.residents.residents import Residents
 from agent.protocol.galleries.messages import Head, Position, read_head
@@ -48,6 +48,7 @@ _MOST_EPOCHS_AHEAD = 16
 _BELIEVED_MS = 600_000
 _ATTEMPTS = 3
 EMPTY_ROOT = root_of(bucket_digests({}))
+Noted = Callable[[Head], object]  # hears of a version after all checks, before it counts
 
 
 class StaleDraftError(CityError):
@@ -67,9 +68,7 @@ class Publisher:
 
     def __init__(self, engine: Engine, residents: Residents, trust: Trust) -> None:
         self._engine = engine
-        self._writes = writing(engine)
         self._residents = residents
-        self._eraser = Eraser(residents)
         self._keys = residents.keys
         self._trust = trust
 
@@ -78,18 +77,18 @@ class Publisher:
         gallery: str,
         sign: Callable[[Head], bytes],
         now_ms: int,
+        note: Noted,
         *,
         force: bool = False,
         valid_days: float = VALID_DAYS,
-        progress: Progress = lambda _done, _all: None,
     ) -> Published | None:
         """Make and sign the next version; None if nothing changed, unless *force*."""
         with self._keys.publishing():
             for attempt in range(_ATTEMPTS):
                 try:
-                    made = self._prepare(gallery, now_ms, force, valid_days, progress)
+                    made = self._prepare(gallery, now_ms, None, force, valid_days)
                     if made is not None:
-                        self._finish(sign(made.head), now_ms)
+                        self._finish(sign(made.head), now_ms, note)
                     return made
                 except StaleDraftError:
                     if attempt == _ATTEMPTS - 1:
@@ -100,26 +99,26 @@ class Publisher:
         self,
         gallery: str,
         now_ms: int,
+        note: Noted,
         *,
         force: bool = False,
         valid_days: float = VALID_DAYS,
-        progress: Progress = lambda _done, _all: None,
     ) -> Published | None:
         """What is to be signed next, None if nothing changed. What was prepared before is void."""
         with self._keys.publishing():
-            return self._prepare(gallery, now_ms, force, valid_days, progress)
+            return self._prepare(gallery, now_ms, note, force, valid_days)
 
-    def finish(self, signed: bytes, now_ms: int) -> Head:
+    def finish(self, signed: bytes, now_ms: int, note: Noted) -> Head:
         """Put the version in force whose head *signed* is.
 
         Raises CityError if it is not the one that was prepared, or a resident has changed since.
         """
         with self._keys.publishing():
-            return self._finish(signed, now_ms)
+            return self._finish(signed, now_ms, note)
 
     def all_have(self, gallery: str, version: int) -> None:
         """Every device has *version* or a later one: who was gone by then is forgotten."""
-        with self._write() as db:
+        with self._writing() as db:
             forgotten = drop_tombstones(db, gallery, version)
         self._keys.destroy(forgotten)
 
@@ -128,7 +127,7 @@ class Publisher:
 
         Of newer reports go those that nothing follows from any more.
         """
-        with self._write() as db:
+        with self._writing() as db:
             db.execute(delete(HELD).where(HELD.c.last_ms < before_ms))
             for gallery in PURPOSES:
                 receipts.prune(db, gallery)
@@ -143,7 +142,7 @@ class Publisher:
 
     def is_due(self, gallery: str, now_ms: int) -> bool:
         """Whether a new version is worth making: cheap to ask."""
-        with self._engine.connect() as db:
+        with reading(self._engine) as db:
             last = latest(db, gallery)
             if last is None:
                 return db.execute(select(RESIDENT.c.ref).limit(1)).first() is not None
@@ -170,34 +169,24 @@ class Publisher:
             return db.execute(changed.limit(1)).first() is not None
 
     def _prepare(
-        self, gallery: str, now_ms: int, force: bool, valid_days: float, progress: Progress
+        self, gallery: str, now_ms: int, note: Noted | None, force: bool, valid_days: float
     ) -> Published | None:
-        with self._write() as db:
+        with self._writing() as db:
             if latest(db, gallery) is None and self._keys.position(gallery) > (0, 0) and not force:
                 raise CityError(
                     f"gallery {gallery}: this database knows no version of it, but"
                     f" {'.'.join(map(str, self._keys.position(gallery)))} was published: is it the"
                     " right one? To begin anew with who is in it: gallery publish --force"
                 )
-        self._eraser.without_key(force=force)
-        with self._write() as db:
             db.execute(delete(DRAFT).where(DRAFT.c.gallery == gallery))
             waiting = (RELEASE.c.gallery == gallery, RELEASE.c.head.is_(None))
             db.execute(delete(RELEASE).where(*waiting))
             last = latest(db, gallery)
             position = self._next(db, gallery, last)
         key_id, _ = self._keys.content(gallery)
-        with errors_named(self._engine, "the gallery cannot be made"):
-            draft(
-                self._engine,
-                self._residents,
-                gallery,
-                position[1],
-                now_ms,
-                progress,
-                restored=last is None or position[0] != last.epoch,
-            )
-        with self._write() as db:
+        restored = last is None or position[0] != last.epoch
+        draft(self._engine, self._residents, gallery, position[1], now_ms, restored=restored)
+        with self._writing() as db:
             changed = self._changed(db, gallery, position[1])
             must = last is None or position[0] != last.epoch or self._must(last, now_ms, key_id)
             if not (changed or must or force):
@@ -217,6 +206,8 @@ class Publisher:
                 key=key_id,
                 issued_ms=now_ms,
             )
+            if note is not None:
+                note(head)
             db.execute(RELEASE.insert(), [release_row(head, buckets)])
         # From here on somebody may sign it: whatever comes of that, its number is spent.
         self._keys.note_drafted(gallery, head.position)
@@ -228,13 +219,13 @@ class Publisher:
             )
         return Published(head, changed)
 
-    def _finish(self, signed: bytes, now_ms: int) -> Head:
+    def _finish(self, signed: bytes, now_ms: int, note: Noted) -> Head:
         try:
             head = read_head(signed, self._trust, wall_ms=now_ms)
         except MessageError as error:
             raise CityError(f"this head cannot be put in force: {error}") from error
         self._keys.note_drafted(head.gallery, head.position)  # keys from a copy may not know it
-        with self._write() as db:
+        with self._writing() as db:
             row = drafted(db, head.gallery)
             if row is None or head_of(row) != head:
                 raise CityError(
@@ -242,6 +233,7 @@ class Publisher:
                     " signature here; prepare it anew: gallery publish --unsigned FILE"
                 )
             self._check_fresh(db, row)
+            note(head)
             last = latest(db, head.gallery)
             adopt_draft(db, head.gallery)
             rows = update(MEMBER).where(MEMBER.c.gallery == head.gallery)
@@ -309,8 +301,5 @@ class Publisher:
                 " was prepared; prepare it anew"
             )
 
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        doing = "the gallery cannot be published"
-        with errors_named(self._engine, doing), self._writes.begin() as db:
-            yield db
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return committing(self._engine, "the gallery cannot be published")

@@ -17,7 +17,7 @@ _NOTED_MS = 600_000  # that a device still has the same is written down only so 
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class HeldVersion:
     """What a device told last of a gallery; ``proven`` if its root was that of the signed head."""
 
     device: str
@@ -67,11 +67,11 @@ def note(db: Connection, insert: Any, hello: Hello, now_ms: int) -> bool:
     return True
 
 
-def holdings(db: Connection, gallery: str) -> dict[str, Holding]:
+def holdings(db: Connection, gallery: str) -> dict[str, HeldVersion]:
     """What every device told last of *gallery*, by device."""
     rows = db.execute(select(HELD).where(HELD.c.gallery == gallery).order_by(HELD.c.last_ms))
     return {
-        row.device: Holding(
+        row.device: HeldVersion(
             row.device, (row.epoch, row.version), row.proven, row.first_ms, row.last_ms
         )
         for row in rows

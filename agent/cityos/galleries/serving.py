@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent.base.errors import KaopassError, MessageError
 from agent.base.values import PURPOSES, Message
-from agent.cityos.db.database import errors_named, insert_for, writing
+from agent.cityos.db.database import committing, insert_for, writing
 from agent.cityos.db.schema import RELEASE
 from agent.cityos.galleries import receipts
 from agent.cityos.galleries.library import Library
@@ -277,7 +277,7 @@ class GalleryHandler:
                 )
 
     def _note(self, hellos: Sequence[Hello], now_ms: int) -> None:
-        with errors_named(self._engine, "receipts cannot be noted"), self._engine.begin() as db:
+        with committing(self._engine, "receipts cannot be noted") as db:
             for hello in sorted(hellos, key=lambda each: each.device):
                 receipts.note(db, self._insert, hello, now_ms)
 

@@ -7,6 +7,7 @@ what it signed: whoever has the city's online machine still cannot have an older
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.base.errors import CityError, MessageError, UsageError
@@ -49,8 +50,11 @@ class HeadSigner:
         self._signer = authority.signer("gallery")
         self._path = authority.directory / SIGNED
 
-    def __call__(self, head: Head) -> bytes:
-        """The signed head; refused if it is not newer than the last of its gallery."""
+    def __call__(self, head: Head, note: Callable[[], object] = lambda: None) -> bytes:
+        """The signed head; refused if it is not newer than the last of its gallery.
+
+        *note* is called before it is signed, if it may be.
+        """
         signed = self._signed()
         last = signed.get(head.gallery)
         if last is not None:
@@ -60,6 +64,7 @@ class HeadSigner:
                     f"gallery {head.gallery} {head.epoch}.{head.version}: {position[0]}."
                     f"{position[1]} was signed already, and no older or other one is after that"
                 )
+        note()
         message = sign_head(head, self._signer)
         signed[head.gallery] = head.position, head.root
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -23,18 +24,24 @@ _TABLES = (
 )
 
 
-def backup(keys: TownKeys, target: Path, now_ms: int) -> int:
+def backup(
+    keys: TownKeys, target: Path, now_ms: int, note: Callable[[], object] = lambda: None
+) -> int:
     """Make or bring up to date the copy at *target*; how many destroyed keys went from it.
 
-    Raises UsageError if *target* is something else, or the copy of another town.
+    *note* is called when nothing speaks against it, before anything is written. Raises UsageError
+    if *target* is something else, or the copy of another town.
     """
     target = target.absolute()
-    there = target.exists()
+    begun = False
     try:
+        there = target.exists()
         if there and not keys.proves(target):
             raise UsageError(
                 f"{target} is no copy of these keys: give another name, or move it away"
             )
+        note()
+        begun = True
         if not there:
             os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with closing(open_file(target, KEYS)) as db:
@@ -43,20 +50,22 @@ def backup(keys: TownKeys, target: Path, now_ms: int) -> int:
     except (OSError, sqlite3.Error) as error:
         raise CityError(f"{target}: the keys cannot be copied: {error}") from error
     finally:
-        if target.exists():
+        if begun and target.exists():
             keys.note_copy(target, now_ms)
 
 
-def restore(copy: Path, directory: Path) -> None:
+def restore(copy: Path, directory: Path, note: Callable[[], object] = lambda: None) -> None:
     """Put the keys of *copy* where there are none; the master key is to be there already.
 
-    Raises UsageError if there are keys, CityError if it cannot be done.
+    *note* is called when nothing speaks against it, before anything is written. Raises UsageError
+    if there are keys, CityError if it cannot be done.
     """
     target = directory / FILE
     if target.exists():
         raise UsageError(f"{target} exists: keys are never put over others; move it away first")
     if not (directory / MASTER).exists() and "CREDENTIALS_DIRECTORY" not in os.environ:
         raise UsageError(f"put the town's master key, {MASTER!r}, into {directory} first")
+    note()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with closing(connect(copy, KEYS, read_only=True)) as source:

@@ -14,9 +14,11 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from agent.base.errors import CityError
+from agent.base.wholefile import give_to_owner
 from agent.cityos.keys.keyfile import KEY_BYTES, KeyFile
 from agent.protocol.galleries.bodies import KEY_ID_BYTES
 from agent.protocol.galleries.messages import Position
@@ -48,14 +50,20 @@ class TownKeys(KeyFile):
     # Residents.
 
     def new_residents(self, refs: Sequence[bytes]) -> dict[bytes, bytes]:
-        """A fresh key for each; one that has a key keeps it."""
+        """A fresh key for each; one that has a key keeps it.
+
+        Raises CityError for somebody whose erasure has begun: no other key could be kept.
+        """
         made = {ref: secrets.token_bytes(KEY_BYTES) for ref in refs}
         with self._transaction() as db:
             db.executemany(
                 "INSERT OR IGNORE INTO resident (ref, key) VALUES (?, ?)",
                 [(ref, self._sealed(key, b"resident\0" + ref)) for ref, key in made.items()],
             )
-        return made | self.some(refs)
+        found = self.some(refs)
+        if len(found) < len(made):
+            raise CityError("an erasure under this id was begun and not ended: try it once more")
+        return found
 
     def resident(self, ref: bytes) -> bytes | None:
         """Their key, None if it was destroyed or never made."""
@@ -230,13 +238,26 @@ class TownKeys(KeyFile):
                 (gallery, *position),
             )
 
+    def publishing(self) -> AbstractContextManager[None]:
+        """Whoever is inside is alone with the galleries' next versions, on this machine."""
+        return self._alone("publish.lock")
+
+    def enrolling(self) -> AbstractContextManager[None]:
+        """Whoever is inside is alone with who is enrolled: nobody else enrols or erases meanwhile.
+
+        A file's lock, as such an act is over these keys and the database: no transaction holds for
+        both, and everybody who can enrol has this directory. After ``publishing``, never before.
+        """
+        return self._alone("enrol.lock")
+
     @contextmanager
-    def publishing(self) -> Iterator[None]:
-        """Only one process of this machine is inside at a time."""
+    def _alone(self, name: str) -> Iterator[None]:
         with self._named():
-            handle = os.open(self.directory / "publish.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with self._named():
+                give_to_owner(handle, self.directory)  # a command as root, a service as another
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -62,8 +62,13 @@ class Authority:
             raise CityError(f"authority {directory} cannot be used: {error}") from error
 
     @classmethod
-    def create(cls, directory: Path, name: str) -> Authority:
-        """Make root and issuing key called *name*; all of it appears in *directory* or nothing."""
+    def create(
+        cls, directory: Path, name: str, note: Callable[[Path, str], object] = lambda *_: None
+    ) -> Authority:
+        """Make root and issuing key called *name*; all of it appears in *directory* or nothing.
+
+        *note* hears where it is until then, and the root's fingerprint.
+        """
         if directory.exists() and any(directory.iterdir()):
             raise CityError(f"{directory} is not empty; an authority is never written over another")
         root_key, issuing_key = _new_key(), _new_key()
@@ -83,6 +88,7 @@ class Authority:
                 # Under the root itself: the issuing key is online, and must not sign galleries.
                 _write_signer(draft, "gallery", Role.GALLERY, root_name, root_key, root)
                 _write_signer(draft, "command", Role.COMMAND, issuing_name, issuing_key, issuing)
+                note(draft, root.fingerprint(hashes.SHA256()).hex())
                 draft.replace(directory)
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)

@@ -21,6 +21,7 @@ from agent.base.errors import CityError, UsageError
 from agent.base.sqlite import FileKind, open_file, transaction
 from agent.base.values import PURPOSES, Pending
 from agent.cityos.pki.ca import SERVICE_PREFIX
+from agent.cityos.pki.devicestates import DeviceState, listed
 
 if TYPE_CHECKING:
     from sqlite_utils import Database as Utilities
@@ -79,23 +80,6 @@ class Issued:
     number: str
     pem: str
     ends_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceState:
-    """A device at a glance: "claimed", "waiting" for approval, "active", "expired", "revoked".
-
-    ``key`` is the SHA-256 of the public key that waits, for comparing with what the device shows.
-    ``purpose`` says whose gallery it may have, "bus" or "hall"; empty for none.
-    """
-
-    name: str
-    serial: str
-    state: str
-    certificates: int
-    ends_ms: int
-    key: str
-    purpose: str
 
 
 class Registry:
@@ -274,20 +258,7 @@ class Registry:
     def devices(self, now_ms: int) -> list[DeviceState]:
         """Every device there is a claim or a certificate for, by name."""
         with self._named():
-            claims = {row["device"]: row for row in self._db.execute("SELECT * FROM claim")}
-            issued = {
-                row["device"]: row
-                for row in self._db.execute(
-                    "SELECT device, serial, COUNT(*) AS count, MAX(ends_ms) AS ends_ms, "
-                    "MAX(issued_ms), SUM(revoked_ms IS NULL) AS live FROM certificate "
-                    "GROUP BY device"
-                )
-            }
-            purposes = dict(self._db.execute("SELECT device, purpose FROM purpose").fetchall())
-        return [
-            _state(name, claims.get(name), issued.get(name), purposes.get(name, ""), now_ms)
-            for name in sorted(claims.keys() | issued.keys())
-        ]
+            return listed(self._db, now_ms)
 
     def add_broker(self, directory: Path, pid_file: Path | None) -> None:
         """Remember where a broker's rules lie, so that a revocation reaches them."""
@@ -352,28 +323,3 @@ def _refusal(
     if row["key"] not in (None, key):
         return Refused(403, "the claim has been used already, with another key")
     return None
-
-
-def _state(
-    name: str,
-    claim: sqlite3.Row | None,
-    issued: sqlite3.Row | None,
-    purpose: str,
-    now_ms: int,
-) -> DeviceState:
-    live = issued["live"] if issued is not None else 0
-    ends_ms = issued["ends_ms"] if issued is not None else 0
-    waiting = claim is not None and not claim["approved"] and claim["key"] is not None
-    if waiting:
-        state = "waiting"
-    elif live:
-        state = "active" if ends_ms > now_ms else "expired"
-    elif claim is not None:
-        state = "claimed" if claim["expires_ms"] > now_ms else "expired"
-    else:
-        state = "revoked"
-    newest = claim if claim is not None else issued
-    assert newest is not None  # noqa: S101 - one of both is why it is listed
-    return DeviceState(
-        name, newest["serial"], state, live, ends_ms, claim["key"] or "" if claim else "", purpose
-    )

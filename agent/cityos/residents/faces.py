@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -12,18 +12,34 @@ from agent.cityos.residents.residents import Residents
 # (model pack, templates enrolled, values in each) -> the cosine from which two faces are taken for
 # one person's. Raises ModelError for a pack that is not known, or has templates of another size.
 Threshold = Callable[[str, int, int], float]
+_MOST_BLOCKS = 256  # many small products are slow
 
 
-class Faces:
+class EnrolledFaces:
     """Everybody's templates in memory, mapped by the city's own key; drop it when done.
 
-    2 KB a template of 512 values: 155 MB for 25,324 people with three each.
+    2 KB a template of 512 values: 155 MB for 25,324 people with three each. It holds as of the last
+    ``refresh``: call that when nobody else can enrol (``TownKeys.enrolling``), then ask.
     """
 
     def __init__(self, residents: Residents, threshold: Threshold) -> None:
         self._residents = residents
         self._threshold = threshold
         self._packs: dict[tuple[str, int], tuple[list[Vector], list[bytes]]] = {}
+        self._states: dict[bytes, tuple[int, bytes]] = {}
+
+    def refresh(self) -> None:
+        """Know who was enrolled, changed or erased since the last time. Raises CityError."""
+        before, now = self._states, self._residents.states()
+        news = {ref for ref, state in now.items() if before.get(ref) != state}
+        old = {ref for ref, state in before.items() if now.get(ref) != state}
+        for (pack, values), (blocks, owners) in self._packs.items():
+            if not old.isdisjoint(owners):
+                kept = [at for at, owner in enumerate(owners) if owner not in old]
+                blocks[:] = [np.concatenate(blocks)[kept]]
+                owners[:] = [owners[at] for at in kept]
+            self._load(pack, values, blocks, owners, news)
+        self._states = now
 
     def same_as(self, templates: Mapping[str, Vector], but: bytes = b"") -> bytes | None:
         """Who has this face already, other than *but*: their reference. None if nobody has.
@@ -67,29 +83,28 @@ class Faces:
         rows: Vector = np.concatenate(blocks)[here]
         return rows
 
-    def add(self, ref: bytes, templates: Mapping[str, Vector]) -> None:
-        """Somebody was enrolled meanwhile."""
-        for pack, rows in templates.items():
-            found = self._packs.get((pack, rows.shape[1]))
-            if found is not None:
-                blocks, owners = found
-                blocks.append(_units(rows))
-                owners += [ref] * len(rows)
-                if len(blocks) > 256:  # many small products are slow
-                    blocks[:] = [np.concatenate(blocks)]
-
     def _of(self, pack: str, values: int) -> tuple[list[Vector], list[bytes]]:
         found = self._packs.get((pack, values))
         if found is None:
             self._threshold(pack, 0, values)  # nobody's templates are opened for what is no such
-            blocks: list[Vector] = []
-            owners: list[bytes] = []
-            for ref, rows in self._residents.templates(pack):
-                if rows.shape[1] == values:
-                    blocks.append(_units(rows))
-                    owners += [ref] * len(rows)
-            found = self._packs[pack, values] = ([np.concatenate(blocks)] if blocks else [], owners)
+            found = self._packs[pack, values] = [], []
+            self._load(pack, values, *found)
         return found
+
+    def _load(
+        self,
+        pack: str,
+        values: int,
+        blocks: list[Vector],
+        owners: list[bytes],
+        refs: Collection[bytes] | None = None,
+    ) -> None:
+        for ref, rows in self._residents.templates(pack, refs):
+            if rows.shape[1] == values:
+                blocks.append(_units(rows))
+                owners += [ref] * len(rows)
+        if refs is None or len(blocks) > _MOST_BLOCKS:
+            blocks[:] = [np.concatenate(blocks)] if blocks else []
 
 
 def _units(rows: Vector) -> Vector:

@@ -21,7 +21,7 @@ from agent.protocol.consent import Consent, consent_fields, read_consent
 
 CONSENT_DAYS = 365  # requirements A7
 DAY_MS = 86_400_000
-_NONCE_BYTES = 12
+NONCE_BYTES = 12
 _BLOCK = 512  # profiles are filled up, so that their size does not tell how many consents there are
 
 
@@ -132,14 +132,14 @@ class Seal:
         self._ref = ref
 
     def seal(self, value: bytes, what: str) -> bytes:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, value, what.encode() + b"\0" + self._ref)
 
     def open(self, sealed: bytes, what: str) -> bytes:
         """Raises CityError if *sealed* was altered, or is another's."""
         try:
             return self._cipher.decrypt(
-                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], what.encode() + b"\0" + self._ref
+                sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], what.encode() + b"\0" + self._ref
             )
         except InvalidTag as error:
             raise CityError(

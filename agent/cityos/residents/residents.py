@@ -1,22 +1,21 @@
-"""The town's residents: enrolled, changed and handed out, each in one transaction."""
+"""The city's residents as its database has them: enrolled and changed, looked up, handed out."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from agent.base.errors import CityError, UsageError
 from agent.base.values import PURPOSES, Vector
-from agent.cityos.db.database import errors_named, insert_for, writing
+from agent.cityos.db.database import reading
 from agent.cityos.db.schema import EVENT, RESIDENT, TEMPLATE
 from agent.cityos.keys.townkeys import OWN_DOMAIN, TownKeys
-from agent.cityos.residents.profiles import Given, Profile, Resident, Seal
+from agent.cityos.residents.profiles import NONCE_BYTES, Given, Profile, Resident, Seal
 from agent.protocol.galleries.records import canonical_id
 from agent.recognition.person import check_words
 from agent.recognition.protection import Protection
@@ -35,20 +34,21 @@ class Newcomer:
 
 
 class Residents:
-    """Owner of the residents' tables. Every method is one transaction; raises CityError."""
+    """Owner of the residents' tables; raises CityError.
+
+    What changes somebody does so on a connection, inside the transaction of whoever calls.
+    """
 
     def __init__(self, engine: Engine, keys: TownKeys) -> None:
         """*engine* is ``database.open_engine``'s; closing it is the caller's."""
         self.engine = engine
-        self._writes = writing(engine)
-        self._insert = insert_for(engine)
         self.keys = keys
         if keys.never_held():
             self._refuse_lost_keys()
         self.own = Protection(keys.template_key(OWN_DOMAIN, 1), OWN_DOMAIN, 1)
 
     def _refuse_lost_keys(self) -> None:
-        with self.reading() as db:
+        with reading(self.engine) as db:
             count = db.execute(select(func.count()).select_from(RESIDENT)).scalar_one()
         if count:
             raise CityError(
@@ -58,11 +58,14 @@ class Residents:
                 " copy: kaopass city keys restore FILE"
             )
 
-    def add(self, newcomers: Sequence[Newcomer], now_ms: int) -> None:
+    def add(self, db: Connection, newcomers: Sequence[Newcomer], now_ms: int) -> None:
         """Enrol *newcomers*; who is there already is UsageError, and then nobody is enrolled."""
         refs = [self.keys.ref(newcomer.id) for newcomer in newcomers]
         for newcomer in newcomers:
             check_words(newcomer.id, newcomer.nickname, PURPOSES)
+        there = select(func.count()).where(RESIDENT.c.ref.in_(refs))
+        if len(set(refs)) < len(refs) or db.execute(there).scalar_one():
+            raise UsageError("somebody with this id is enrolled already: see resident list")
         keys = self.keys.new_residents(refs)
         rows, templates = [], []
         for ref, newcomer in zip(refs, newcomers, strict=True):
@@ -72,63 +75,61 @@ class Residents:
             )
             rows.append(self._row(ref, seal, profile, 1, now_ms))
             templates += self._template_rows(ref, seal, newcomer.templates)
-        with self.writing("residents cannot be enrolled") as db:
-            there = select(func.count()).where(RESIDENT.c.ref.in_(refs))
-            if len(set(refs)) < len(refs) or db.execute(there).scalar_one():
-                raise UsageError("somebody with this id is enrolled already: see resident list")
-            db.execute(RESIDENT.insert(), rows)
-            if templates:
-                db.execute(TEMPLATE.insert(), templates)
+        db.execute(RESIDENT.insert(), rows)
+        if templates:
+            db.execute(TEMPLATE.insert(), templates)
 
-    def replace_templates(self, person_id: str, templates: Mapping[str, Vector]) -> None:
-        """Put *templates*, mapped by ``own``, in the place of those of the same packs."""
-        ref, seal = self._sealed(person_id)
-        rows = self._template_rows(ref, seal, templates)
-        with self.writing("templates cannot be kept") as db:
-            self._held(db, ref, person_id)
+    def change(
+        self,
+        db: Connection,
+        person_id: str,
+        change: Callable[[Profile], Profile],
+        now_ms: int,
+        templates: Mapping[str, Vector] | None = None,
+    ) -> None:
+        """Put ``change(profile)`` in the profile's place; *change* may refuse by raising.
+
+        *templates*, mapped by ``own``, come in the place of those of the same packs.
+        """
+        ref = self.keys.ref(person_id)
+        key = self.keys.resident(ref)
+        held = select(RESIDENT).where(RESIDENT.c.ref == ref).with_for_update()
+        row = db.execute(held).one_or_none()
+        if key is None or row is None:
+            raise _unknown(person_id)
+        seal = Seal(key, ref)
+        profile = seal.open_profile(row.profile).heeding(ref, self.keys.withdrawals())
+        values = self._row(ref, seal, change(profile), row.revision + 1, now_ms)
+        if templates:
             packs = TEMPLATE.c.pack.in_(templates)
             db.execute(delete(TEMPLATE).where(TEMPLATE.c.ref == ref, packs))
-            db.execute(TEMPLATE.insert(), rows)
-            changed = update(RESIDENT).where(RESIDENT.c.ref == ref)
-            db.execute(changed.values(revision=RESIDENT.c.revision + 1))
-
-    def change(self, person_id: str, change: Callable[[Profile], Profile], now_ms: int) -> Profile:
-        """Put ``change(profile)`` in the profile's place; what it is now."""
-        ref, seal = self._sealed(person_id)
-        with self.writing("the resident cannot be changed") as db:
-            row = self._held(db, ref, person_id)
-            profile = change(seal.open_profile(row.profile))
-            values = self._row(ref, seal, profile, row.revision + 1, now_ms)
-            db.execute(update(RESIDENT).where(RESIDENT.c.ref == ref).values(values))
-        return profile
-
-    def withdraw(self, person_id: str, purpose: str, now_ms: int) -> Profile:
-        """Withdraw every consent to *purpose*; a database restored later does not undo it."""
-        self.keys.withdrew(self.keys.ref(person_id), purpose, now_ms)
-        return self.change(person_id, lambda profile: profile.without(purpose, now_ms), now_ms)
+            db.execute(TEMPLATE.insert(), self._template_rows(ref, seal, templates))
+        db.execute(update(RESIDENT).where(RESIDENT.c.ref == ref).values(values))
 
     def get(self, person_id: str) -> Resident:
         """Raises CityError if nobody of that id is enrolled."""
-        ref, seal = self._sealed(person_id)
-        with self.reading() as db:
+        ref = self.keys.ref(person_id)
+        key = self.keys.resident(ref)
+        with reading(self.engine) as db:
             row = db.execute(select(RESIDENT).where(RESIDENT.c.ref == ref)).one_or_none()
-            if row is None:
+            if key is None or row is None:
                 raise _unknown(person_id)
             counts = select(TEMPLATE.c.pack, TEMPLATE.c.row_count).where(TEMPLATE.c.ref == ref)
             found = {row.pack: row.row_count for row in db.execute(counts).all()}
-        profile = seal.open_profile(row.profile).heeding(ref, self.keys.withdrawals())
+        profile = Seal(key, ref).open_profile(row.profile)
+        profile = profile.heeding(ref, self.keys.withdrawals())
         return Resident(ref, profile, row.revision, found)
 
     def exists(self, person_id: str) -> bool:
         """Whether somebody of that id is enrolled."""
-        with self.reading() as db:
+        with reading(self.engine) as db:
             wanted = select(RESIDENT.c.ref).where(RESIDENT.c.ref == self.keys.ref(person_id))
             return db.execute(wanted).one_or_none() is not None
 
     def all(self) -> Iterator[Resident]:
         """Every resident, by reference: in no order that means anything."""
         keys, withdrawals = self.keys.residents(), self.keys.withdrawals()
-        with self.reading() as db:
+        with reading(self.engine) as db:
             counts: dict[bytes, dict[str, int]] = {}
             wanted = select(TEMPLATE.c.ref, TEMPLATE.c.pack, TEMPLATE.c.row_count)
             for ref, pack, count in db.execute(wanted).all():
@@ -140,21 +141,29 @@ class Residents:
                     told = counts.get(ref, {})
                     yield Resident(ref, profile.heeding(ref, withdrawals), row.revision, told)
 
-    def templates(self, pack: str) -> Iterator[tuple[bytes, Vector]]:
-        """(reference, float32 (n, d) mapped by ``own``) of everybody who has some of *pack*."""
-        keys = self.keys.residents()
-        last = b""
-        while True:
-            wanted = select(TEMPLATE).where(TEMPLATE.c.pack == pack, TEMPLATE.c.ref > last)
-            with self.reading() as db:
-                rows = db.execute(wanted.order_by(TEMPLATE.c.ref).limit(_CHUNK)).all()
+    def states(self) -> dict[bytes, tuple[int, bytes]]:
+        """What is another whenever a resident or their templates are, by reference."""
+        nonce = func.substr(RESIDENT.c.profile, 1, NONCE_BYTES)  # fresh each time it is sealed
+        with reading(self.engine) as db:
+            rows = db.execute(select(RESIDENT.c.ref, RESIDENT.c.revision, nonce)).all()
+        return {bytes(ref): (revision, bytes(tag)) for ref, revision, tag in rows}
+
+    def templates(
+        self, pack: str, refs: Collection[bytes] | None = None
+    ) -> Iterator[tuple[bytes, Vector]]:
+        """(reference, float32 (n, d) mapped by ``own``) of everybody who has some of *pack*.
+
+        With *refs* only of those.
+        """
+        keys = self.keys.residents() if refs is None else self.keys.some(sorted(refs))
+        wanted = sorted(keys)
+        for start in range(0, len(wanted), _CHUNK):
+            some = TEMPLATE.c.ref.in_(wanted[start : start + _CHUNK])
+            with reading(self.engine) as db:
+                rows = db.execute(select(TEMPLATE).where(TEMPLATE.c.pack == pack, some)).all()
             for row in rows:
-                last = bytes(row.ref)
-                if last in keys:
-                    seal = Seal(keys[last], last)
-                    yield last, seal.open_templates(pack, row.row_count, row.rows)
-            if not rows:
-                return
+                ref = bytes(row.ref)
+                yield ref, Seal(keys[ref], ref).open_templates(pack, row.row_count, row.rows)
 
     def pseudonyms(self, person_id: str) -> dict[str, str]:
         """What events may call them, by purpose: 64 hexadecimal digits each."""
@@ -170,7 +179,7 @@ class Residents:
         """Every event of theirs that the city has, as ``Store.events`` shows them."""
         people = list(self.pseudonyms(person_id).values())
         wanted = select(EVENT).where(EVENT.c.person.in_(people))
-        with self.reading() as db:
+        with reading(self.engine) as db:
             rows = db.execute(wanted.order_by(EVENT.c.received_ms, EVENT.c.device, EVENT.c.seq))
             return [dict(row._mapping) for row in rows.all()]
 
@@ -190,32 +199,6 @@ class Residents:
             }
             for pack, rows in templates.items()
         ]
-
-    def _sealed(self, person_id: str) -> tuple[bytes, Seal]:
-        ref = self.keys.ref(person_id)
-        key = self.keys.resident(ref)
-        if key is None:
-            raise _unknown(person_id)
-        return ref, Seal(key, ref)
-
-    def _held(self, db: Connection, ref: bytes, person_id: str) -> Row[Any]:
-        held = select(RESIDENT).where(RESIDENT.c.ref == ref).with_for_update()
-        row = db.execute(held).one_or_none()
-        if row is None:
-            raise _unknown(person_id)
-        return row
-
-    @contextmanager
-    def writing(self, trouble: str) -> Iterator[Connection]:
-        """A transaction that writes; *trouble* begins the CityError of one that fails."""
-        with errors_named(self.engine, trouble), self._writes.begin() as db:
-            yield db
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that reads."""
-        with errors_named(self.engine, "it cannot be read"), self.engine.connect() as db:
-            yield db
 
 
 def _unknown(person_id: str) -> CityError:

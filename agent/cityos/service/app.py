@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Engine
-
-from agent.base.audit import AuditLog
 from agent.base.errors import UsageError
 from agent.base.retry import Backoff, FailuresInMemory
 from agent.cityos.events.intake import Intake
 from agent.cityos.events.store import Store
 from agent.cityos.galleries.library import Library
-from agent.cityos.galleries.publishing import Publisher
 from agent.cityos.galleries.serving import GalleryHandler
-from agent.cityos.pki.ca import Authority
-from agent.cityos.pki.claims import Registry
-from agent.cityos.residents.erasing import Eraser
+from agent.cityos.pki.ca import signer
 from agent.cityos.residents.faces import Threshold
-from agent.cityos.residents.from_devices import Enrolling
-from agent.cityos.residents.residents import Residents
-from agent.cityos.service.chores import AutoPublish, Tidy
+from agent.cityos.service.chores import AutoPublish, TakeEnrolments, Tidy
 from agent.cityos.service.loop import CityService, Handler, subscriptions
+from agent.cityos.usecases.city import OpenCity
 from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls, tls_context
-from agent.protocol.galleries.messages import Head
 from agent.protocol.signed import Signer, Trust
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -37,7 +29,7 @@ _MOST_QUEUED_ACKS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class BrokerAddress:
     """Where the city's broker is and who we are to it."""
 
     host: str
@@ -55,7 +47,7 @@ def parse_broker(
     ca: Path | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
-) -> Broker:
+) -> BrokerAddress:
     """``mqtt://[user:password@]host[:port]`` or ``mqtts://...``. Raises UsageError."""
     try:
         parts = urlsplit(address)
@@ -67,7 +59,7 @@ def parse_broker(
     secure = parts.scheme == "mqtts"
     if not secure and (ca or certificate or key):
         raise UsageError("broker: certificates need an mqtts:// address")
-    return Broker(
+    return BrokerAddress(
         host=parts.hostname,
         port=port or _PORTS[parts.scheme],
         tls=Tls(ca, certificate, key) if secure else None,
@@ -77,33 +69,27 @@ def parse_broker(
     )
 
 
-def build_galleries(
-    engine: Engine,
-    authority: Authority,
-    registry: Registry,
-    residents: Residents,
-    eraser: Eraser,
-    publisher: Publisher,
-    sign: Callable[[Head], bytes] | None,
-    threshold: Threshold,
-    audit: AuditLog | None = None,
-) -> GalleryHandler:
+def command_signer(directory: Path) -> Signer | None:
+    """What signs commands, by the authority's files in *directory*; None without its key."""
+    return signer(directory, "command") if (directory / "command.key").exists() else None
+
+
+def build_galleries(city: OpenCity, threshold: Threshold) -> GalleryHandler:
     """What answers devices about galleries, takes enrolments, and publishes by itself.
 
-    Without *sign* (the gallery key is elsewhere) it publishes nothing. Everything given here is its
-    thread's once it is started.
+    Everything of *city* is its thread's once it is started.
     """
-    keys = residents.keys
+    authority = city.office.authority
     chores = (
-        Enrolling(engine, residents, eraser, registry, threshold, audit),
-        Tidy(engine, eraser, publisher, registry),
-        AutoPublish(publisher, sign, audit),  # last: it may have to wait for a person
+        TakeEnrolments(city, threshold),
+        Tidy(city),
+        AutoPublish(city),  # last: it may have to wait for a person
     )
     return GalleryHandler(
-        engine,
-        Library(engine, keys),
-        keys,
-        registry,
+        city.engine,
+        Library(city.engine, city.keys),
+        city.keys,
+        city.office.registry,
         Trust(authority.certificates_pem()),
         authority.signer("command"),
         chores=chores,
@@ -111,7 +97,7 @@ def build_galleries(
 
 
 def build_city(
-    broker: Broker,
+    broker: BrokerAddress,
     store: Store,
     *,
     share: str = "",

@@ -1,43 +1,46 @@
-"""What a running city side does by itself about galleries: publish, forget, keep receipts short."""
+"""What a running city side does by itself about residents: enrol, publish, forget."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
 
-from sqlalchemy import Engine
-
-from agent.base.audit import AuditLog
 from agent.base.values import PURPOSES
-from agent.cityos.db.database import errors_named
-from agent.cityos.galleries import receipts
-from agent.cityos.galleries.publishing import Publisher
-from agent.cityos.pki.claims import Registry
-from agent.cityos.residents.erasing import Eraser
-from agent.cityos.residents.profiles import DAY_MS
-from agent.protocol.galleries.messages import Head
+from agent.cityos.residents.faces import Threshold
+from agent.cityos.usecases import galleries, subject
+from agent.cityos.usecases.city import OpenCity
+from agent.cityos.usecases.from_devices import settle_waiting
 
 log = logging.getLogger(__name__)
 
+SETTLE_MS = 1_000
 LOOK_MS = 5_000  # how often it is looked whether a version is due: 0.07 s for 25,324 residents
 TIDY_MS = 30_000
-KEPT_DAYS = 400  # what silent devices said they have, and versions long replaced
 FORGET_MS = 3_600_000  # late events are searched for among all of them
+
+
+class TakeEnrolments:
+    """Settles enrolments that came from devices."""
+
+    def __init__(self, city: OpenCity, threshold: Threshold) -> None:
+        self._city = city
+        self._threshold = threshold
+        self._next_ms = 0
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, now_ms: int) -> None:
+        if now_ms >= self._next_ms:
+            self._next_ms = now_ms + SETTLE_MS
+            settled = settle_waiting(self._city, self._threshold, now_ms)
+            self.counts.update(each.state for each in settled)
 
 
 class AutoPublish:
     """Publishes a version when a resident came, changed or left, or a consent lapsed."""
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        sign: Callable[[Head], bytes] | None,
-        audit: AuditLog | None = None,
-    ) -> None:
-        """Without *sign* (the gallery key is elsewhere) it only says what waits."""
-        self._publisher = publisher
-        self._sign = sign
-        self._audit = audit
+    def __init__(self, city: OpenCity) -> None:
+        """Where the gallery key is elsewhere it only says what waits."""
+        self._city = city
         self._next_ms = 0
         self._told: set[str] = set()
 
@@ -45,58 +48,30 @@ class AutoPublish:
         if now_ms < self._next_ms:
             return
         self._next_ms = now_ms + LOOK_MS
-        for gallery in PURPOSES:
-            if not self._publisher.is_due(gallery, now_ms):
-                self._told.discard(gallery)
-            elif self._sign is not None:
-                self._publish(gallery, self._sign, now_ms)
-            elif gallery not in self._told:
-                self._told.add(gallery)
+        due = [name for name in PURPOSES if self._city.publisher.is_due(name, now_ms)]
+        waiting = galleries.publish(self._city, due, now_ms).waiting
+        for gallery in waiting:
+            if gallery not in self._told:
                 log.warning(
                     "gallery %s has changes that wait for a signature, as the gallery key is not"
                     " on this machine: kaopass city gallery publish %s --unsigned FILE",
                     *(gallery, gallery),
                 )
-
-    def _publish(self, gallery: str, sign: Callable[[Head], bytes], now_ms: int) -> None:
-        made = self._publisher.publish(gallery, sign, now_ms)
-        if made is not None and self._audit is not None:
-            head = made.head
-            self._audit.append(
-                "gallery.published",
-                gallery=gallery,
-                epoch=head.epoch,
-                version=head.version,
-                residents=head.count,
-            )
+        self._told = set(waiting)
 
 
 class Tidy:
     """Forgets what everybody has applied, and whose late events still come."""
 
-    def __init__(
-        self, engine: Engine, eraser: Eraser, publisher: Publisher, registry: Registry
-    ) -> None:
-        self._engine = engine
-        self._eraser = eraser
-        self._publisher = publisher
-        self._registry = registry
+    def __init__(self, city: OpenCity) -> None:
+        self._city = city
         self._next_ms = self._forget_ms = 0
 
     def __call__(self, now_ms: int) -> None:
         if now_ms < self._next_ms:
             return
         self._next_ms = now_ms + TIDY_MS
-        for gallery in PURPOSES:
-            devices = self._registry.serving(gallery, now_ms)
-            with (
-                errors_named(self._engine, "receipts cannot be read"),
-                self._engine.connect() as db,
-            ):
-                version = receipts.everybody_has(db, gallery, devices)
-            self._publisher.all_have(gallery, version)
+        subject.forget_applied(self._city, now_ms)
         if now_ms >= self._forget_ms:
             self._forget_ms = now_ms + FORGET_MS
-            self._eraser.forget_events(now_ms)
-            self._eraser.forget_keys(now_ms)
-            self._publisher.prune(now_ms - KEPT_DAYS * DAY_MS)
+            subject.forget_late(self._city, now_ms)

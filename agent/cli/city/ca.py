@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agent.base.errors import CityError, UsageError
-from agent.cli.city.common import Office, ca_option, now_ms, office
+from agent.cli.city.common import city_options, now_ms, office
 from agent.cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from agent.cityos.usecases.office import CityPlaces
 
 _file = click.Path(path_type=Path, dir_okay=False)
 host_option = click.option(
@@ -30,45 +33,48 @@ def ca() -> None:
 
 
 @ca.command("init")
-@ca_option
+@city_options()
 @host_option
 @click.option("--name", default="kaopass city", show_default=True, help="What it is called.")
 @json_option
-def init(ca_directory: Path, hosts: tuple[str, ...], name: str, as_json: bool) -> None:
+def init(places: CityPlaces, hosts: tuple[str, ...], name: str, as_json: bool) -> None:
     """Make root and issuing key, the EST server's certificate and the first worker's.
 
     `root.key` is needed never again on this machine: move it somewhere offline.
     """
-    from agent.cityos.pki.ca import Authority
+    from agent.cityos.usecases.authority import issue_server, issue_worker, make_authority
 
-    fingerprint = Authority.create(ca_directory, name).fingerprint
-    with office(ca_directory) as opened:
-        opened.audit.append("authority.made", actor=opened.actor, fingerprint=fingerprint)
-        _server(opened, list(hosts))
-        _worker(opened, "city-1")
+    directory = places.ca_directory
+    fingerprint = make_authority(directory, name, getpass.getuser())
+    with office(places) as opened:
+        issue_server(opened, hosts)
+        issue_worker(opened, "city-1")
     if as_json:
-        print_json({"directory": str(ca_directory), "fingerprint": fingerprint})
+        print_json({"directory": str(directory), "fingerprint": fingerprint})
         return
-    click.echo(f"authority {name!r} in {ca_directory}\nfingerprint {fingerprint}")
-    click.echo(f"keep {ca_directory / 'root.key'} offline; it signs nothing from day to day")
+    click.echo(f"authority {name!r} in {directory}\nfingerprint {fingerprint}")
+    click.echo(f"keep {directory / 'root.key'} offline; it signs nothing from day to day")
 
 
 @ca.command("worker")
-@ca_option
+@city_options()
 @click.argument("name", metavar="NAME")
-def worker(ca_directory: Path, name: str) -> None:
+def worker(places: CityPlaces, name: str) -> None:
     """Issue a certificate for another worker of the city side, e.g. city-2.
 
     The broker lets in one connection a certificate, so each `kaopass city serve` needs its own.
     """
-    with office(ca_directory) as opened:
-        path = _worker(opened, name)
-        opened.publish()
+    from agent.cityos.usecases.authority import issue_worker
+
+    with office(places) as opened:
+        path = issue_worker(opened, name)
+        for line in opened.tell_brokers():
+            click.echo(line, err=True)
     click.echo(f"--certificate {path} --key {path.with_suffix('.key')}")
 
 
 @click.command("est")
-@ca_option
+@city_options()
 @click.option("--listen", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104 - devices come from outside
 @click.option("--port", default=8443, show_default=True, help="Port; 0 for any free one.")
 @click.option(
@@ -78,32 +84,26 @@ def worker(ca_directory: Path, name: str) -> None:
     type=click.FloatRange(0.001, 825),
     help="How long a device's certificate lasts.",
 )
-def est(ca_directory: Path, listen: str, port: int, days: float) -> None:
+def est(places: CityPlaces, listen: str, port: int, days: float) -> None:
     """Serve devices that enrol or renew (EST, RFC 7030), until SIGTERM or Ctrl-C."""
     import asyncio
     import signal
 
     try:
-        from agent.cityos.pki.est import EstServer, server_context
+        from agent.cityos.service.est import EstServer, server_context
     except ImportError as error:
         raise CityError(
             "the EST server needs h11, which is not installed; install it with: "
             "pip install 'kaopass[city]'"
         ) from error
-    from agent.cityos.pki.desk import Desk
+    from agent.cityos.service.estdesk import Desk
+    from agent.cityos.usecases.office import open_office
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    with office(ca_directory) as opened:
-
-        def issued(device: str) -> None:
-            # One that was revoked before is barred by the rules still.
-            del device
-            opened.publish()
-
-        desk = Desk(opened.authority, opened.registry, opened.audit, on_issued=issued, days=days)
-        context = server_context(
-            ca_directory / "est.pem", ca_directory / "est.key", ca_directory / "ca.pem"
-        )
+    with open_office(places) as opened:
+        desk = Desk(opened, days=days)
+        folder = places.ca_directory
+        context = server_context(folder / "est.pem", folder / "est.key", folder / "ca.pem")
 
         async def serve() -> None:
             stop = asyncio.Event()
@@ -118,7 +118,7 @@ def est(ca_directory: Path, listen: str, port: int, days: float) -> None:
 
 
 @click.command("broker-config")
-@ca_option
+@city_options()
 @host_option
 @click.option(
     "--directory",
@@ -138,7 +138,7 @@ def est(ca_directory: Path, listen: str, port: int, days: float) -> None:
     "--pid-file", type=_file, help="Where the broker notes its process id: to reload it at once."
 )
 def broker_config(
-    ca_directory: Path,
+    places: CityPlaces,
     hosts: tuple[str, ...],
     directory: Path,
     port: int,
@@ -148,18 +148,17 @@ def broker_config(
     pid_file: Path | None,
 ) -> None:
     """Write Mosquitto's configuration: mutual TLS, rules for devices and the city, revocations."""
-    from agent.cityos.pki.broker import CONFIG, write_config
+    from agent.cityos.pki.broker import CONFIG
+    from agent.cityos.usecases.authority import configure_broker
 
     if any(c in str(directory.absolute()) for c in "\r\n"):
         raise UsageError("--directory: the path must be on one line")
-    with office(ca_directory) as opened:
-        opened.audit.append("broker.configured", actor=opened.actor, host=hosts[0])
-        write_config(
+    with office(places) as opened:
+        configure_broker(
+            opened,
             directory,
-            opened.authority,
-            opened.registry,
             now_ms(),
-            hosts=list(hosts),
+            hosts=hosts,
             port=port,
             bind=bind,
             connections=max_connections,
@@ -168,36 +167,3 @@ def broker_config(
         )
     click.echo(f"include it from mosquitto.conf: include_dir {directory.absolute()}")
     click.echo(f"and let its user read it: chown -R mosquitto: {directory.absolute()} ({CONFIG})")
-
-
-def _server(opened: Office, hosts: list[str]) -> None:
-    from agent.base.wholefile import write_file
-
-    certificate, key = opened.authority.issue_server(hosts)
-    folder = opened.authority.directory
-    with _writing(folder):
-        write_file(folder / "est.pem", certificate)
-        write_file(folder / "est.key", key)
-        write_file(folder / "ca.pem", opened.authority.certificates_pem())
-    opened.audit.append("service.issued", actor=opened.actor, host=hosts[0])
-
-
-def _worker(opened: Office, name: str) -> Path:
-    from agent.base.wholefile import write_file
-
-    certificate, key = opened.authority.issue_worker(name)
-    folder = opened.authority.directory / "workers"
-    with _writing(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        write_file(folder / f"{name}.key", key)
-        write_file(folder / f"{name}.pem", certificate)
-    opened.audit.append("service.issued", actor=opened.actor, worker=name)
-    return folder / f"{name}.pem"
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CityError(f"{folder}: cannot be written: {error.strerror or error}") from error

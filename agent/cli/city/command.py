@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.base.errors import CityError
 from agent.cli.city.arguments import argument_options, arguments_of
-from agent.cli.city.common import ca_option, note, now_ms
-from agent.cli.city.upkeep import database_option, open_store, time_text
+from agent.cli.city.common import city_options, database, now_ms, time_text
 from agent.cli.common import json_option, print_json
 from agent.protocol.commands import COMMANDS, CommandSpec
 
 if TYPE_CHECKING:
     from agent.cityos.control.orders import Ordered
-    from agent.cityos.events.store import Store
+    from agent.cityos.usecases.city import CityDatabase
+    from agent.cityos.usecases.office import CityPlaces
 
 _POLL_SECONDS = 0.2
 
@@ -59,8 +57,7 @@ def send_command(specs: Sequence[CommandSpec] = COMMANDS) -> click.Command:
     """``send``: WHAT is one of *specs*, and each of their arguments an option."""
     named = {spec.name: spec for spec in specs if not spec.ordered_by}
 
-    @database_option
-    @ca_option
+    @city_options(database=True)
     @click.argument("device", metavar="DEVICE")
     @click.argument("what", metavar="WHAT", type=click.Choice(list(named)))
     @argument_options(list(named.values()))
@@ -68,8 +65,7 @@ def send_command(specs: Sequence[CommandSpec] = COMMANDS) -> click.Command:
     @_wait_option
     @json_option
     def send(
-        database: str,
-        ca_directory: Path,
+        places: CityPlaces,
         device: str,
         what: str,
         ttl_seconds: int,
@@ -77,12 +73,12 @@ def send_command(specs: Sequence[CommandSpec] = COMMANDS) -> click.Command:
         as_json: bool,
         **given: Any,
     ) -> None:
+        from agent.cityos.usecases import steering
+
         arguments = arguments_of(named[what], list(named.values()), given)
-        with closing(open_store(database, create=False)) as store:
-            name = store.order(device, what, arguments, now_ms(), ttl_seconds=ttl_seconds)
-            if named[what].noted:
-                note(ca_directory, "command.ordered", device, f"{what} {name}")
-            found = _settled(store, name, wait_seconds)
+        with database(places) as opened:
+            name = steering.send(opened, device, what, arguments, now_ms(), ttl_seconds)
+            found = _settled(opened, name, wait_seconds)
         _show(found, as_json)
         if wait_seconds and found.state != "done":
             raise CityError(f"{device}: {what} is {found.state} after {wait_seconds:g} s")
@@ -108,25 +104,29 @@ command.add_command(send_command())
 
 
 @command.command("list")
-@database_option
+@city_options(ca=False, database=True)
 @click.option("--device", help="Only those to this device.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="The newest.")
 @json_option
-def list_commands(database: str, device: str | None, limit: int, as_json: bool) -> None:
+def list_commands(places: CityPlaces, device: str | None, limit: int, as_json: bool) -> None:
     """List commands and what came of them, the newest last."""
-    with closing(open_store(database, create=False)) as store:
-        rows = store.commands(device, limit)
+    from agent.cityos.usecases import steering
+
+    with database(places) as opened:
+        rows = steering.commands(opened, device, limit)
     for row in rows:
         _show(row, as_json)
     if not rows and not as_json:
         click.echo("no commands")
 
 
-def _settled(store: Store, name: str, seconds: float) -> Ordered:
+def _settled(opened: CityDatabase, name: str, seconds: float) -> Ordered:
     """The command *name* once it is settled, or as it is after *seconds*."""
+    from agent.cityos.usecases import steering
+
     until = time.monotonic() + seconds
     while True:
-        found = store.command(name)
+        found = steering.command(opened, name)
         if found is None:
             raise CityError(f"the command {name} is gone from the database")
         if found.answered_ms is not None or time.monotonic() >= until:

@@ -7,32 +7,22 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from agent.base.errors import CityError
-from agent.cli.city.common import ca_option
-from agent.cli.city.town import keys_option, thresholds, town
-from agent.cli.city.upkeep import (
-    backup,
-    database_option,
-    need_sqlalchemy,
-    open_store,
-    prune,
-    quarantine,
-    replay,
-    time_text,
-)
+from agent.cli.city.common import city_options, thresholds, time_text
+from agent.cli.city.upkeep import backup, prune, quarantine, replay
 from agent.cli.common import json_option, print_json
 from agent.cli.lazy import LazyGroup
 
 if TYPE_CHECKING:
     from agent.cityos.events.store import Store
     from agent.cityos.service.loop import CityService, Handler
-    from agent.protocol.signed import Signer
+    from agent.cityos.usecases.office import CityPlaces
 
 _POLL_SECONDS = 0.2
 
@@ -69,7 +59,7 @@ def command() -> None:
     metavar="ADDRESS",
     help="mqtt://[user:password@]host:port, or mqtts:// for TLS.",
 )
-@database_option
+@city_options(keys=True, database=True)
 @click.option("--share", default="", help="Divide the work with the workers of this name.")
 @click.option(
     "--protocol",
@@ -81,23 +71,19 @@ def command() -> None:
 @click.option("--ca", type=_file, help="Authority of the broker; default: the system's.")
 @click.option("--certificate", type=_file, help="This side's certificate.")
 @click.option("--key", type=_file, help="Its private key.")
-@ca_option
-@keys_option
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
     help="Answer Prometheus on 127.0.0.1 at this port.",
 )
 def serve(
+    places: CityPlaces,
     broker: str,
-    database: str,
     share: str,
     protocol: Literal["5", "3.1.1"],
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
-    ca_directory: Path,
-    keys_directory: Path | None,
     metrics_port: int | None,
 ) -> None:
     """Take events from the broker, commit them, acknowledge them; until SIGTERM or Ctrl-C.
@@ -111,15 +97,14 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    need_sqlalchemy()
-    from agent.cityos.service.app import build_city, parse_broker
+    from agent.cityos.events.store import Store
+    from agent.cityos.service.app import build_city, command_signer, parse_broker
 
     found = parse_broker(broker, protocol=protocol, ca=ca, certificate=certificate, key=key)
     with ExitStack() as stack:
-        store = open_store(database, create=True)
-        stack.callback(store.close)
-        signer = _command_signer(ca_directory)
-        handlers = _galleries(stack, ca_directory, keys_directory, database)
+        store = stack.enter_context(closing(Store(places.database)))
+        signer = command_signer(places.ca_directory)
+        handlers = _galleries(stack, places)
         service = build_city(found, store, share=share, handlers=handlers, signer=signer)
         stop_metrics = _serve_metrics(service, store, metrics_port)
         service.start()
@@ -133,40 +118,28 @@ def serve(
         stop_metrics()
 
 
-def _galleries(
-    stack: ExitStack, ca_directory: Path, keys_directory: Path | None, database: str
-) -> list[Handler]:
+def _galleries(stack: ExitStack, places: CityPlaces) -> list[Handler]:
     """What serves galleries, running, if there is an authority; *stack* ends it."""
-    if not (ca_directory / "issuing.key").exists():
+    if not (places.ca_directory / "issuing.key").exists():
         return []
     from agent.cityos.service.app import build_galleries
+    from agent.cityos.usecases.city import open_city
 
-    opened = stack.enter_context(town(ca_directory, keys_directory, database))
-    handler = build_galleries(
-        opened.engine,
-        opened.office.authority,
-        opened.office.registry,
-        opened.residents,
-        opened.eraser,
-        opened.publisher,
-        opened.signer,
-        thresholds(),
-        opened.office.audit,
-    )
+    handler = build_galleries(stack.enter_context(open_city(places)), thresholds())
     handler.start()
     stack.callback(handler.stop)
     return [handler]
 
 
 @command.command("events")
-@database_option
+@city_options(ca=False, database=True)
 @click.option("--device", help="Only those of this device.")
 @click.option("--since", default=0, metavar="SEQ", help="Only those with a greater number.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
 @click.option("--kind", "kinds", multiple=True, help="Only of this kind; may be repeated.")
 @json_option
 def events(
-    database: str,
+    places: CityPlaces,
     device: str | None,
     since: int,
     limit: int,
@@ -174,11 +147,10 @@ def events(
     as_json: bool,
 ) -> None:
     """List committed events in the order they came; JSON is one object a line."""
-    store = open_store(database, create=False)
-    try:
+    from agent.cityos.events.store import Store
+
+    with closing(Store(places.database, create=False)) as store:
         rows = store.events(device, since, limit, kinds)
-    finally:
-        store.close()
     if not rows and not as_json:
         click.echo("no such events" if device or since or kinds else "no events yet")
     for row in rows:
@@ -202,15 +174,14 @@ def _about(row: dict[str, Any]) -> str:
 
 
 @command.command("devices")
-@database_option
+@city_options(ca=False, database=True)
 @json_option
-def devices(database: str, as_json: bool) -> None:
+def devices(places: CityPlaces, as_json: bool) -> None:
     """Every device that ever spoke: whether it is online, and how complete its events are."""
-    store = open_store(database, create=False)
-    try:
+    from agent.cityos.events.store import Store
+
+    with closing(Store(places.database, create=False)) as store:
         rows = store.devices()
-    finally:
-        store.close()
     if not rows and not as_json:
         click.echo("no device has spoken yet")
     for row in rows:
@@ -240,15 +211,6 @@ def devices(database: str, as_json: bool) -> None:
         )
         for alarm in row.alarms:
             click.echo(f"{'':<20} ALARM {alarm}")
-
-
-def _command_signer(directory: Path) -> Signer | None:
-    """What signs commands; None where there is no such key."""
-    if not (directory / "command.key").exists():
-        return None
-    from agent.cityos.pki.ca import signer
-
-    return signer(directory, "command")
 
 
 def _serve_metrics(service: CityService, store: Store, port: int | None) -> Callable[[], None]:

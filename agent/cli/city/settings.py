@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.base.errors import CityError, SettingsError, UsageError
-from agent.cli.city.common import ca_option, note, now_ms
-from agent.cli.city.upkeep import database_option, open_store, time_text
+from agent.cli.city.common import city_options, database, now_ms, time_text
 from agent.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
     from agent.cityos.control.configs import Version
+    from agent.cityos.usecases.office import CityPlaces
 
 _POLL_SECONDS = 0.2
 
@@ -29,8 +27,7 @@ def settings() -> None:
 
 
 @settings.command("set")
-@database_option
-@ca_option
+@city_options(database=True)
 @click.argument("device", metavar="DEVICE")
 @click.argument("changes", metavar="SECTION.KEY=VALUE...", nargs=-1)
 @click.option(
@@ -48,8 +45,7 @@ def settings() -> None:
 )
 @json_option
 def set_settings(
-    database: str,
-    ca_directory: Path,
+    places: CityPlaces,
     device: str,
     changes: tuple[str, ...],
     unset: tuple[str, ...],
@@ -64,31 +60,37 @@ def set_settings(
     in force there, if everything is valid together, and if the agent comes up with it; else it
     goes on with what it had, and 'show' says why. VALUE is JSON, or a text as it is.
     """
+    from agent.cityos.usecases import steering
+
     values, back = _values(changes), [_name(each) for each in unset]
     if not values and not back and not whole:
         raise UsageError("nothing is set: give SECTION.KEY=VALUE, or --unset SECTION.KEY")
     _check(values)
-    with closing(open_store(database, create=False)) as store:
-        made = store.configure(device, values, now_ms(), unset=back, base=base, whole=whole)
-        note(ca_directory, "settings.set", device, str(made.version))
+    with database(places) as opened:
+        made = steering.set_settings(
+            opened, device, values, now_ms(), unset=back, base=base, whole=whole
+        )
         until = time.monotonic() + wait_seconds
         while made.state == "waiting" and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
-            made = next(v for v in store.configurations(device) if v.version == made.version)
+            versions = steering.settings_of(opened, device)
+            made = next(each for each in versions if each.version == made.version)
     _show(made, as_json)
     if wait_seconds and made.state != "accepted":
         raise CityError(f"{device}: settings {made.version} are {made.state}")
 
 
 @settings.command("show")
-@database_option
+@city_options(ca=False, database=True)
 @click.argument("device", metavar="DEVICE")
 @click.option("--all", "everything", is_flag=True, help="Every version there ever was.")
 @json_option
-def show(database: str, device: str, everything: bool, as_json: bool) -> None:
+def show(places: CityPlaces, device: str, everything: bool, as_json: bool) -> None:
     """What is set for DEVICE from here: in force, waiting, and refused with the reasons."""
-    with closing(open_store(database, create=False)) as store:
-        versions = store.configurations(device)
+    from agent.cityos.usecases import steering
+
+    with database(places) as opened:
+        versions = steering.settings_of(opened, device)
     newest = versions[-1].version if versions else 0
     for version in versions:
         live = version.state in ("accepted", "unknown", "waiting") or version.version == newest

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from agent.base.errors import AuditError, UsageError
-from agent.cli.common import counted, json_option, open_ring, print_json, settings_option
+from agent.cli.common import counted, json_option, print_json, settings_option
 
 city_option = click.option(
     "--city",
@@ -118,5 +118,6 @@ def _key(settings_file: Path | None, city: Path | None) -> bytes:
 
         return audit_key(city)
     from agent.settings.model import load
+    from agent.wiring.desk import open_ring
 
     return open_ring(load(settings_file)).audit_key()

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import click
 
-from agent.base.errors import JournalError, UsageError
+from agent.base.errors import UsageError
 from agent.cli.common import (
     counted,
     json_option,
-    open_ring,
+    open_desk,
+    operator,
     print_json,
     settings_option,
     written,
 )
 from agent.protocol.events.kinds import BY_WORD
-from agent.settings.model import load
-
-if TYPE_CHECKING:
-    from agent.journal import Journal
-
-DATABASE_NAME = "journal.db"
+from agent.usecases import events
+from agent.usecases.events import EventFilter
 
 state_option = click.option(
     "--state",
@@ -77,10 +71,9 @@ def list_events(
     """Print the newest events, the newest last."""
     from agent.journal.export import as_record
 
-    with _opened(settings_file) as journal:
-        entries = journal.entries(states=states, kinds=kinds, newest_first=True)
-        newest = list(islice(entries, limit))
-    records = [as_record(entry, show_persons=show_persons) for entry in reversed(newest)]
+    with open_desk(settings_file).journal() as journal:
+        found = events.newest(journal, limit, EventFilter(states=states, kinds=kinds))
+    records = [as_record(entry, show_persons=show_persons) for entry in found]
     if as_json:
         print_json(records)
         return
@@ -114,7 +107,7 @@ def list_events(
 @persons_option
 def export(
     settings_file: Path | None,
-    form: str,
+    form: Literal["csv", "jsonl"],
     output: Path,
     first: int,
     last: int | None,
@@ -126,14 +119,17 @@ def export(
 
     Place and stop are written in the clear: treat the file as personal data.
     """
-    from agent.journal.export import write_csv, write_json_lines
-
     if last is not None and last < first:
         raise UsageError(f"--last {last} is before --first {first}")
-    write: Callable[..., int] = write_csv if form == "csv" else write_json_lines
-    with _opened(settings_file) as journal, written(output) as out:
-        entries = journal.entries(first=first, last=last, states=states, kinds=kinds)
-        count = write(entries, out, show_persons=show_persons)
+    desk = open_desk(settings_file)
+    wanted = EventFilter(first, last, states, kinds)
+    with desk.journal() as journal, written(output) as out:
+        count = events.export(
+            *(journal, out, form, wanted),
+            show_persons=show_persons,
+            audit=desk.audit,
+            actor=operator(),
+        )
     if str(output) != "-":
         click.echo(f"{counted(count, 'event')} written to {output}", err=True)
 
@@ -143,9 +139,9 @@ def export(
 @json_option
 def stats(settings_file: Path | None, as_json: bool) -> None:
     """Count events by state, and say what was ever lost."""
-    with _opened(settings_file) as journal:
-        found = journal.stats()
-        gaps = journal.gaps()
+    with open_desk(settings_file).journal() as journal:
+        counted_now = events.counts(journal)
+    found, gaps = counted_now.stats, counted_now.gaps
     if as_json:
         print_json({**asdict(found), "gap_records": [asdict(gap) for gap in gaps]})
         return
@@ -172,26 +168,10 @@ def requeue(settings_file: Path | None, epoch: str | None, first: int, last: int
     A running agent sends them within a second. What the city still refuses comes back into
     quarantine; damaged events stay there.
     """
-    with _opened(settings_file, read_only=False) as journal:
-        name = epoch or journal.epoch
-        if name not in journal.held():
-            raise UsageError(f"--epoch {name}: this journal has {', '.join(journal.held())}")
-        end = journal.bounds(name)[1] if last is None else last
-        count = journal.requeue(name, first, end)
+    desk = open_desk(settings_file)
+    with desk.journal(read_only=False) as journal:
+        count = events.requeue(journal, epoch, first, last, audit=desk.audit, actor=operator())
     click.echo(f"{counted(count, 'event')} offered to the city again")
-
-
-@contextmanager
-def _opened(settings_file: Path | None, *, read_only: bool = True) -> Iterator[Journal]:
-    from agent.journal import Journal
-
-    settings = load(settings_file)
-    path = settings.state_directory / DATABASE_NAME
-    if not path.exists():
-        # Said before the keys are opened: without a journal there need not be any.
-        raise JournalError(f"there is no journal at {path} yet: 'kaopass run' makes it")
-    with Journal(path, open_ring(settings).journal_key(), read_only=read_only) as journal:
-        yield journal
 
 
 def _line(record: dict[str, Any]) -> str:

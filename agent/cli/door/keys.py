@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.base.errors import GalleryError
-from agent.cli.common import (
-    audit_log,
-    json_option,
-    open_ring,
-    operator,
-    print_json,
-    settings_option,
-)
-from agent.settings.model import Settings, load
-
-if TYPE_CHECKING:
-    from agent.base.drivers import KeySourceDriver
-    from agent.keys.ring import KeyRing
+from agent.cli.common import json_option, open_desk, operator, print_json, settings_option
 
 STEPS = {
     "made": "a new device key is made beside the old one",
@@ -48,14 +34,18 @@ def command() -> None:
 @json_option
 def show(settings_file: Path | None, as_json: bool) -> None:
     """Say where the key comes from and tell its fingerprint; never the key itself."""
-    settings = load(settings_file)
-    ring = open_ring(settings)
-    facts: dict[str, Any] = {
-        "source": settings.keys.source,
-        "protects_against": _driver(settings).protects,
-        "fingerprint": ring.fingerprint(),
-        **_file_facts(settings),
-        "template_key": _template_key(settings, ring),
+    from agent.usecases.keys import show as key_facts
+
+    desk = open_desk(settings_file)
+    file = desk.key_file
+    found = key_facts(desk.ring, file, desk.gallery if desk.gallery_file.exists() else None)
+    facts = {
+        "source": desk.settings.keys.source,
+        "protects_against": desk.key_driver.protects,
+        "fingerprint": found.fingerprint,
+        "file": str(file or os.environ.get("CREDENTIALS_DIRECTORY", "")),
+        **({"permissions": found.permissions} if file else {}),
+        "template_key": found.template_key,
     }
     if as_json:
         print_json(facts)
@@ -76,59 +66,20 @@ def rotate(settings_file: Path | None, as_json: bool) -> None:
     """
     from agent.usecases.rotation import rotate as change
 
-    settings = load(settings_file)
+    desk = open_desk(settings_file)
     begun = time.monotonic()
 
     def tell(step: str) -> None:
         if not as_json:
             click.echo(f"  {STEPS[step]}", err=True)
 
-    done = change(
-        _driver(settings).changeable(settings.keys_directory), settings.state_directory, tell
-    )
+    source = desk.key_driver.changeable(desk.settings.keys_directory)
+    done = change(source, desk.settings.state_directory, tell, actor=operator())
     seconds = round(time.monotonic() - begun, 2)
-    if settings.keys.source != "credential":
-        # Root sees a credential's file, but only the unit is given the credential itself.
-        audit_log(settings, open_ring(settings)).append(
-            "keys.rotated", actor=operator(), people=done.people, events=done.events
-        )
     if as_json:
-        facts = {"people": done.people, "events": done.events, "fingerprint": done.fingerprint}
-        print_json({**facts, "seconds": seconds})
+        print_json({**asdict(done), "seconds": seconds})
         return
     click.echo(
         f"the device key is {done.fingerprint} now: {done.people} people and {done.events} events"
         f" are under it ({seconds} s)"
     )
-
-
-def _driver(settings: Settings) -> KeySourceDriver:
-    from agent.settings.drivers import KEY_SOURCES
-
-    return KEY_SOURCES.driver(settings.keys.source)
-
-
-def _file_facts(settings: Settings) -> dict[str, str]:
-    """Path, owner and mode of what lies on the disk; a credential is systemd's affair."""
-    name = _driver(settings).file
-    if not name:
-        return {"file": os.environ.get("CREDENTIALS_DIRECTORY", "")}
-    path = settings.keys_directory / name
-    status = path.stat()
-    return {
-        "file": str(path),
-        "permissions": f"{stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}",
-    }
-
-
-def _template_key(settings: Settings, ring: KeyRing) -> str:
-    from agent.gallery.gallery import Gallery
-
-    path = settings.state_directory / "gallery.db"
-    if not path.exists():
-        return "none yet"
-    try:
-        with Gallery(path, ring, settings.models.pack) as gallery:
-            return gallery.protection.name
-    except GalleryError as error:
-        return str(error)

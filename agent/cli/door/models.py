@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
-from agent.base.errors import ModelError, UsageError
+from agent.base.errors import ModelError
 from agent.cli.common import json_option, print_json, settings_option
-from agent.packs import store
-from agent.packs.install import install
-from agent.packs.manifest import Manifest, Pack, load_manifest
 from agent.settings.model import load
+from agent.usecases import packs
 
 
 @click.group("models")
@@ -27,8 +25,7 @@ def command() -> None:
 def list_packs(settings_file: Path | None, as_json: bool) -> None:
     """List the packs this version knows, their licences, and which are installed."""
     settings = load(settings_file)
-    manifest = store.known_packs(settings.models_directory)
-    rows = [_describe(pack, settings.models_directory) for pack in manifest.packs.values()]
+    rows = [_described(found) for found in packs.pack_states(settings.models_directory)]
     if as_json:
         print_json(rows)
         return
@@ -66,15 +63,15 @@ def install_pack(
 ) -> None:
     """Install the pack NAME. Does nothing when it is installed and right."""
     settings = load(settings_file)
-    pack = _named(load_manifest(), name)
-    if pack.research_only and "research" not in (accept_licence, settings.models.licence):
-        raise ModelError(
-            f"model pack {name!r}: its licence is {pack.licence_note}. To accept that, add"
-            ' --accept-licence research, or set models.licence = "research" in the settings'
-        )
     bar = _Bar(hidden=as_json)
     try:
-        done = install(pack, settings.models_directory, given=given, progress=bar.report)
+        pack, done = packs.install_pack(
+            name,
+            settings.models_directory,
+            research="research" in (accept_licence, settings.models.licence),
+            given=given,
+            progress=bar.report,
+        )
     finally:
         bar.finish()
     if as_json:
@@ -105,57 +102,35 @@ def verify_packs(name: str | None, settings_file: Path | None, as_json: bool) ->
     The exit code is 1 when a file is missing, truncated or altered, or nothing is installed.
     """
     settings = load(settings_file)
-    manifest = store.known_packs(settings.models_directory)
-    packs = [_named(manifest, name)] if name else list(manifest.packs.values())
-    rows = [_describe(pack, settings.models_directory) for pack in packs]
-    if name is None:
-        rows = [row for row in rows if row["state"] != "not installed"]
+    found = packs.pack_states(settings.models_directory, name)
+    rows = [_described(each) for each in found if name or each.state != "not installed"]
     if as_json:
         print_json(rows)
     else:
         for row in rows:
             click.echo(f"{row['name']}: {row['detail'] or row['state']}")
     if not rows:
-        raise ModelError(_nothing_installed(manifest))
+        raise ModelError(
+            "no model pack is installed; run: kaopass models install NAME"
+            f" (there are: {', '.join(each.pack.name for each in found)})"
+        )
     wrong = [row["name"] for row in rows if not row["installed"]]
     if wrong:
         raise ModelError(f"not in order: {', '.join(wrong)}")
 
 
-def _named(manifest: Manifest, name: str) -> Pack:
-    """The pack called *name* on the command line. Raises UsageError if there is none."""
-    try:
-        return manifest.pack(name)
-    except ModelError as error:
-        raise UsageError(str(error)) from error
-
-
-def _nothing_installed(manifest: Manifest) -> str:
-    return (
-        "no model pack is installed; run: kaopass models install NAME"
-        f" (there are: {', '.join(manifest.packs)})"
-    )
-
-
-def _describe(pack: Pack, directory: Path) -> dict[str, Any]:
+def _described(found: packs.PackState) -> dict[str, Any]:
     """One pack as ``--json`` shows it; ``detail`` says what is wrong with its files."""
-    state, detail = "not installed", ""
-    installed = False
-    try:
-        found = store.find(pack, directory)
-        if found is not None:
-            state, installed = f"ok, in {found.origin}", True
-    except ModelError as error:
-        state, detail = "damaged", str(error)
+    pack = found.pack
     return {
         "name": pack.name,
         "title": pack.title,
         "licence": pack.licence,
         "licence_note": pack.licence_note,
         "bytes": pack.bytes,
-        "installed": installed,
-        "state": state,
-        "detail": detail,
+        "installed": found.installed,
+        "state": found.state,
+        "detail": found.damage,
         "loss": pack.loss,
         "files": [file.name for file in pack.files],
         "sources": [str(source) for source in pack.sources],

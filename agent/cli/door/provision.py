@@ -9,14 +9,7 @@ from pathlib import Path
 import click
 
 from agent.base.errors import UsageError
-from agent.cli.common import (
-    audit_log,
-    json_option,
-    open_ring,
-    operator,
-    print_json,
-    settings_option,
-)
+from agent.cli.common import json_option, operator, print_json, settings_option
 
 _WORDS = {
     "key": "key made on this device",
@@ -70,36 +63,33 @@ def command(
     """
     from agent.device.serial import hardware_serial
     from agent.settings.model import load
-    from agent.wiring.provisioning import provision
+    from agent.usecases.membership import provision
+    from agent.wiring.desk import LocalDesk
+    from agent.wiring.provisioning import provisioning, server_trust
 
     began = time.monotonic()
     if ca is not None and ca_fingerprint:
         raise UsageError("give --ca or --ca-fingerprint, not both")
     settings = load(settings_file)
     serial = hardware_serial(settings.device.serial)
-    audit = audit_log(settings, open_ring(settings))
+    audit = LocalDesk(settings).audit
 
     def tell(step: str) -> None:
         if step in _WORDS and not as_json:
             click.echo(f"{time.monotonic() - began:6.2f} s  {_WORDS[step]}")
 
+    trust = server_trust(server, _read(ca), ca_fingerprint)
     found = provision(
-        settings,
+        provisioning(settings, server, trust, wait_seconds=wait_seconds, on_step=tell),
+        claim,
         server=server,
+        device=settings.device.name,
         serial=serial,
-        claim=claim,
-        authority=_read(ca),
-        fingerprint=ca_fingerprint,
-        wait_seconds=wait_seconds,
-        on_step=tell,
+        trust=trust,
+        audit=audit,
+        actor=operator(),
     )
     identity = found.identity
-    audit.append(
-        "identity.provisioned",
-        actor=operator(),
-        device=identity.device,
-        certificate=identity.serial,
-    )
     seconds = round(time.monotonic() - began, 2)
     ends = datetime.fromtimestamp(identity.not_after_ms / 1000, tz=timezone.utc)
     if as_json:

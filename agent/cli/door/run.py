@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.base.errors import KaopassError
-from agent.cli.common import open_ring, settings_option
+from agent.cli.common import settings_option
 
 if TYPE_CHECKING:
     from agent.device.notify import Notifier, Watchdog
@@ -95,6 +95,7 @@ def _run_once(
 ) -> bool:
     """Run the agent until it ends; True if it is to begin anew in this process."""
     from agent.wiring.agent import Agent
+    from agent.wiring.desk import open_ring
 
     settings = steering.begin()
     agent = Agent(

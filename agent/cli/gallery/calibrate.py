@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, print_json, settings_option
-from agent.cli.gallery.group import existing
+from agent.cli.common import json_option, operator, print_json, settings_option
 from agent.settings.model import load
 
 
@@ -23,49 +22,41 @@ def command(remove: bool, settings_file: Path | None, as_json: bool) -> None:
     Do it again when many have been added; a running agent takes it up at its next start.
     """
     from agent.packs.store import known_packs
-    from agent.recognition.calibration import (
-        LEAST_TEMPLATES,
-        from_measured,
-        measure_residents,
-        save,
-    )
-    from agent.recognition.rules import pack_calibration, rule_for
+    from agent.usecases.calibration import calibrate, forget_calibration
+    from agent.wiring.desk import LocalDesk
 
     settings = load(settings_file)
-    file = settings.calibration_file
+    desk, file = LocalDesk(settings), settings.calibration_file
     if remove:
-        file.unlink(missing_ok=True)
+        forget_calibration(file, audit=desk.audit, actor=operator())
         if as_json:
             print_json({"removed": str(file)})
         else:
             click.echo("the model pack's own figures set the threshold again")
         return
-    with existing(settings) as gallery:
-        templates = gallery.load()
-    measured = measure_residents(templates)
-    save(file, settings.models.pack, measured)
-    here = rule_for(settings.decision, from_measured(measured, 0.0), templates)
-    packs_own = pack_calibration(known_packs(settings.models_directory).pack(settings.models.pack))
-    before = rule_for(settings.decision, packs_own, templates)
+    pack = known_packs(settings.models_directory).pack(settings.models.pack)
+    with desk.gallery() as gallery:
+        found = calibrate(
+            gallery, file, pack, settings.decision, audit=desk.audit, actor=operator()
+        )
     result = {
-        "people": measured.people,
-        "pairs": measured.pairs,
-        "doubles": measured.doubles,
+        "people": found.people,
+        "pairs": found.pairs,
+        "doubles": found.doubles,
         "promised_fpir": settings.decision.fpir,
-        "threshold": round(here.threshold, 4),
-        "pack_threshold": round(before.threshold, 4),
+        "threshold": round(found.threshold, 4),
+        "pack_threshold": round(found.pack_threshold, 4),
     }
     if as_json:
         print_json(result)
         return
     click.echo(
-        f"{measured.pairs} pairs of {measured.people} residents: for a promised FPIR of "
-        f"{settings.decision.fpir:g} with {max(len(templates.ids), LEAST_TEMPLATES)} people the "
-        f"threshold is {here.threshold:.3f}; by the model pack's figures it would be "
-        f"{before.threshold:.3f}"
+        f"{found.pairs} pairs of {found.people} residents: for a promised FPIR of "
+        f"{settings.decision.fpir:g} with {found.templates} people the threshold is "
+        f"{found.threshold:.3f}; by the model pack's figures it would be {found.pack_threshold:.3f}"
     )
-    if measured.doubles:
+    if found.doubles:
         click.echo(
-            f"{measured.doubles} pair(s) of records look like one person under two ids and were "
+            f"{found.doubles} pair(s) of records look like one person under two ids and were "
             "left out; enrolling one of them again, with kaopass gallery enroll, names the other"
         )

@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.base.errors import PersonError, UsageError
-from agent.cli.common import (
-    audit_log,
-    counted,
-    json_option,
-    open_ring,
-    operator,
-    print_json,
-    settings_option,
-)
+from agent.base.errors import UsageError
+from agent.cli.common import counted, json_option, operator, print_json, settings_option
 from agent.settings.model import Settings, load
 
 if TYPE_CHECKING:
-    from agent.base.values import Vector
     from agent.gallery.gallery import Gallery
     from agent.protocol.consent import Consent
+    from agent.usecases.residents import Enrollee
+    from agent.wiring.desk import LocalDesk
 
 
 @click.command("enroll")
@@ -89,9 +82,8 @@ def command(
     --agreed with --notice and --controller. The city gets it with the templates, and until it has
     published them they are known on this device alone, provisionally.
     """
-    from agent.gallery.gallery import Gallery
-    from agent.protocol.galleries.records import canonical_id
-    from agent.recognition.person import check_words
+    from agent.usecases.residents import Enrollee, SameFace, enroll
+    from agent.wiring.desk import LocalDesk
     from agent.wiring.devices import enrolment_frames, must_exist
     from agent.wiring.parts import enroller, open_networks
 
@@ -103,32 +95,19 @@ def command(
         )
     must_exist(files)
     networks = open_networks(settings)
-    ring = open_ring(settings)
+    desk = LocalDesk(settings)
+    audit, pack = desk.audit, networks.embedder.pack
     # All refusals come before anything is touched; the plain embeddings stay in memory.
     enrol = enroller(settings, networks, min_images=min_images)
     enrolled = enrol.enrol((file, enrolment_frames(file)) for file in files)
-    settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = settings.state_directory / "gallery.db"
-    pack, domain = networks.embedder.pack, settings.place.kind
-    with Gallery(path, ring, pack, domain=domain) as gallery:
+    enrollee = Enrollee(person_id, enrolled.templates, nickname, purposes or ("bus", "hall"))
+    with desk.gallery_to_enrol(pack) as gallery:
         if consents:
-            _at_the_city(
-                settings, ring, gallery, person_id, nickname, enrolled.templates, pack, consents
-            )
+            _at_the_city(desk, gallery, enrollee, consents, pack)
         else:
-            templates = gallery.protection.apply(enrolled.templates)
-            if not allow_duplicate:
-                _refuse_double(settings, gallery, person_id, templates)
-            agreed = purposes or ("bus", "hall")
-            check_words(person_id, nickname, agreed)
-            # First, and after all refusals: nothing is done that cannot be noted.
-            audit_log(settings, ring).append(
-                "gallery.enrolled",
-                actor=operator(),
-                subject=canonical_id(person_id),
-                templates=len(templates),
-            )
-            gallery.enroll(person_id, templates, nickname, agreed, now_ms=time.time_ns() // 10**6)
+            same = None if allow_duplicate else SameFace(settings.decision, networks.calibration)
+            now_ms = time.time_ns() // 10**6
+            enroll(gallery, enrollee, same, audit=audit, actor=operator(), now_ms=now_ms)
     result = {
         "id": person_id,
         "templates": len(enrolled.templates),
@@ -143,40 +122,6 @@ def command(
     click.echo(f"{person_id}: enrolled from {enrolled.views_used} of {views}")
     if consents:
         click.echo("provisionally, until the city publishes them: kaopass gallery status")
-
-
-def _refuse_double(settings: Settings, gallery: Gallery, person_id: str, templates: Vector) -> None:
-    """Raise PersonError if somebody other than *person_id* has this face already.
-
-    *templates* is float32 (n, d), rotated by the gallery's map. Whoever is enrolled with another
-    model pack only cannot be compared.
-    """
-    import numpy as np
-
-    from agent.packs.store import known_packs
-    from agent.protocol.galleries.records import canonical_id
-    from agent.recognition.matcher import Matcher
-    from agent.recognition.rules import ENROLLED_VIEWS, calibration_for, rule_for
-
-    known = gallery.load()
-    pack = known_packs(settings.models_directory).pack(settings.models.pack)
-    # A template is compared here with templates: both are means of several views.
-    rule = rule_for(
-        settings.decision, calibration_for(settings, pack), known, views=ENROLLED_VIEWS, looks=1
-    )
-    matcher = Matcher(known)
-    units = (templates / np.linalg.norm(templates, axis=1, keepdims=True)).astype(np.float32)
-    own = [name for name in known.ids if canonical_id(name) == canonical_id(person_id)]
-    for found in matcher.search(units, matcher.rows_of(own)):
-        if found.person is not None and found.similarity >= rule.threshold:
-            raise PersonError(
-                f"{person_id}: this face is enrolled already as {found.person} (similarity"
-                f" {found.similarity:.2f}, threshold {rule.threshold:.2f}). If it is the same"
-                f" person, give the pictures to that id: kaopass gallery enroll {found.person}"
-                f" FILE..., or take it out first: kaopass gallery revoke {found.person}. If these"
-                " are twins or siblings, add --allow-duplicate; the door will then often offer"
-                " both of them the usual way"
-            )
 
 
 def _consents(
@@ -226,42 +171,27 @@ def _consents(
 
 
 def _at_the_city(
-    settings: Settings,
-    ring: Any,
+    desk: LocalDesk,
     gallery: Gallery,
-    person_id: str,
-    nickname: str,
-    templates: Vector,
-    pack: str,
+    enrollee: Enrollee,
     consents: tuple[Consent, ...],
+    pack: str,
 ) -> None:
     from agent.base.events import Place
     from agent.device.clock import SystemClock
-    from agent.journal import Journal
-    from agent.protocol.galleries.records import canonical_id
     from agent.usecases.enrolling import enroll_for_city
 
-    place = settings.place
-    with Journal(
-        settings.state_directory / "journal.db",
-        ring.journal_key(),
-        keep_days=settings.journal.keep_days,
-    ) as journal:
-        stored = enroll_for_city(
+    place = desk.settings.place
+    with desk.journal_to_write() as journal:
+        enroll_for_city(
             gallery,
             journal,
-            device=settings.device.name,
+            enrollee,
+            consents,
+            device=desk.settings.device.name,
             place=Place(place.kind, place.name, place.door),
             moment=SystemClock().now(),
-            person_id=person_id,
-            nickname=nickname,
-            templates=templates,
             pack=pack,
-            consents=consents,
+            audit=desk.audit,
+            actor=operator(),
         )
-    audit_log(settings, ring).append(
-        "gallery.enrolled",
-        actor=operator(),
-        subject=canonical_id(person_id),
-        event=stored.seq,
-    )

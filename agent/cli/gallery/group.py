@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from agent.base.errors import GalleryError, PersonError
-from agent.cli.common import (
-    audit_log,
-    json_option,
-    open_ring,
-    operator,
-    print_json,
-    settings_option,
-)
+from agent.cli.common import json_option, open_desk, operator, print_json, settings_option
 from agent.cli.lazy import LazyGroup
-from agent.gallery.gallery import Gallery
-from agent.settings.model import Settings, load
-
-if TYPE_CHECKING:
-    from agent.keys.ring import KeyRing
+from agent.usecases import residents
 
 # From files of their own, imported only when called: enrolment needs the vision stages.
 LAZY = {
@@ -46,25 +35,12 @@ def command() -> None:
 @json_option
 def list_people(settings_file: Path | None, as_json: bool) -> None:
     """List everybody enrolled, with their templates by model pack."""
-    settings = load(settings_file)
-    with existing(settings) as gallery:
-        people, left = gallery.people(), gallery.to_enrol_again()
+    desk = open_desk(settings_file)
+    with desk.gallery() as gallery:
+        known = residents.known_people(gallery)
+    people, left = known.people, known.to_enrol_again
     if as_json:
-        print_json(
-            [
-                {
-                    "id": person.id,
-                    "nickname": person.nickname,
-                    "purposes": person.purposes,
-                    "created_ms": person.created_ms,
-                    "templates": person.templates,
-                    "source": person.source,
-                    "linked": person.linked,
-                    "expires_ms": person.expires_ms,
-                }
-                for person in people
-            ]
-        )
+        print_json([asdict(person) for person in people])
         return
     for person in people:
         day = "-"
@@ -77,7 +53,7 @@ def list_people(settings_file: Path | None, as_json: bool) -> None:
     click.echo(f"{len(people)} enrolled" if people else "nobody is enrolled")
     if left:
         by_pack = ", ".join(f"{count} with {pack}" for pack, count in left.items())
-        click.echo(f"to be enrolled again under {settings.models.pack}: {by_pack}")
+        click.echo(f"to be enrolled again under {desk.settings.models.pack}: {by_pack}")
 
 
 @command.command("status")
@@ -88,33 +64,24 @@ def status(settings_file: Path | None, as_json: bool) -> None:
 
     The lease is that of a running agent's last word with the city: `kaopass status` has its alarms.
     """
-    from agent.device.clock import SystemClock
-    from agent.gallery.city.lease import LeaseFile
-    from agent.wiring.galleries import LEASE_FILE, boottime_ms
-
-    settings = load(settings_file)
-    ring = open_ring(settings)
-    with existing(settings, ring) as gallery:
-        people = gallery.people()
-        version = gallery.city_version()
-        keys = gallery.city_keys()
+    desk = open_desk(settings_file)
+    with desk.gallery() as gallery:
+        found = residents.standing(gallery)
+    source, version = desk.settings.gallery.source, found.version
     facts: dict[str, Any] = {
-        "source": settings.gallery.source,
-        "people": len(people),
-        "provisional": [person.id for person in people if person.source == "provisional"],
+        "source": source,
+        "people": found.people,
+        "provisional": list(found.provisional),
     }
-    if settings.gallery.source == "city":
-        file = LeaseFile(settings.state_directory / LEASE_FILE, ring.lease_key())
-        used_ms = file.read(SystemClock().now().boot, boottime_ms())
-        left = settings.gallery.lease_hours - used_ms / 3_600_000
+    if source == "city":
         facts |= {
             "epoch": version.epoch if version else 0,
             "version": version.version if version else 0,
             "root": version.root if version else "",
             "count": version.count if version else 0,
             "expires_ms": version.expires_ms if version else 0,
-            "content_key": keys.key.hex() if keys else "",
-            "lease_hours_left": round(max(0.0, left), 1),
+            "content_key": found.keys.key.hex() if found.keys else "",
+            "lease_hours_left": round(desk.lease_hours_left(), 1),
         }
     if as_json:
         print_json(facts)
@@ -144,19 +111,9 @@ def revoke(person_id: str, settings_file: Path | None, as_json: bool) -> None:
     city's gallery does not come back here before the city itself has let them go; everywhere else
     they are recognised until it does. The exit code is 1 when nobody of that id is enrolled.
     """
-    from agent.protocol.galleries.records import canonical_id
-
-    settings = load(settings_file)
-    with existing(settings) as gallery:
-        if gallery.person(person_id) is not None:
-            # First: nothing is done that cannot be noted.
-            audit_log(settings, open_ring(settings)).append(
-                "gallery.revoked", actor=operator(), subject=canonical_id(person_id)
-            )
-        # Called even for nobody: a copy that was set aside may still have them.
-        revoked = gallery.revoke(person_id)
-    if not revoked:
-        raise PersonError(f"nobody is enrolled as {person_id!r}; see: kaopass gallery list")
+    desk = open_desk(settings_file)
+    with desk.gallery() as gallery:
+        residents.revoke(gallery, person_id, audit=desk.audit, actor=operator())
     if as_json:
         print_json({"revoked": person_id})
         return
@@ -172,20 +129,11 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
     A file that is broken as a whole is set aside, never deleted, and what can be read is kept.
     The exit code is 1 when anything was damaged.
     """
-    with existing(load(settings_file)) as gallery:
-        found = gallery.verify()
-        salvaged = gallery.salvaged
-        sent_again = 0 if found.sound else gallery.drop_damaged()
+    with open_desk(settings_file).gallery() as gallery:
+        checked = residents.verify(gallery)
+    found, salvaged = checked.found, checked.salvaged
     if as_json:
-        print_json(
-            {
-                "people": found.people,
-                "damaged_people": found.damaged_people,
-                "templates": found.templates,
-                "damaged_templates": found.damaged_templates,
-                "salvaged_from": str(salvaged.aside) if salvaged else None,
-            }
-        )
+        print_json({**asdict(found), "salvaged_from": str(salvaged.aside) if salvaged else None})
     else:
         click.echo(f"people     {found.people}, {found.damaged_people} of them damaged")
         click.echo(f"templates  {found.templates}, {found.damaged_templates} of them damaged")
@@ -194,23 +142,12 @@ def verify(settings_file: Path | None, as_json: bool) -> None:
                 f"the file was broken ({salvaged.reason}); it is kept as {salvaged.aside}\n"
                 "compare this list with your records and enrol again who is missing"
             )
-        if sent_again:
+        if checked.sent_again:
             click.echo("what was damaged of the city's residents is sent again to a running agent")
         elif not found.sound:
             click.echo(
                 "enrol again whoever is missing from: kaopass gallery list, or has too few"
                 " templates in it"
             )
-    if salvaged or not found.sound:
+    if not checked.sound:
         raise click.exceptions.Exit(1)
-
-
-def existing(settings: Settings, ring: KeyRing | None = None) -> Gallery:
-    """The gallery of the device that *settings* describe. Raises GalleryError if there is none."""
-    path = settings.state_directory / "gallery.db"
-    if not path.exists():
-        raise GalleryError(
-            f"there is no gallery at {path}; enrol somebody with kaopass gallery enroll, or name"
-            " this device's settings with --settings"
-        )
-    return Gallery(path, ring or open_ring(settings), settings.models.pack)

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from agent.cli.common import (
-    audit_log,
-    counted,
-    json_option,
-    open_ring,
-    operator,
-    print_json,
-    settings_option,
-)
-from agent.cli.gallery.group import existing
-from agent.settings.model import load
+from agent.cli.common import counted, json_option, open_desk, operator, print_json, settings_option
 
 
 @click.command("rekey")
@@ -31,35 +22,25 @@ def command(settings_file: Path | None, as_json: bool) -> None:
     key are worth nothing against the new ones. All in one transaction: a power cut leaves all
     under the old key or all under the new. A running agent takes it up within seconds.
     """
-    settings = load(settings_file)
+    from agent.usecases.residents import rekey
+
+    desk = open_desk(settings_file)
     begun = time.monotonic()
-    with existing(settings) as gallery:
-        log = audit_log(settings, open_ring(settings))
-        with click.progressbar(length=1, label="templates", file=sys.stderr) as bar:
+    with (
+        desk.gallery() as gallery,
+        click.progressbar(length=1, label="templates", file=sys.stderr) as bar,
+    ):
 
-            def progress(done: int, of: int) -> None:
-                bar.length = max(of, 1)
-                bar.update(done - bar.pos)
+        def progress(done: int, of: int) -> None:
+            bar.length = max(of, 1)
+            bar.update(done - bar.pos)
 
-            changed = gallery.rekey(settings.place.kind, progress)
-        protection = gallery.protection
-        log.append(
-            "gallery.rekeyed",
-            actor=operator(),
-            domain=protection.domain,
-            version=protection.version,
-            templates=changed,
-        )
-    result = {
-        "templates": changed,
-        "domain": protection.domain,
-        "version": protection.version,
-        "seconds": round(time.monotonic() - begun, 2),
-    }
+        kind = desk.settings.place.kind
+        done = rekey(gallery, kind, audit=desk.audit, actor=operator(), progress=progress)
+    seconds = round(time.monotonic() - begun, 2)
     if as_json:
-        print_json(result)
+        print_json({**asdict(done), "seconds": seconds})
         return
     click.echo(
-        f"{counted(changed, 'template')} under template key {protection.name} now"
-        f" ({result['seconds']} s)"
+        f"{counted(done.templates, 'template')} under template key {done.name} now ({seconds} s)"
     )

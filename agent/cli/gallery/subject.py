@@ -10,16 +10,14 @@ import click
 
 from agent.base.errors import UsageError
 from agent.cli.common import (
-    audit_log,
     counted,
     json_option,
-    open_ring,
+    open_desk,
     operator,
     print_json,
     settings_option,
     written,
 )
-from agent.settings.model import load
 
 
 @click.command("subject")
@@ -43,30 +41,15 @@ def command(
     both options the export comes first. A running agent stops recognising them within seconds.
     What the city holds is erased there: kaopass city resident ID --erase.
     """
-    from agent.protocol.galleries.records import canonical_id
     from agent.usecases import subject
 
     if output is None and not erase:
         raise UsageError("say what to do: --export FILE, --erase, or both")
-    settings = load(settings_file)
-    ring = open_ring(settings)
-    log = audit_log(settings, ring)
-    places = subject.Places(
-        settings.device.name,
-        ring,
-        settings.state_directory / "gallery.db",
-        settings.state_directory / "journal.db",
-        settings.models.pack,
-    )
+    desk = open_desk(settings_file)
+    places, audit = desk.places(), desk.audit
     now_ms = time.time_ns() // 10**6
     if output is not None:
-        held = subject.export(places, person_id, now_ms=now_ms)
-        log.append(
-            "subject.exported",
-            actor=operator(),
-            subject=canonical_id(person_id),
-            events=len(held["events"]),
-        )
+        held = subject.export(places, person_id, audit=audit, actor=operator(), now_ms=now_ms)
         with written(output) as out:
             json.dump(held, out, ensure_ascii=False, indent=1)
             out.write("\n")
@@ -75,17 +58,11 @@ def command(
             click.echo(f"profile and {events} written to {output}", err=True)
     if not erase:
         return
-    receipt = subject.erase(places, person_id, now_ms=now_ms)
-    log.append(
-        "subject.erased",
-        actor=operator(),
-        subject=canonical_id(person_id),
-        receipt=receipt["receipt"],
-    )
+    receipt = subject.erase(places, person_id, audit=audit, actor=operator(), now_ms=now_ms)
     if as_json:
         print_json(receipt)
         return
-    click.echo(f"{person_id} is erased from {settings.device.name}, receipt {receipt['receipt']}:")
+    click.echo(f"{person_id} is erased from {places.device}, receipt {receipt['receipt']}:")
     for item in receipt["erased"]:
         count = item.get("templates", item.get("events"))
         click.echo(f"  {item['file']}: {', '.join(item['what'])} ({count})")

@@ -14,7 +14,6 @@ from agent.cli.common import (
     counted,
     id_and_file,
     json_option,
-    open_ring,
     print_json,
     settings_option,
 )
@@ -261,6 +260,7 @@ def _others(networks: Networks, folder: Path) -> list[tuple[str, Vector]]:
 
 def _from_gallery(settings: Settings) -> tuple[Protection, TemplateSet, TemplateSet | None]:
     from agent.gallery.gallery import Gallery
+    from agent.wiring.desk import open_ring
 
     path = settings.state_directory / "gallery.db"
     if not path.exists():

@@ -8,17 +8,8 @@ from typing import Any
 import click
 
 from agent.base.errors import CameraError, UsageError
-from agent.cli.common import json_option, print_json, settings_option
-from agent.cli.measure.liveness_input import (
-    camera_scores,
-    files_under,
-    kinds_under,
-    live_scores,
-    open_examiner,
-    paths_type,
-    scores,
-    settings_of,
-)
+from agent.cli.common import json_option, operator, print_json, settings_option
+from agent.cli.measure.liveness_input import files_under, kinds_under, paths_type, settings_of
 from agent.cli.measure.liveness_measure import measure, rate_json, rate_text
 
 MOST_NAMED = 5  # files in one message
@@ -44,7 +35,7 @@ def check(files: tuple[Path, ...], settings_file: Path | None, as_json: bool) ->
     The exit code is 1 if a file could not be read, 0 whatever was found.
     """
     from agent.wiring.devices import enrolment_frames, must_exist
-    from agent.wiring.parts import liveness_threshold
+    from agent.wiring.parts import liveness_threshold, open_examiner
 
     must_exist(map(str, files))
     settings = settings_of(settings_file)
@@ -125,14 +116,18 @@ def calibrate(
     """
     from agent.accuracy.presentation import apcer
     from agent.accuracy.presentation import bpcer as refused_at
+    from agent.usecases.liveness import calibrate_camera, camera_scores, live_scores
     from agent.vision.liveness import DEFAULT_THRESHOLD
-    from agent.vision.threshold import choose, save
+    from agent.wiring.desk import LocalDesk
+    from agent.wiring.devices import enrolment_frames, open_camera
+    from agent.wiring.parts import open_examiner
 
     if not live and camera_seconds is None:
         raise UsageError("show live faces to the camera, with --camera SECONDS, or give LIVE files")
     settings = settings_of(settings_file)
     examiner = open_examiner(settings)
-    good, no_face = live_scores(examiner, [file for given in live for file in files_under(given)])
+    files = [file for given in live for file in files_under(given)]
+    good, no_face = live_scores(examiner, files, enrolment_frames)
     if no_face:
         # Said even where what is left turns out to be too little.
         named = ", ".join(no_face[:MOST_NAMED]) + (", ..." if len(no_face) > MOST_NAMED else "")
@@ -141,15 +136,30 @@ def calibrate(
             err=True,
         )
     if camera_seconds is not None:
-        good |= camera_scores(examiner, settings, camera_seconds)
-    found = choose(settings.liveness.pack, list(good.values()), bpcer)
+        good |= camera_scores(
+            examiner,
+            open_camera(settings.camera, examiner.detector),
+            camera_seconds,
+            min_frames=settings.decision.min_frames,
+            lost_ms=round(settings.vision.lost_seconds * 1000),
+        )
+    done = calibrate_camera(
+        examiner,
+        list(good.values()),
+        kinds_under(attacks) if attacks else {},
+        enrolment_frames,
+        pack=settings.liveness.pack,
+        bpcer=bpcer,
+        file=None if dry_run else settings.liveness_file,
+        audit=None if dry_run else LocalDesk(settings).audit,
+        actor=operator(),
+    )
+    found = done.chosen
     refused = refused_at([[score] for score in good.values()], found.threshold)
     kinds = {
-        kind: apcer([[score] for score in scores(examiner, files).values()], found.threshold)
-        for kind, files in (kinds_under(attacks) if attacks else {}).items()
+        kind: apcer([[score] for score in scores], found.threshold)
+        for kind, scores in done.attacks.items()
     }
-    if not dry_run:
-        save(settings.liveness_file, found)
     if as_json:
         print_json(
             {

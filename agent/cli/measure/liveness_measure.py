@@ -16,9 +16,7 @@ from agent.cli.common import json_option, print_json, settings_option
 from agent.cli.measure.liveness_input import (
     files_under,
     kinds_under,
-    open_examiner,
     paths_type,
-    sequences,
     settings_of,
 )
 
@@ -110,7 +108,9 @@ def measure(
     of sequences is exact if each is of another person. Synthetic attacks are drawings of attacks:
     they say little about real printers and screens.
     """
-    from agent.wiring.parts import liveness_threshold, open_liveness
+    from agent.usecases.liveness import sequences
+    from agent.wiring.devices import enrolment_frames
+    from agent.wiring.parts import liveness_threshold, open_examiner, open_liveness
 
     synthetic = synthetic or faces_folder is not None
     if directory is None and not synthetic:
@@ -124,7 +124,10 @@ def measure(
         given = kinds_under(directory)
         if LIVE not in given:
             raise UsageError(f'{directory}: has no subfolder "{LIVE}" with live faces')
-        found = {kind: _Kind.of(sequences(examiner, files)) for kind, files in given.items()}
+        found = {
+            kind: _Kind.of(sequences(examiner, files, enrolment_frames))
+            for kind, files in given.items()
+        }
     if synthetic:
         found |= _synthetic(examiner, faces_folder, with_live=directory is None)
     report = _report(found, limit) | {"ms_per_face": timed.ms_per_face}

@@ -19,6 +19,7 @@ from agent.base.wholefile import write_file
 
 log = logging.getLogger(__name__)
 
+LEASE_FILE = "gallery.lease"  # in the state directory
 SAVE_MS = 60_000  # also what a power cut costs at most: it is counted as used beforehand
 RUN_OUT = 2**52
 

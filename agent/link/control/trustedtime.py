@@ -9,8 +9,6 @@ from collections.abc import Callable
 from agent.base.events import Moment
 from agent.base.values import BUILT_MS
 
-KNOWN_CLOCKS = ("gnss", "ntp")
-
 
 def _mono_ms() -> int:
     return time.monotonic_ns() // 1_000_000
@@ -42,7 +40,7 @@ class TrustedTime:
         """Unix time in milliseconds; None while nobody has said."""
         if self._clock is not None:
             moment = self._clock()
-            if moment.clock in KNOWN_CLOCKS:
+            if moment.is_known:
                 return moment.wall_ms
         with self._lock:
             return None if self._offset_ms is None else self._mono_ms() + self._offset_ms

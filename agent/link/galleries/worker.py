@@ -35,7 +35,6 @@ LOOK_SECONDS = 2.0  # how late a change of the gallery by another process is not
 SWEEP_SECONDS = 30.0  # after a start, which has enough to do without it
 SWEEP_TRIES = 30  # of 2 s each: who reads a gallery holds its old pages for a while
 IDENTITY_SECONDS = 30.0  # how often an identity that cannot be used is looked at again
-KNOWN_CLOCKS = ("ntp", "gnss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class SigningIdentity:
 
 def known_ms(moment: Moment) -> int | None:
     """Unix time at *moment*, None while no clock is known."""
-    return moment.wall_ms if moment.clock in KNOWN_CLOCKS else None
+    return moment.wall_ms if moment.is_known else None
 
 
 class Downlink:

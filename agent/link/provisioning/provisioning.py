@@ -50,6 +50,11 @@ def no_step(name: str) -> None:
     del name
 
 
+def no_word(identity: Identity) -> None:
+    """Nobody has to know before it is put into use."""
+    del identity
+
+
 class Provisioning:
     """Gets certificates from *service* and puts them into *folder*.
 
@@ -78,21 +83,28 @@ class Provisioning:
         self._wall_ms = wall_ms
 
     def enrol(
-        self, server: str, device: str, serial: str, claim: str, trust: bytes | None
+        self,
+        server: str,
+        device: str,
+        serial: str,
+        claim: str,
+        trust: bytes | None,
+        before_use: Callable[[Identity], None] = no_word,
     ) -> Provisioned:
         """Use *claim* once. *trust* (PEM) is what the server was trusted by, None: the system.
 
-        Raises KaopassError; what the device was before, it still is then.
+        *before_use* hears of the new identity once it is proven. Raises KaopassError, and what
+        *before_use* raises; what the device was before, it still is then.
         """
         code = canonical_claim(claim)
         proof = hashlib.sha256(code.encode()).hexdigest()
         plan = Plan("claim", server, device, serial, proof)
         with self._folder.locked():
             return self._run(
-                plan, trust, lambda request: self._service.enroll(request, device, code)
+                plan, trust, lambda request: self._service.enroll(request, device, code), before_use
             )
 
-    def renew(self) -> Provisioned:
+    def renew(self, before_use: Callable[[Identity], None] = no_word) -> Provisioned:
         """The next certificate for what is current. Raises KaopassError as ``enrol`` does."""
         with self._folder.locked():
             current = self._folder.current()
@@ -106,10 +118,14 @@ class Provisioning:
                 )
             old = current.plan
             plan = Plan("renewal", old.server, old.device, old.serial, current.folder.name)
-            return self._run(plan, current.read(TRUST), self._service.reenroll)
+            return self._run(plan, current.read(TRUST), self._service.reenroll, before_use)
 
     def _run(
-        self, plan: Plan, trust: bytes | None, ask: Callable[[bytes], bytes | Pending]
+        self,
+        plan: Plan,
+        trust: bytes | None,
+        ask: Callable[[bytes], bytes | Pending],
+        before_use: Callable[[Identity], None],
     ) -> Provisioned:
         generation = self._folder.begun(plan)
         resumed = generation is not None
@@ -124,6 +140,7 @@ class Provisioning:
         identity = read_identity(certificate)
         self._prove(generation)
         self._on_step("connected")
+        before_use(identity)
         self._folder.commit(generation)
         self._on_step("committed")
         self._folder.clean()

@@ -134,9 +134,10 @@ class Member(Spec[Any]):
         self._choices = {each.value: each for each in choices}
 
     def read(self, value: Any, what: str) -> Any:
-        if not isinstance(value, str) or value not in self._choices:
+        found = self._choices.get(value) if isinstance(value, str) else None
+        if found is None:
             raise FieldError(what, f"not one of {', '.join(self._choices)}")
-        return self._choices[value]
+        return found
 
     def write(self, value: Any) -> Any:
         return value.value
@@ -157,8 +158,8 @@ def _stored(event: type[Any]) -> Callable[..., StoredEvent]:
         corrected_ms: int | None,
         **own: Any,
     ) -> StoredEvent:
-        moment = Moment(boot, mono_ms, wall_ms, clock, error_ms)
-        return StoredEvent(epoch, seq, event(moment=moment, **own), corrected_ms)
+        own["moment"] = Moment(boot, mono_ms, wall_ms, clock, error_ms)
+        return StoredEvent(epoch, seq, event(**own), corrected_ms)
 
     return make
 

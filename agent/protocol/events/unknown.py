@@ -11,8 +11,8 @@ from agent.protocol.fields import CrossCheckError
 
 MAX_UNKNOWN_BYTES = 16_384  # beside identity, kind and moment; every new kind keeps to it
 
-UNKNOWN_ITEM = item_form(UnknownEvent, {"kind": WORD}, {})
-_NOT_BODY = frozenset(UNKNOWN_ITEM.fields)
+ITEM = item_form(UnknownEvent, {"kind": WORD}, {})
+_NOT_BODY = frozenset(ITEM.fields)
 
 
 def read_unknown(item: dict[str, Any]) -> StoredEvent:
@@ -20,12 +20,12 @@ def read_unknown(item: dict[str, Any]) -> StoredEvent:
     person, body = _apart(item)
     if len(body.encode()) > MAX_UNKNOWN_BYTES:
         raise CrossCheckError("event", f"of an unknown kind, and over {MAX_UNKNOWN_BYTES} bytes")
-    return UNKNOWN_ITEM.read(item, person=person, body=body)
+    return ITEM.read(item, person=person, body=body)
 
 
 def write_unknown(stored: StoredEvent, event: UnknownEvent) -> dict[str, Any]:
     """*stored*, which is *event*, as it came."""
-    return {**UNKNOWN_ITEM.write(stored), **unknown_body(event)}
+    return {**ITEM.write(stored), **unknown_body(event)}
 
 
 def unread(body: dict[str, Any], moment: Moment) -> UnknownEvent:

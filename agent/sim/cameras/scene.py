@@ -113,9 +113,7 @@ class SceneCamera:
 
     def stop_at(self, frame: int) -> int:
         """Number of the stop, from 0, at which the bus stands in *frame* or which it left last."""
-        arrivals = self._opened().arrivals
-        within = frame % self._opened().frames
-        return max(0, sum(within >= arrival for arrival in arrivals) - 1)
+        return self._opened().stop_at(frame)
 
     def faces(self, frame: int) -> list[tuple[str, Box]]:
         """The truth on *frame*: key and face box of everybody on stage; boxes may reach outside."""

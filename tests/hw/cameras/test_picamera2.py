@@ -16,6 +16,7 @@ from agent.base.errors import CameraError, CameraStuckError
 from agent.device.workers import Worker
 from agent.hw.cameras.picamera2 import PiCamera, library
 from agent.vision.source import NewestFrame
+from tests.waiting import LATE_SECONDS
 
 IMX708 = {"Model": "imx708", "Location": 2, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0}
 IMX219 = {"Model": "imx219", "Location": 2, "Id": "/base/soc/i2c0mux/i2c@0/imx219@10", "Num": 1}
@@ -106,7 +107,7 @@ class FakePicamera2:
 
     def stop(self) -> None:
         if self.hangs:
-            self.freed.wait(10)
+            self.freed.wait(LATE_SECONDS)
         self.started = False
 
     def close(self) -> None:
@@ -127,7 +128,7 @@ def freed(fake: Any) -> None:
     fake.Picamera2.opened.freed.set()
     for thread in threading.enumerate():
         if thread.name == "camera-stop":
-            thread.join(5)
+            thread.join(LATE_SECONDS)
 
 
 def test_frames_are_blue_green_red_and_stamped_by_the_sensor() -> None:
@@ -237,7 +238,7 @@ def test_a_camera_that_hangs_in_its_driver_ends_the_agents_source_for_good() -> 
     source.start()
     worker = Worker("pipeline", lambda: read_all(source), final=(CameraError,))
     worker.start()
-    assert worker.join(5)
+    assert worker.join(LATE_SECONDS)
     with pytest.raises(CameraStuckError) as raised:
         worker.check()
     assert raised.value.exit_code == 1

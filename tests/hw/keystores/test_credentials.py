@@ -14,7 +14,8 @@ import pytest
 
 from agent.base.errors import KeySourceError
 from agent.hw.keystores.credential import CredentialFiles
-from tests.waiting import until
+from agent.sim.net.mosquitto import free_port
+from tests.waiting import LATE_SECONDS, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-creds") is None or os.geteuid() != 0,
@@ -51,12 +52,10 @@ def test_a_damaged_credential_is_an_error_in_words(tmp_path: Path) -> None:
 def two_ports() -> int:
     """The first of two free ports in a row."""
     while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            with suppress(OSError):
-                other.bind(("127.0.0.1", port + 1))
-                return port
+        port = free_port()
+        with socket.socket() as other, suppress(OSError):
+            other.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def listens(port: int) -> bool:
@@ -83,9 +82,10 @@ def tpm(folder: Path) -> Iterator[str]:
         yield f"swtpm:host=127.0.0.1,port={port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LATE_SECONDS)
 
 
+@pytest.mark.tpm
 @pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs swtpm and libtss2-tcti-swtpm0")
 def test_a_key_sealed_to_a_tpm_opens_with_that_tpm_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

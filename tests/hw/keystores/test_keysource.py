@@ -151,7 +151,7 @@ def test_the_settings_name_the_source(tmp_path: Path, monkeypatch: pytest.Monkey
     keep(tmp_path / "credentials", KEY[::-1], 0o440)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
     assert KEY_SOURCES.driver("credential").make(tmp_path / "keys").load("device-key") == KEY[::-1]
-    with pytest.raises(SettingsError, match=r"keys\.source = 'tpm'.*There are .*otp"):
+    with pytest.raises(SettingsError, match=r"keys\.source = 'tpm': is none of .*otp"):
         load(None, {"keys": {"source": "tpm"}})
 
 

@@ -117,6 +117,7 @@ def test_a_result_goes_out_after_its_time() -> None:
         until(lambda: door.state() == DARK)
 
 
+@pytest.mark.slow
 def test_out_of_service_returns_after_a_result_without_sounding_again() -> None:
     factory = Recorder()
     with lamps(0.01, factory) as door:

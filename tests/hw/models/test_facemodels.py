@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from agent.hw.models.networks.facemodels import (
 from agent.hw.models.networks.onnx import open_session
 from agent.packs.store import locate
 from agent.sim.photographs import read_picture
+from tests.waiting import LATE_SECONDS
 
 PATHS = locate("buffalo_s", Path("none"), "research").paths
-DETECTOR = open_session(PATHS["detector"], 1, "cpu")
-EMBEDDER = open_session(PATHS["embedder"], 1, "cpu")
+
+
+@cache
+def session(network: str) -> Any:
+    return open_session(PATHS[network], 1, "cpu")
 
 
 def landmarks(rng: np.random.Generator) -> Vector:
@@ -59,10 +64,10 @@ def test_faces_embeddings_and_boxes_are_those_of_insightface() -> None:
     from insightface.model_zoo.scrfd import SCRFD
     from insightface.utils import face_align
 
-    plain = SCRFD(str(PATHS["detector"]), session=DETECTOR, static_shape_sessions=False)
-    lean = LeanScrfd(DETECTOR, min_score=0.5)
-    plain_embedder = ArcFaceONNX(str(PATHS["embedder"]), session=EMBEDDER)
-    lean_embedder = LeanArcFace(EMBEDDER)
+    plain = SCRFD(str(PATHS["detector"]), session=session("detector"), static_shape_sessions=False)
+    lean = LeanScrfd(session("detector"), min_score=0.5)
+    plain_embedder = ArcFaceONNX(str(PATHS["embedder"]), session=session("embedder"))
+    lean_embedder = LeanArcFace(session("embedder"))
     assert (plain_embedder.input_mean, plain_embedder.input_std) == (127.5, 127.5)
     for name in ("t1.jpg", "players.jpg"):
         image = read_picture(name)
@@ -104,7 +109,7 @@ def test_outputs_that_are_not_numbers_are_an_error_and_not_nobody() -> None:
         min_score=0.5,
         threads=1,
         provider="cpu",
-        opener=lambda *_: Broken(DETECTOR),
+        opener=lambda *_: Broken(session("detector")),
     )
     with pytest.raises(ModelError, match="not numbers"):
         broken.detect(image)
@@ -113,7 +118,7 @@ def test_outputs_that_are_not_numbers_are_an_error_and_not_nobody() -> None:
         pack="p",
         threads=1,
         provider="cpu",
-        opener=lambda *_: Broken(EMBEDDER),
+        opener=lambda *_: Broken(session("embedder")),
     )
     with pytest.raises(ModelError, match="not numbers"):
         embedder.embed(image, whole.detect(image))
@@ -132,6 +137,7 @@ def test_points_that_coincide_give_a_black_crop_and_no_crash() -> None:
     assert not crop.any()
 
 
+@pytest.mark.slow
 def test_only_what_is_needed_of_insightface_is_read_and_the_rest_still_can_be() -> None:
     code = (
         "import sys, agent.hw.models.insightface\n"
@@ -139,4 +145,4 @@ def test_only_what_is_needed_of_insightface_is_read_and_the_rest_still_can_be() 
         "import insightface\n"
         "assert insightface.app.FaceAnalysis and insightface.model_zoo.get_model\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=LATE_SECONDS)

@@ -70,6 +70,7 @@ def test_the_widest_crop_goes_as_far_as_there_is_picture(
     assert wide_reach(gradient(*size), box) == reach
 
 
+@pytest.mark.slow
 def test_people_score_higher_than_their_pictures_held_up() -> None:
     model = networks().liveness
     assert model is not None
@@ -96,6 +97,7 @@ def test_red_and_blue_swapped_is_not_taken_for_alive() -> None:
     assert np.mean(right) > np.mean(swapped) + 1
 
 
+@pytest.mark.slow
 def test_odd_pictures_have_an_answer() -> None:
     """Noise, black, one row of pixels, a face far outside: finite, whatever it is."""
     model = networks().liveness

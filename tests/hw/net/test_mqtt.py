@@ -21,10 +21,8 @@ from agent.hw.net.tls import Tls
 from agent.lab.broker import LabBroker
 from agent.sim.net.mosquitto import free_port
 from tests.certificates import Authority
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.waiting import returns, until
-
-__all__ = ["mosquitto"]  # a fixture
+from tests.mosquitto import Mosquitto
+from tests.waiting import LATE_SECONDS, returns, until
 
 Protocol = Literal["5", "3.1.1"]
 both = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -257,7 +255,7 @@ class FakeBroker:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join(5)
+        self._thread.join(LATE_SECONDS)
         self._listener.close()
 
 
@@ -328,6 +326,7 @@ def test_a_message_beyond_the_brokers_maximum_packet_size_is_refused_with_the_se
             link.publish("a", bytes(1_000))
 
 
+@pytest.mark.slow
 def test_a_hanging_broker_is_noticed_by_keep_alive() -> None:
     connack = b"\x20\x03\x00\x00\x00"
     with FakeBroker(connack) as broker, opened(broker.port, keepalive_seconds=1) as link:

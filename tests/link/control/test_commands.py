@@ -30,7 +30,7 @@ from agent.protocol.control import (
 from agent.protocol.signed import Trust
 from tests.events import EPOCH
 from tests.protocol.town import Town, make_town, unsigned
-from tests.waiting import until
+from tests.waiting import LATE_SECONDS, until
 
 REPLAY = Replay(EPOCH, 3, 90, refused=True)
 NOW_MS = time.time_ns() // 1_000_000
@@ -235,7 +235,7 @@ def test_slow_work_is_done_beside_and_told_when_it_is_finished(town: Town) -> No
 
     def handler(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         ran.append(dict(arguments))
-        assert gate.wait(10)
+        assert gate.wait(LATE_SECONDS)
         return {"found": True}
 
     bench = Bench(town, handlers={"revoke-now": handler})

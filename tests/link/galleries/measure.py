@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agent.base.values import Vector
 from agent.protocol.galleries.records import Record, encode_record
 from agent.protocol.signed import Signer, Trust
-from tests.link.galleries.city import ScriptedCity
-from tests.link.galleries.live import LiveCity, LiveDevice
+from tests.link.galleries.scripted.city import ScriptedCity
+from tests.link.galleries.scripted.live import LiveCity, LiveDevice
 from tests.mosquitto import Mosquitto
 from tests.protocol.town import make_town
 from tests.waiting import until
@@ -186,7 +186,7 @@ def waits(devices: list[LiveDevice], said: dict[str, Any], condition: Any) -> li
                 taken[device.name] = time.monotonic() - said["at"]
         return len(taken) == len(devices)
 
-    until(look, 3_600, said["word"])
+    until(look, said["word"], seconds=3_600)
     values = sorted(taken.values())
     return [round(values[len(values) // 2], 3), round(values[-1], 3)]
 

@@ -19,8 +19,11 @@ from agent.base.errors import KaopassError
 from agent.gallery.city.copy import CityCopy
 from agent.gallery.gallery import Gallery
 from agent.protocol.galleries.records import key_of
-from tests.faults.disk import HOW, Disk, build_library, memory_folder, read_trace, write_image
-from tests.link.galleries.device import RING
+from tests.faults.disks.disk import HOW, Disk, write_image
+from tests.faults.disks.trace import build_library, memory_folder, read_trace
+from tests.link.galleries.scripted.device import RING
+
+pytestmark = pytest.mark.slow
 
 WAYS = int(os.environ.get("KAOPASS_TEST_CUT_WAYS", "2"))  # of each cut; all of them take minutes
 REVOKED = key_of("r-3")
@@ -58,7 +61,7 @@ def live(
     (folder / "disk").mkdir(exist_ok=True)
     return subprocess.run(
         [
-            *(sys.executable, "-m", "tests.link.galleries.life"),
+            *(sys.executable, "-m", "tests.link.galleries.scripted.life"),
             *(folder / "ca", folder / "disk", folder / "trace", str(epoch), str(kill_after)),
         ],
         env={**os.environ, "LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"},

@@ -26,9 +26,10 @@ from agent.protocol.consent import consent_fields, open_enrolment
 from agent.recognition.fusion import fused
 from agent.recognition.protection import Protection
 from agent.usecases.enrolling import consents_in, consents_to, enroll_for_city
+from agent.usecases.residents import Enrollee
 from agent.usecases.subject import Places, erase, export
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, RING, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.protocol.town import Town
 
 MOMENT = Moment("boot", 5, 1_800_000_000_000, "ntp", 5)
@@ -67,14 +68,14 @@ def enrol(device: Device, journal: Journal, name: str = "か\u3099", **more) -> 
         return enroll_for_city(
             gallery,
             journal,
+            Enrollee(name, rows(7), "はな"),
+            more.get("consents", consents("bus", "linking", days=30)),
             device=NAME,
             place=PLACE,
             moment=MOMENT,
-            person_id=name,
-            nickname="はな",
-            templates=rows(7),
             pack="p",
-            consents=more.get("consents", consents("bus", "linking", days=30)),
+            audit=None,
+            actor="",
         )
 
 
@@ -163,11 +164,11 @@ def test_all_that_is_held_is_exported_and_erased_by_the_citys_pseudonyms_too(
         journal.append(PassageEvent(Passage.BOARDING, "bus", person, PLACE, MOMENT))
     journal.close()
     places = Places(NAME, RING, device.path, tmp_path / "journal.db", "p")
-    held = export(places, "が", now_ms=1)
+    held = export(places, "が", audit=None, actor="", now_ms=1)
     assert held["gallery"]["source"] == "provisional"
     assert len(held["events"]) == 4
     assert len(held["pseudonyms"]) == 4
-    receipt = erase(places, "が", now_ms=2)
+    receipt = erase(places, "が", audit=None, actor="", now_ms=2)
     assert [item["file"] for item in receipt["erased"]] == ["gallery.db", "journal.db"]
     with Journal(tmp_path / "journal.db", RING.journal_key(), read_only=True) as rest:
         persons = [person_of(e.event) for e in rest.entries() if e.event]

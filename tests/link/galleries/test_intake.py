@@ -12,8 +12,8 @@ from agent.protocol import topics
 from agent.protocol.galleries.messages import Want
 from agent.protocol.galleries.records import key_of
 from agent.recognition.fusion import template
-from tests.link.galleries.city import ScriptedCity, rows, wall_ms
-from tests.link.galleries.device import NAME, RING, TIMING, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows, wall_ms
+from tests.link.galleries.scripted.device import NAME, RING, TIMING, Device
 from tests.protocol.town import Town
 
 

@@ -18,10 +18,12 @@ from agent.gallery.gallery import Gallery
 from agent.protocol import topics
 from agent.protocol.galleries.records import key_of
 from agent.protocol.signed import Signer
-from tests.faults.disk import memory_folder
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, Device
+from tests.faults.disks.trace import memory_folder
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, Device
 from tests.protocol.town import Town
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"r-{n}" for n in range(12)]
 EXAMPLES = int(os.environ.get("KAOPASS_TEST_INTERLEAVINGS", "60"))

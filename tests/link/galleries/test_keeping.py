@@ -20,8 +20,8 @@ from agent.protocol.galleries.messages import Want
 from agent.protocol.galleries.records import key_of
 from agent.usecases.rotation import open_ring, rotate
 from tests.gallery.test_gallery_at_rest import armoured, text_traces
-from tests.link.galleries.city import ScriptedCity, rows
-from tests.link.galleries.device import NAME, RING, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows
+from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.protocol.town import Town
 
 
@@ -62,6 +62,7 @@ def secrets_of(city: ScriptedCity) -> list[bytes]:
     return [*found, *(trace for each in found for trace in armoured(each))]
 
 
+@pytest.mark.slow
 def test_nothing_of_it_can_be_read_without_the_device_key(
     device: Device, city: ScriptedCity
 ) -> None:
@@ -219,6 +220,7 @@ def test_templates_of_a_replaced_version_are_overwritten(
     assert not [sealed for sealed in before if sealed in content]
 
 
+@pytest.mark.slow
 def test_another_template_key_of_the_device_keeps_the_citys_version_whole(
     device: Device, city: ScriptedCity
 ) -> None:
@@ -239,6 +241,7 @@ def test_another_template_key_of_the_device_keeps_the_citys_version_whole(
         assert gallery.verify().sound
 
 
+@pytest.mark.slow
 def test_a_new_device_key_carries_version_keys_and_who_is_withheld(
     tmp_path: Path, town: Town, city: ScriptedCity
 ) -> None:

@@ -11,8 +11,8 @@ from agent.gallery.gallery import Gallery
 from agent.link.galleries.intake import GalleryIntake
 from agent.protocol.galleries.records import key_of
 from agent.recognition.fusion import fused
-from tests.link.galleries.city import ScriptedCity, rows, wall_ms
-from tests.link.galleries.device import NAME, RING, Device
+from tests.link.galleries.scripted.city import ScriptedCity, rows, wall_ms
+from tests.link.galleries.scripted.device import NAME, RING, Device
 from tests.link.galleries.test_intake import in_step, joined
 from tests.protocol.town import Town
 
@@ -77,7 +77,7 @@ def later(device: Device, city: ScriptedCity, monkeypatch: pytest.MonkeyPatch, d
 
     with monkeypatch.context() as patch:
         patch.setattr(GalleryIntake, "_take_now", hear)
-        patch.setattr("tests.link.galleries.city.wall_ms", lambda: wall_ms() + ahead)
+        patch.setattr("tests.link.galleries.scripted.city.wall_ms", lambda: wall_ms() + ahead)
         device.pass_time(600_000)
         device.talk(city)
 

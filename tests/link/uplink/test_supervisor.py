@@ -168,6 +168,7 @@ def test_an_orderly_stop_says_goodbye_because_the_broker_then_drops_the_will() -
     assert rig.links[-1].closed
 
 
+@pytest.mark.slow
 def test_an_orderly_stop_waits_until_the_broker_has_what_was_said_last_but_not_for_ever() -> None:
     for owed in (50, 10**9):
         rig = Rig()

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from agent.base.errors import CityError, UsageError
-from agent.cli.city.common import Office, ca_option, now_ms, office
+from agent.cli.city.common import (
+    city,
+    city_options,
+    notices_option,
+    now_ms,
+    office,
+    publish_due,
+    time_text,
+)
 from agent.cli.city.residents.enrol import (
+    Words,
     age_option,
     guardian_option,
     language_option,
     purposes_option,
 )
-from agent.cli.city.town import (
-    GALLERIES,
-    check_guardian,
-    keys_option,
-    load_texts,
-    notices_option,
-    town,
-)
-from agent.cli.city.upkeep import database_option, time_text
 from agent.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
-    from agent.cityos.residents.profiles import Profile
+    from agent.cityos.usecases.office import CityPlaces
 
 
 @click.group("consent")
@@ -37,9 +35,7 @@ def consent() -> None:
 
 
 @consent.command("give")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @notices_option
 @click.argument("person_id", metavar="ID")
 @purposes_option
@@ -48,9 +44,7 @@ def consent() -> None:
 @age_option
 @json_option
 def give(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
+    places: CityPlaces,
     notices_directory: Path | None,
     person_id: str,
     purposes: tuple[str, ...],
@@ -63,39 +57,15 @@ def give(
 
     Prints the record: it is for the resident to take home.
     """
-    from agent.cityos.residents.profiles import Given, given_fields
+    from agent.cityos.usecases.consents import check_guardian
 
     check_guardian(age, guardian)
-    now = now_ms()
-    with town(ca_directory, keys_directory, database) as opened:
-        texts = load_texts(opened.office, notices_directory)
-        given = tuple(
-            Given(texts[purpose, language].consent(now, guardian=guardian), now)
-            for purpose in dict.fromkeys(purposes)
-        )
-        opened.residents.get(person_id)
-        for each in given:
-            _note(opened.office, "consent.given", person_id, each.consent.purpose)
-
-        def added(profile: Profile) -> Profile:
-            return replace(profile, consents=(*profile.consents, *given))
-
-        opened.residents.change(person_id, added, now)
-        opened.publish(GALLERIES)
-    for each in given:
-        if as_json:
-            print_json(given_fields(each))
-        else:
-            click.echo(
-                f"{person_id} consents to {each.consent.purpose} until {time_text(each.ends_ms)}"
-                f" (notice {each.consent.text_version}, {language})"
-            )
+    words = Words(notices_directory, purposes, language, guardian)
+    _give(places, person_id, words, as_json, renewal=False)
 
 
 @consent.command("renew")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @notices_option
 @click.argument("person_id", metavar="ID")
 @purposes_option
@@ -103,9 +73,7 @@ def give(
 @guardian_option
 @json_option
 def renew(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
+    places: CityPlaces,
     notices_directory: Path | None,
     person_id: str,
     purposes: tuple[str, ...],
@@ -114,63 +82,46 @@ def renew(
     as_json: bool,
 ) -> None:
     """Note that ID consents for another year to a purpose they consent to still."""
-    with town(ca_directory, keys_directory, database) as opened:
-        profile = opened.residents.get(person_id).profile
-    for purpose in purposes:
-        if profile.standing(purpose, now_ms()) is None:
-            raise UsageError(
-                f"{person_id} has no consent to {purpose} that could be renewed: show the notice,"
-                " then consent give"
+    words = Words(notices_directory, purposes, language, guardian)
+    _give(places, person_id, words, as_json, renewal=True)
+
+
+def _give(
+    places: CityPlaces, person_id: str, words: Words, as_json: bool, *, renewal: bool
+) -> None:
+    from agent.cityos.residents.profiles import given_fields
+    from agent.cityos.usecases import consents
+
+    with city(places) as opened:
+        given = words.consents(opened.office)
+        consents.give(opened, person_id, given, now_ms(), renewal=renewal)
+        publish_due(opened)
+    for each in given:
+        if as_json:
+            print_json(given_fields(each))
+        else:
+            click.echo(
+                f"{person_id} consents to {each.consent.purpose} until {time_text(each.ends_ms)}"
+                f" (notice {each.consent.text_version}, {each.consent.language})"
             )
-    context = click.get_current_context()
-    context.invoke(
-        give,
-        ca_directory=ca_directory,
-        keys_directory=keys_directory,
-        database=database,
-        notices_directory=notices_directory,
-        person_id=person_id,
-        purposes=purposes,
-        language=language,
-        guardian=guardian,
-        age=None,
-        as_json=as_json,
-    )
 
 
 @consent.command("withdraw")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("person_id", metavar="ID")
 @purposes_option
 @json_option
-def withdraw(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
-    person_id: str,
-    purposes: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def withdraw(places: CityPlaces, person_id: str, purposes: tuple[str, ...], as_json: bool) -> None:
     """Withdraw ID's consent to a purpose, without a reason, and publish: devices forget them.
 
     A database restored from an older copy does not bring it back. To erase everything:
     kaopass city resident ID --erase.
     """
-    with town(ca_directory, keys_directory, database) as opened:
-        given = {each.consent.purpose for each in opened.residents.get(person_id).profile.consents}
-        never = [purpose for purpose in purposes if purpose not in given]
-        if never:
-            raise CityError(
-                f"{person_id} never consented to {', '.join(never)}: see kaopass city consent show"
-                f" {person_id}; nothing was withdrawn"
-            )
-        for purpose in purposes:
-            _note(opened.office, "consent.withdrawn", person_id, purpose)
-            opened.residents.withdraw(person_id, purpose, now_ms())
-        published = opened.publish(GALLERIES)
-    versions = [f"{p.head.gallery} {p.head.epoch}.{p.head.version}" for p in published]
+    from agent.cityos.usecases import consents
+
+    with city(places) as opened:
+        consents.withdraw(opened, person_id, purposes, now_ms())
+        versions = publish_due(opened)
     if as_json:
         print_json({"id": person_id, "withdrawn": list(purposes), "published": versions})
     else:
@@ -179,20 +130,16 @@ def withdraw(
 
 
 @consent.command("show")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("person_id", metavar="ID")
 @json_option
-def show(
-    ca_directory: Path, keys_directory: Path | None, database: str, person_id: str, as_json: bool
-) -> None:
+def show(places: CityPlaces, person_id: str, as_json: bool) -> None:
     """Every consent ID ever gave: to what, in which words, from when until when."""
     from agent.cityos.residents.profiles import given_fields
+    from agent.cityos.usecases.subject import shown
 
-    with town(ca_directory, keys_directory, database) as opened:
-        found = opened.residents.get(person_id).profile.consents
-        opened.office.audit.append("resident.shown", actor=opened.office.actor, subject=person_id)
+    with city(places) as opened:
+        found = shown(opened, person_id).profile.consents
     now = now_ms()
     for given in found:
         if as_json:
@@ -208,19 +155,17 @@ def show(
 
 
 @consent.command("notice")
-@ca_option
+@city_options()
 @notices_option
 @click.argument(
     "purpose", type=click.Choice(["bus", "hall", "linking", "statistics", "third_party"])
 )
 @language_option
-def notice(ca_directory: Path, notices_directory: Path | None, purpose: str, language: str) -> None:
+def notice(places: CityPlaces, notices_directory: Path | None, purpose: str, language: str) -> None:
     """Print the notice that is shown before anybody consents to PURPOSE."""
-    with office(ca_directory) as opened:
-        found = load_texts(opened, notices_directory)[purpose, language]
+    from agent.notices.texts import load_notices
+
+    with office(places) as opened:
+        found = load_notices(opened.authority.name, notices_directory)[purpose, language]
     click.echo(found.text)
     click.echo(f"({found.version})")
-
-
-def _note(opened: Office, action: str, person_id: str, purpose: str) -> None:
-    opened.audit.append(action, actor=opened.actor, subject=person_id, purpose=purpose)

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.base.errors import CityError, ImageError, UsageError
-from agent.cli.city.common import ca_option, now_ms
-from agent.cli.city.town import (
-    GALLERIES,
-    Town,
-    check_guardian,
-    keys_option,
-    load_texts,
+from agent.base.errors import UsageError
+from agent.cli.city.common import (
+    city,
+    city_options,
     notices_option,
+    now_ms,
+    publish_due,
     thresholds,
-    town,
 )
-from agent.cli.city.upkeep import database_option
 from agent.cli.common import json_option, print_json, settings_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from agent.base.values import Vector
     from agent.cityos.residents.profiles import Given
+    from agent.cityos.usecases.office import CityPlaces, Office
     from agent.settings.model import Settings
 
+Embedder = Callable[[Iterable[str]], dict[str, "Vector"]]
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".mp4", ".mov", ".avi", ".mkv")
 _CONSENTS = click.Choice(["bus", "hall", "linking", "statistics", "third_party"])
 purposes_option = click.option(
@@ -56,10 +54,29 @@ age_option = click.option(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """In which words somebody consents to what."""
+
+    notices: Path | None
+    purposes: tuple[str, ...]
+    language: str
+    guardian: bool = False
+
+    def consents(self, office: Office) -> tuple[Given, ...]:
+        """The consents, given now, to the notices with *office*'s name in them."""
+        from agent.cityos.residents.profiles import Given
+        from agent.notices.texts import load_notices
+
+        texts, now = load_notices(office.authority.name, self.notices), now_ms()
+        return tuple(
+            Given(texts[purpose, self.language].consent(now, guardian=self.guardian), now)
+            for purpose in dict.fromkeys(self.purposes)
+        )
+
+
 @click.command("add")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @settings_option
 @notices_option
 @click.argument("person_id", metavar="ID")
@@ -71,9 +88,7 @@ age_option = click.option(
 @age_option
 @json_option
 def add(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
+    places: CityPlaces,
     settings_file: Path | None,
     notices_directory: Path | None,
     person_id: str,
@@ -91,30 +106,27 @@ def add(
     another id is refused; one who is enrolled already gets the new templates instead of the old.
     Nothing of the pictures is kept.
     """
+    from agent.cityos.residents.faces import EnrolledFaces
+    from agent.cityos.residents.residents import Newcomer
+    from agent.cityos.usecases.consents import check_guardian
+    from agent.cityos.usecases.enrolling import enrol
     from agent.settings.model import load
 
     check_guardian(age, guardian)
     embed = _embedder(load(settings_file))
-    with town(ca_directory, keys_directory, database) as opened:
-        given = _consents(opened, notices_directory, purposes, language, guardian)
-        _enrol(opened, person_id, nickname, embed(files), given)
-        published = opened.publish(GALLERIES)
-    result = {
-        "id": person_id,
-        "consents": list(purposes),
-        "published": [f"{p.head.gallery} {p.head.epoch}.{p.head.version}" for p in published],
-    }
+    with city(places) as opened:
+        given = Words(notices_directory, purposes, language, guardian).consents(opened.office)
+        faces = EnrolledFaces(opened.residents, thresholds())
+        enrol(opened, faces, Newcomer(person_id, nickname, embed(files), given), now_ms())
+        published = publish_due(opened)
     if as_json:
-        print_json(result)
+        print_json({"id": person_id, "consents": list(purposes), "published": published})
     else:
-        said = ", ".join(result["published"]) or "nothing yet"
-        click.echo(f"{person_id}: enrolled; published: {said}")
+        click.echo(f"{person_id}: enrolled; published: {', '.join(published) or 'nothing yet'}")
 
 
 @click.command("import")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @settings_option
 @notices_option
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -122,9 +134,7 @@ def add(
 @language_option
 @json_option
 def import_directory(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
+    places: CityPlaces,
     settings_file: Path | None,
     notices_directory: Path | None,
     directory: Path,
@@ -138,6 +148,8 @@ def import_directory(
     not hold up the others; who is enrolled already is passed over, so a second run goes on. Exit
     code 1 if anybody was refused.
     """
+    from agent.cityos.residents.faces import EnrolledFaces
+    from agent.cityos.usecases.enrolling import enrol_many
     from agent.settings.model import load
 
     embed = _embedder(load(settings_file))
@@ -146,86 +158,41 @@ def import_directory(
         raise UsageError(
             f"{directory}: there is no folder in it; put each person's pictures in one"
         )
-    enrolled, passed, refused = 0, 0, {}
-    with town(ca_directory, keys_directory, database) as opened:
-        from agent.cityos.residents.faces import Faces
-
-        given = _consents(opened, notices_directory, purposes, language, False)
-        faces = Faces(opened.residents, thresholds())
+    with city(places) as opened:
+        given = Words(notices_directory, purposes, language).consents(opened.office)
+        faces = EnrolledFaces(opened.residents, thresholds())
         with click.progressbar(folders, label="enrolling", hidden=as_json) as bar:
-            for folder in bar:
-                if opened.residents.exists(folder.name):
-                    passed += 1
-                    continue
-                files = sorted(
-                    str(file) for file in folder.iterdir() if file.suffix.lower() in PICTURES
-                )
-                try:
-                    if not files:
-                        raise UsageError("there is no picture in it")
-                    _enrol(opened, folder.name, "", embed(files), given, faces)
-                    enrolled += 1
-                except (ImageError, UsageError, CityError) as error:
-                    refused[folder.name] = str(error)
-        opened.publish(GALLERIES)
+            done = enrol_many(opened, faces, _people(bar, embed), given, now_ms)
+        publish_due(opened)
     if as_json:
-        print_json({"enrolled": enrolled, "enrolled_before": passed, "refused": refused})
+        print_json(
+            {"enrolled": done.enrolled, "enrolled_before": done.before, "refused": done.refused}
+        )
     else:
-        for person, reason in refused.items():
+        for person, reason in done.refused.items():
             click.echo(reason if reason.startswith(f"{person}:") else f"{person}: {reason}")
-        click.echo(f"{enrolled} enrolled, {passed} were before, {len(refused)} refused")
-    if refused:
+        click.echo(
+            f"{done.enrolled} enrolled, {done.before} were before, {len(done.refused)} refused"
+        )
+    if done.refused:
         sys.exit(1)
 
 
-def _enrol(
-    opened: Town,
-    person_id: str,
-    nickname: str,
-    enrolled: Mapping[str, Vector],
-    given: tuple[Given, ...],
-    faces: Any = None,
-) -> None:
-    from dataclasses import replace
-
-    from agent.cityos.residents.faces import Faces
-    from agent.cityos.residents.residents import Newcomer
-
-    residents = opened.residents
-    templates = {pack: residents.own.apply(rows) for pack, rows in enrolled.items()}
-    ref = residents.keys.ref(person_id)
-    faces = faces or Faces(residents, thresholds())
-    if faces.same_as(templates, but=ref) is not None:
-        raise UsageError(
-            f"{person_id}: this face is enrolled already under another id; erase that one first, or"
-            " add the pictures to it"
-        )
-    known = residents.exists(person_id)
-    if known and not faces.is_same(ref, templates):
-        raise UsageError(
-            f"{person_id}: another face is enrolled under this id; is the id right? If it is,"
-            " erase it first: kaopass city resident ID --erase"
-        )
-    opened.office.audit.append(
-        "resident.enrolled", actor=opened.office.actor, subject=person_id, consents=len(given)
-    )
-    if known:
-        residents.replace_templates(person_id, templates)
-        residents.change(
-            person_id,
-            lambda profile: replace(
-                profile,
-                nickname=nickname or profile.nickname,
-                consents=(*profile.consents, *given),
-            ),
-            now_ms(),
-        )
-    else:
-        residents.add([Newcomer(person_id, nickname, templates, given)], now_ms())
-    faces.add(ref, templates)
+def _people(
+    folders: Iterable[Path], embed: Embedder
+) -> Iterator[tuple[str, Callable[[], Mapping[str, Vector]]]]:
+    for folder in folders:
+        yield folder.name, partial(_embedded, folder, embed)
 
 
-def _embedder(settings: Settings) -> Callable[[Iterable[str]], dict[str, Vector]]:
+def _embedded(folder: Path, embed: Embedder) -> Mapping[str, Vector]:
+    files = sorted(str(file) for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    if not files:
+        raise UsageError("there is no picture in it")
+    return embed(files)
+
+
+def _embedder(settings: Settings) -> Embedder:
     from agent.wiring.devices import enrolment_frames
     from agent.wiring.parts import enroller, open_networks
 
@@ -237,16 +204,3 @@ def _embedder(settings: Settings) -> Callable[[Iterable[str]], dict[str, Vector]
         return {networks.embedder.pack: enrolled.templates}
 
     return embed
-
-
-def _consents(
-    opened: Town, notices: Path | None, purposes: tuple[str, ...], language: str, guardian: bool
-) -> tuple[Given, ...]:
-    from agent.cityos.residents.profiles import Given
-
-    texts = load_texts(opened.office, notices)
-    now = now_ms()
-    return tuple(
-        Given(texts[purpose, language].consent(now, guardian=guardian), now)
-        for purpose in dict.fromkeys(purposes)
-    )

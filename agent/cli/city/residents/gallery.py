@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.base.errors import CityError, UsageError
-from agent.cli.city.common import ca_option, now_ms, office
-from agent.cli.city.town import GALLERIES, Town, keys_option, town
-from agent.cli.city.upkeep import database_option, time_text
+from agent.base.values import PURPOSES
+from agent.cli.city.common import city, city_options, now_ms, office, say_waiting, time_text
 from agent.cli.common import json_option, print_json
 
 if TYPE_CHECKING:
-    from agent.cityos.galleries.receipts import Holding
+    from agent.cityos.galleries.receipts import HeldVersion
+    from agent.cityos.usecases.city import OpenCity
+    from agent.cityos.usecases.galleries import GalleryState
+    from agent.cityos.usecases.office import CityPlaces
+    from agent.protocol.galleries.messages import Head
 
 _file = click.Path(path_type=Path, dir_okay=False)
-_purpose = click.Choice(GALLERIES)
+_purpose = click.Choice(PURPOSES)
 
 
 @click.group("gallery")
@@ -26,9 +29,7 @@ def gallery() -> None:
 
 
 @gallery.command("publish")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("purpose", type=_purpose, required=False)
 @click.option("--unsigned", type=_file, metavar="FILE", help="Write what is to be signed to FILE.")
 @click.option("--signed", type=_file, metavar="FILE", help="Put the signed version in force.")
@@ -42,9 +43,7 @@ def gallery() -> None:
 )
 @json_option
 def publish(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
+    places: CityPlaces,
     purpose: str | None,
     unsigned: Path | None,
     signed: Path | None,
@@ -62,7 +61,7 @@ def publish(
         raise UsageError("--force goes with --unsigned: what is signed is as it is")
     if unsigned is not None and (signed is not None or purpose is None):
         raise UsageError("--unsigned FILE needs one gallery: bus or hall; and no --signed")
-    with town(ca_directory, keys_directory, database) as opened:
+    with city(places) as opened:
         for row in _published(opened, purpose, unsigned, signed, force, valid_days):
             if as_json:
                 print_json(row)
@@ -71,7 +70,7 @@ def publish(
 
 
 def _published(
-    opened: Town,
+    opened: OpenCity,
     purpose: str | None,
     unsigned: Path | None,
     signed: Path | None,
@@ -79,56 +78,48 @@ def _published(
     valid_days: float,
 ) -> list[dict[str, Any]]:
     from agent.cityos.galleries.signing import encode_unsigned
+    from agent.cityos.usecases import galleries
 
     now = now_ms()
     if signed is not None:
-        head = opened.publisher.finish(_read(signed).strip(), now)
-        opened.note_published(head)
-        return [_row(head, 0, "published")]
+        return [_row(galleries.finish(opened, _read(signed).strip(), now), 0, "published")]
     if unsigned is not None:
         assert purpose is not None  # noqa: S101 - checked above
-        made = opened.publisher.prepare(purpose, now, force=force, valid_days=valid_days)
+        made = galleries.prepare(opened, purpose, now, force=force, valid_days=valid_days)
         if made is None:
-            return [{"gallery": purpose, "state": "unchanged", "said": f"{purpose}: unchanged"}]
+            return [_unchanged(purpose)]
         _write(unsigned, encode_unsigned(made.head))
         return [_row(made.head, made.changed, f"to be signed, in {unsigned}")]
     rows = []
-    for name in [purpose] if purpose else GALLERIES:
+    for name in [purpose] if purpose else PURPOSES:
         if opened.signer is None:
             raise CityError(
                 "the gallery key is not on this machine; prepare a version for signing with:"
                 f" kaopass city gallery publish {name} --unsigned FILE"
             )
-        found = opened.publish([name], force=force, valid_days=valid_days)
-        rows += [_row(each.head, each.changed, "published") for each in found]
-        if not found:
-            rows.append({"gallery": name, "state": "unchanged", "said": f"{name}: unchanged"})
+        found = galleries.publish(opened, [name], now_ms(), force=force, valid_days=valid_days)
+        rows += [_row(each.head, each.changed, "published") for each in found.published]
+        if not found.published:
+            rows.append(_unchanged(name))
     return rows
 
 
 @gallery.command("sign")
-@ca_option
+@city_options()
 @click.argument("unsigned", type=_file)
 @click.option("--output", type=_file, help="Where to write it; default: UNSIGNED with .signed.")
-def sign(ca_directory: Path, unsigned: Path, output: Path | None) -> None:
+def sign(places: CityPlaces, unsigned: Path, output: Path | None) -> None:
     """Sign the version in the file UNSIGNED; for a machine with the gallery key and no network.
 
     It needs gallery.pem, gallery.key and the authority's other files. What is older than the last
     version it signed is refused.
     """
-    from agent.cityos.galleries.signing import HeadSigner, decode_unsigned
+    from agent.cityos.galleries.signing import decode_unsigned
+    from agent.cityos.usecases.authority import sign_head
 
     head = decode_unsigned(_read(unsigned))
-    with office(ca_directory) as opened:
-        message = HeadSigner(opened.authority)(head)
-        opened.audit.append(
-            "gallery.signed",
-            actor=opened.actor,
-            gallery=head.gallery,
-            epoch=head.epoch,
-            version=head.version,
-            root=head.root,
-        )
+    with office(places) as opened:
+        message = sign_head(opened, head)
     target = output or unsigned.with_name(f"{unsigned.name}.signed")
     _write(target, message + b"\n")
     click.echo(f"gallery {head.gallery} {head.epoch}.{head.version}, {head.count} residents, root "
@@ -136,79 +127,64 @@ def sign(ca_directory: Path, unsigned: Path, output: Path | None) -> None:
 
 
 @gallery.command("rekey")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("purpose", type=_purpose)
-def rekey(ca_directory: Path, keys_directory: Path | None, database: str, purpose: str) -> None:
+def rekey(places: CityPlaces, purpose: str) -> None:
     """Begin another template key for PURPOSE's gallery, after templates have leaked.
 
     Every template changes, so every device takes the whole gallery anew; nobody enrols again.
     """
-    with town(ca_directory, keys_directory, database) as opened:
-        opened.office.noting("gallery.rekeyed", gallery=purpose)()
-        opened.keys.new_content(purpose, rekey=True)
-        found = opened.publish([purpose])
-    for each in found:
+    from agent.cityos.usecases import galleries
+
+    with city(places) as opened:
+        galleries.rekey(opened, purpose)
+        found = galleries.publish(opened, [purpose], now_ms())
+    say_waiting(found.waiting)
+    for each in found.published:
         click.echo(_row(each.head, each.changed, "published")["said"])
 
 
 @gallery.command("status")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @json_option
-def status(ca_directory: Path, keys_directory: Path | None, database: str, as_json: bool) -> None:
+def status(places: CityPlaces, as_json: bool) -> None:
     """Each gallery's version, and which version each device has."""
-    from agent.cityos.galleries import receipts
-    from agent.cityos.galleries.versions import drafted, latest
+    from agent.cityos.usecases import galleries
 
-    with town(ca_directory, keys_directory, database) as opened:
-        now = now_ms()
-        for name in GALLERIES:
-            serving = opened.office.registry.serving(name, now)
-            with opened.residents.reading() as db:
-                release, waits = latest(db, name), drafted(db, name)
-                held = receipts.holdings(db, name)
-            due = opened.publisher.is_due(name, now)
-            _show_status(name, release, waits, due, serving, held, as_json)
+    with city(places) as opened:
+        found = galleries.states(opened, now_ms())
+    for each in found:
+        _show_status(each, as_json)
 
 
-def _show_status(
-    name: str,
-    release: Any,
-    waits: Any,
-    due: bool,
-    serving: list[str],
-    held: dict[str, Holding],
-    as_json: bool,
-) -> None:
-    version = [release.epoch, release.version] if release is not None else None
+def _show_status(state: GalleryState, as_json: bool) -> None:
+    name, head = state.gallery, state.head
     devices = [
-        _device_row(device, device in serving, held.get(device), release)
-        for device in sorted({*serving, *held})
+        _device_row(device, device in state.serving, state.held.get(device), head)
+        for device in sorted({*state.serving, *state.held})
     ]
     if as_json:
         print_json(
             {
                 "gallery": name,
-                "version": version,
-                "residents": release.people if release is not None else 0,
-                "root": release.root if release is not None else None,
-                "expires_ms": release.expires_ms if release is not None else None,
-                "waits_for_signature": waits is not None,
-                "changes_wait": due,
+                "version": list(head.position) if head is not None else None,
+                "residents": head.count if head is not None else 0,
+                "root": head.root if head is not None else None,
+                "expires_ms": head.expires_ms if head is not None else None,
+                "waits_for_signature": state.waits_for_signature,
+                "changes_wait": state.changes_wait,
                 "devices": devices,
             }
         )
         return
-    if release is None:
-        click.echo(f"{name}: no version yet{', changes wait' if due else ''}")
+    changes = ", changes wait" if state.changes_wait else ""
+    if head is None:
+        click.echo(f"{name}: no version yet{changes}")
     else:
         click.echo(
-            f"{name} {release.epoch}.{release.version}: {release.people} residents, until"
-            f" {time_text(release.expires_ms)}{', changes wait' if due else ''}"
-            f"{', a version waits for its signature' if waits is not None else ''}"
+            f"{name} {head.epoch}.{head.version}: {head.count} residents, until"
+            f" {time_text(head.expires_ms)}{changes}"
+            f"{', a version waits for its signature' if state.waits_for_signature else ''}"
         )
     for row in devices:
         said = "nothing yet"
@@ -220,19 +196,25 @@ def _show_status(
         click.echo(f"  {row['device']:<20} {said}{'' if row['serves'] else ' (no longer serves)'}")
 
 
-def _device_row(device: str, serves: bool, held: Holding | None, release: Any) -> dict[str, Any]:
+def _device_row(
+    device: str, serves: bool, held: HeldVersion | None, head: Head | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         **{"device": device, "serves": serves, "version": None, "proven": False},
         **{"behind": None, "heard_ms": None},
     }
     if held is not None:
         row |= {"version": list(held.position), "proven": held.proven, "heard_ms": held.heard_ms}
-        if held.proven and release is not None and held.position[0] == release.epoch:
-            row["behind"] = release.version - held.position[1]
+        if held.proven and head is not None and held.position[0] == head.epoch:
+            row["behind"] = head.version - held.position[1]
     return row
 
 
-def _row(head: Any, changed: int, state: str) -> dict[str, Any]:
+def _unchanged(gallery: str) -> dict[str, Any]:
+    return {"gallery": gallery, "state": "unchanged", "said": f"{gallery}: unchanged"}
+
+
+def _row(head: Head, changed: int, state: str) -> dict[str, Any]:
     said = f"{head.gallery} {head.epoch}.{head.version}: {head.count} residents, {state}"
     return {
         "gallery": head.gallery,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.base.errors import CityError
-from agent.cli.city.common import ca_option, now_ms, office
-from agent.cli.city.town import keys_option, open_keys
-from agent.cli.city.upkeep import database_option, time_text
+from agent.cli.city.common import (
+    city_options,
+    database,
+    now_ms,
+    office,
+    time_text,
+)
 from agent.cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from agent.cityos.usecases.office import CityPlaces
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -21,28 +28,15 @@ def enrolments() -> None:
 
 
 @enrolments.command("list")
-@database_option
+@city_options(ca=False, database=True)
 @click.option("--state", type=click.Choice(["new", "taken", "refused"]), help="Only these.")
 @json_option
-def list_enrolments(database: str, state: str | None, as_json: bool) -> None:
+def list_enrolments(places: CityPlaces, state: str | None, as_json: bool) -> None:
     """Enrolments that came from devices, and why some were refused; a running city side settles."""
-    from sqlalchemy import select
+    from agent.cityos.usecases.from_devices import listed
 
-    from agent.cityos.db.database import open_engine
-    from agent.cityos.db.schema import ENROLMENT
-
-    engine = open_engine(database, create=False)
-    try:
-        wanted = select(
-            *(ENROLMENT.c.device, ENROLMENT.c.epoch, ENROLMENT.c.seq),
-            *(ENROLMENT.c.state, ENROLMENT.c.reason, ENROLMENT.c.received_ms),
-        ).order_by(ENROLMENT.c.received_ms)
-        if state is not None:
-            wanted = wanted.where(ENROLMENT.c.state == state)
-        with engine.connect() as db:
-            rows = [dict(row._mapping) for row in db.execute(wanted).all()]
-    finally:
-        engine.dispose()
+    with database(places) as opened:
+        rows = listed(opened, state)
     if not rows and not as_json:
         click.echo("no such enrolments" if state else "no enrolments")
     for row in rows:
@@ -61,64 +55,57 @@ def keys() -> None:
 
 
 @keys.command("backup")
-@ca_option
-@keys_option
+@city_options(keys=True)
 @click.argument("file", type=_file)
-def backup_keys(ca_directory: Path, keys_directory: Path | None, file: Path) -> None:
+def backup_keys(places: CityPlaces, file: Path) -> None:
     """Copy the keys to FILE, or bring FILE up to date: erased residents' keys go from it, too.
 
     It is wrapped by the master key (`town-key`), which is not in it: keep that one elsewhere. Never
     keep an older copy beside: with it and an old database somebody erased could be read again.
     """
-    from agent.cityos.keys.keybackup import backup
+    from agent.cityos.usecases.keys import backup_keys
 
-    with office(ca_directory) as opened, open_keys(ca_directory, keys_directory) as found:
-        opened.noting("keys.copied")()
-        gone = backup(found, file, now_ms())
+    with office(places) as opened:
+        gone = backup_keys(opened, file, now_ms())
     click.echo(f"{file} is up to date; {gone} destroyed keys went from it")
 
 
 @keys.command("restore")
-@ca_option
-@keys_option
+@city_options(keys=True)
 @click.argument("file", type=_file)
-def restore_keys(ca_directory: Path, keys_directory: Path | None, file: Path) -> None:
+def restore_keys(places: CityPlaces, file: Path) -> None:
     """Put the copy FILE in the place of lost keys; the master key has to be there already."""
-    from agent.cityos.keys.keybackup import restore
+    from agent.cityos.usecases.keys import restore_keys
 
-    directory = keys_directory or ca_directory / "keys"
-    with office(ca_directory) as opened:
-        opened.noting("keys.restored")()
-        restore(file, directory)
-    with open_keys(ca_directory, keys_directory):
-        click.echo(f"{directory}: keys restored; next: kaopass city gallery publish")
+    with office(places) as opened:
+        restore_keys(opened, file)
+    click.echo(f"{places.keys}: keys restored; next: kaopass city gallery publish")
 
 
 @keys.command("forget")
-@ca_option
-@keys_option
+@city_options(keys=True)
 @click.argument("file", type=_file)
-def forget_copy(ca_directory: Path, keys_directory: Path | None, file: Path) -> None:
+def forget_copy(places: CityPlaces, file: Path) -> None:
     """Say that the copy FILE was destroyed, so that receipts no longer name it."""
-    with office(ca_directory) as opened, open_keys(ca_directory, keys_directory) as found:
-        if not found.forget_copy(file.absolute()):
-            raise CityError(f"{file.absolute()} is no known copy: see kaopass city keys status")
-        opened.noting("keys.copy_destroyed")()
+    from agent.cityos.usecases.keys import forget_copy
+
+    with office(places) as opened:
+        forget_copy(opened, file)
     click.echo(f"{file} is forgotten")
 
 
 @keys.command("status")
-@ca_option
-@keys_option
+@city_options(keys=True)
 @json_option
-def keys_status(ca_directory: Path, keys_directory: Path | None, as_json: bool) -> None:
+def status(places: CityPlaces, as_json: bool) -> None:
     """How many residents have a key, and where copies are."""
-    with open_keys(ca_directory, keys_directory) as found:
-        count, copies = len(found.residents()), found.copies()
+    from agent.cityos.usecases.keys import keys_status
+
+    found = keys_status(places)
     if as_json:
-        told = {str(path): at_ms for path, at_ms in copies.items()}
-        print_json({"residents": count, "copies": told})
+        told = {str(path): at_ms for path, at_ms in found.copies.items()}
+        print_json({"residents": found.residents, "copies": told})
         return
-    click.echo(f"{count} residents' keys in {keys_directory or ca_directory / 'keys'}")
-    for path, at_ms in copies.items():
+    click.echo(f"{found.residents} residents' keys in {places.keys}")
+    for path, at_ms in found.copies.items():
         click.echo(f"  copy {path}, of {time_text(at_ms)}")

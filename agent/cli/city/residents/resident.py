@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.base.errors import CityError, UsageError
-from agent.cli.city.common import ca_option, now_ms
+from agent.base.errors import UsageError
+from agent.base.values import PURPOSES
+from agent.cli.city.common import city, city_options, now_ms, publish_due, time_text
 from agent.cli.city.residents.enrol import add, import_directory
-from agent.cli.city.town import GALLERIES, Town, keys_option, town
-from agent.cli.city.upkeep import database_option, time_text
 from agent.cli.common import counted, json_option, print_json, written
 
 if TYPE_CHECKING:
     from agent.cityos.residents.profiles import Resident
+    from agent.cityos.usecases.office import CityPlaces
+    from agent.cityos.usecases.subject import HeldOn
 
 
 class ResidentGroup(click.Group):
@@ -36,18 +37,15 @@ def resident() -> None:
 
 
 @resident.command("list")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @json_option
-def list_residents(
-    ca_directory: Path, keys_directory: Path | None, database: str, as_json: bool
-) -> None:
+def list_residents(places: CityPlaces, as_json: bool) -> None:
     """List residents: what they consent to now, and how many templates there are."""
+    from agent.cityos.usecases.subject import listed
+
     now = now_ms()
-    with town(ca_directory, keys_directory, database) as opened:
-        found = sorted(opened.residents.all(), key=lambda each: each.profile.id)
-        opened.office.noting("residents.listed", residents=len(found))()
+    with city(places) as opened:
+        found = listed(opened)
     if not found and not as_json:
         click.echo("nobody is enrolled")
     for each in found:
@@ -62,18 +60,15 @@ def list_residents(
 
 
 @resident.command("show")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("person_id", metavar="ID")
 @json_option
-def show(
-    ca_directory: Path, keys_directory: Path | None, database: str, person_id: str, as_json: bool
-) -> None:
+def show(places: CityPlaces, person_id: str, as_json: bool) -> None:
     """What the town has of ID: consents, templates counted, and which devices hold them."""
-    with town(ca_directory, keys_directory, database) as opened:
-        found = _held(opened, person_id)
-        opened.office.audit.append("resident.shown", actor=opened.office.actor, subject=person_id)
+    from agent.cityos.usecases.subject import shown
+
+    with city(places) as opened:
+        found = _fields(shown(opened, person_id))
     if as_json:
         print_json(found)
         return
@@ -90,9 +85,7 @@ def show(
 
 
 @resident.command("subject")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("person_id", metavar="ID")
 @click.option(
     "--export",
@@ -104,9 +97,7 @@ def show(
 @click.option("--erase", is_flag=True, help="Erase all of it and print a receipt.")
 @json_option
 def subject(
-    ca_directory: Path,
-    keys_directory: Path | None,
-    database: str,
+    places: CityPlaces,
     person_id: str,
     output: Path | None,
     erase: bool,
@@ -120,25 +111,24 @@ def subject(
     """
     if output is None and not erase:
         raise UsageError("say what to do: --export FILE, --erase, or both")
-    with town(ca_directory, keys_directory, database) as opened:
-        audit, actor = opened.office.audit, opened.office.actor
+    from agent.cityos.usecases.subject import erase as erase_resident
+    from agent.cityos.usecases.subject import handed_out
+
+    with city(places) as opened:
         if output is not None:
-            held = _held(opened, person_id, events=True)
-            count = len(held["events"])
-            audit.append("resident.exported", actor=actor, subject=person_id, events=count)
+            held = handed_out(opened, person_id)
+            fields = {**_fields(held), "pseudonyms": held.pseudonyms, "events": held.events}
             with written(output) as out:
-                json.dump(held, out, ensure_ascii=False, indent=1)
+                json.dump(fields, out, ensure_ascii=False, indent=1)
                 out.write("\n")
             if str(output) != "-":
-                click.echo(f"profile and {count} events written to {output}", err=True)
+                said = f"profile and {len(held.events)} events written to {output}"
+                click.echo(said, err=True)
         if not erase:
             return
-        opened.residents.get(person_id)
-        audit.append("resident.erased", actor=actor, subject=person_id)
-        receipt = opened.eraser.erase(person_id, now_ms())
-        left = _purge_copies(opened)
-        published = [f"{p.head.gallery} {p.head.epoch}.{p.head.version}"
-                     for p in opened.publish(GALLERIES)]  # fmt: skip
+        erased = erase_resident(opened, person_id, now_ms())
+        published = publish_due(opened)
+    receipt, left = erased.receipt, erased.copies_left
     if as_json:
         print_json({"receipt": receipt, "published": published, "copies_left": left})
         return
@@ -152,49 +142,40 @@ def subject(
 
 
 @resident.command("receipts")
-@ca_option
-@keys_option
-@database_option
+@city_options(keys=True, database=True)
 @click.argument("receipt", metavar="RECEIPT")
 @json_option
-def show_receipts(
-    ca_directory: Path, keys_directory: Path | None, database: str, receipt: str, as_json: bool
-) -> None:
+def show_receipts(places: CityPlaces, receipt: str, as_json: bool) -> None:
     """Which device has applied the version without the person erased under RECEIPT, and when."""
-    from agent.cityos.galleries import receipts
+    from agent.cityos.usecases.subject import erasure
 
-    with town(ca_directory, keys_directory, database) as opened:
-        serving = {each: opened.office.registry.serving(each, now_ms()) for each in GALLERIES}
-        with opened.residents.reading() as db:
-            found = receipts.erasure(db, receipt, serving)
-        copies = opened.keys.copies()
-    if found is None:
-        raise CityError(f"there is no receipt {receipt!r}: it was printed by resident ID --erase")
-    at_ms, since, applied = found
-    left = [str(path) for path, copied_ms in copies.items() if copied_ms < at_ms]
+    with city(places) as opened:
+        found = erasure(opened, receipt, now_ms())
     if as_json:
         print_json(
             {
                 "receipt": receipt,
-                "erased_ms": at_ms,
-                "versions": {name: position and list(position) for name, position in since.items()},
+                "erased_ms": found.erased_ms,
+                "versions": {
+                    name: position and list(position) for name, position in found.versions.items()
+                },
                 "devices": [
                     {"gallery": each.gallery, "device": each.device, "applied_ms": each.at_ms}
-                    for each in applied
+                    for each in found.devices
                 ],
-                "copies_left": left,
+                "copies_left": found.copies_left,
             }
         )
         return
-    click.echo(f"erased at the city {time_text(at_ms)}")
-    for gallery, position in since.items():
-        if gallery in GALLERIES:
+    click.echo(f"erased at the city {time_text(found.erased_ms)}")
+    for gallery, position in found.versions.items():
+        if gallery in PURPOSES:
             said = f"gone since {position[0]}.{position[1]}" if position else "not published yet"
             click.echo(f"gallery {gallery}: {said}")
-    for each in applied:
+    for each in found.devices:
         said = time_text(each.at_ms) if each.at_ms else "not reported yet"
         click.echo(f"  {each.device:<20} {said}")
-    for path in left:
+    for path in found.copies_left:
         click.echo(f"  copy of keys {path}: from before the erasure")
 
 
@@ -203,42 +184,20 @@ def _standing(found: Resident, now: int) -> list[str]:
     return [name for name in names if found.profile.standing(name, now) is not None]
 
 
-def _held(opened: Town, person_id: str, *, events: bool = False) -> dict[str, Any]:
-    from agent.cityos.galleries import receipts
+def _fields(held: HeldOn) -> dict[str, Any]:
     from agent.cityos.residents.profiles import given_fields
 
-    found = opened.residents.get(person_id)
-    with opened.residents.reading() as db:
-        devices = {each: receipts.holders(db, each, found.ref) for each in GALLERIES}
-    held: dict[str, Any] = {
-        "id": found.profile.id,
-        "nickname": found.profile.nickname,
-        "created_ms": found.profile.created_ms,
+    profile = held.profile
+    return {
+        "id": profile.id,
+        "nickname": profile.nickname,
+        "created_ms": profile.created_ms,
         "consents": [
-            {**given_fields(given), "ends_ms": given.ends_ms} for given in found.profile.consents
+            {**given_fields(given), "ends_ms": given.ends_ms} for given in profile.consents
         ],
-        "templates": dict(found.templates),
-        "devices": {each: names for each, names in devices.items() if names is not None},
+        "templates": dict(held.templates),
+        "devices": dict(held.devices),
     }
-    if events:
-        held["pseudonyms"] = opened.residents.pseudonyms(person_id)
-        held["events"] = opened.residents.events(person_id)
-    return held
-
-
-def _purge_copies(opened: Town) -> list[str]:
-    """Bring every copy of the keys up to date; those that cannot be reached."""
-    from agent.cityos.keys.keybackup import backup
-
-    left = []
-    for path in opened.keys.copies():
-        try:
-            if not path.exists():
-                raise CityError("it is not there")
-            backup(opened.keys, path, now_ms())
-        except (CityError, UsageError):
-            left.append(str(path))
-    return left
 
 
 for enrolling in (add, import_directory):

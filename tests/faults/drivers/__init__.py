@@ -1,0 +1,1 @@
+"""Who makes the faults of a round: one thread a device, one each for broker, network and city."""
