@@ -104,38 +104,38 @@ class Outcomes:
     """What the gallery answered to every probe; ``NEVER`` is the score of one never compared.
 
     ``mated`` is the similarity of the best person where that is the right one, else ``NEVER``;
-    ``mated_lead`` its lead over the runner-up, ``mated_people`` who came. ``strange`` and
-    ``strange_lead`` are the same of the best person for each stranger, whoever that is.
+    ``mated_margin`` its margin over the runner-up, ``mated_people`` who came. ``strange`` and
+    ``strange_margin`` are the same of the best person for each stranger, whoever that is.
     """
 
     mated: Scores
-    mated_lead: Scores
+    mated_margin: Scores
     mated_people: tuple[str, ...]
     strange: Scores
-    strange_lead: Scores
+    strange_margin: Scores
 
     @classmethod
     def of(cls, mated: Sequence[tuple[str, Candidate]], strange: Sequence[Candidate]) -> Outcomes:
         """From (person who stood there, answer) of residents, and the answers to strangers."""
         return cls(
             mated=_array(c.similarity if c.person == who else NEVER for who, c in mated),
-            mated_lead=_array(c.similarity - c.runner_up for _, c in mated),
+            mated_margin=_array(c.similarity - c.runner_up for _, c in mated),
             mated_people=tuple(who for who, _ in mated),
             strange=_array(c.similarity for c in strange),
-            strange_lead=_array(c.similarity - c.runner_up for c in strange),
+            strange_margin=_array(c.similarity - c.runner_up for c in strange),
         )
 
-    def fnir(self, threshold: float, min_lead: float = -1.0) -> Rate:
-        """Residents not named rightly: another is nearer, or their own score or lead too low.
+    def fnir(self, threshold: float, min_margin: float = -1.0) -> Rate:
+        """Residents not named rightly: another is nearer, or their own score or margin too low.
 
         The interval goes by people, as most come more than once.
         """
-        named = (self.mated >= threshold) & (self.mated_lead >= min_lead)
+        named = (self.mated >= threshold) & (self.mated_margin >= min_margin)
         return Rate.clustered((~named).tolist(), self.mated_people)
 
-    def fpir(self, threshold: float, min_lead: float = -1.0) -> Rate:
+    def fpir(self, threshold: float, min_margin: float = -1.0) -> Rate:
         """Strangers who are taken for anybody; each comes once, so the interval is exact."""
-        named = (self.strange >= threshold) & (self.strange_lead >= min_lead)
+        named = (self.strange >= threshold) & (self.strange_margin >= min_margin)
         return Rate(int(np.count_nonzero(named)), len(self.strange))
 
     def threshold_for(self, fpir: float) -> float:

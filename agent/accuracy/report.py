@@ -29,7 +29,7 @@ class AtFpir:
 class AtPromise:
     """The run at the threshold that the calibration gives for a promise, set without it.
 
-    ``door_fnir`` and ``door_fpir`` ask for the lead over the runner-up as well, as the door does.
+    ``door_fnir`` and ``door_fpir`` ask for the margin over the runner-up as well, as the door does.
     """
 
     promised: float
@@ -75,7 +75,7 @@ class AccuracyReport:
 def assess(
     run: Run,
     promises: Sequence[tuple[float, float]],
-    min_lead: float,
+    min_margin: float,
     groups: Mapping[str, str] | None = None,
 ) -> AccuracyReport:
     """Judge *run* at each promise: (FPIR, calibrated threshold). *groups* is person to group."""
@@ -90,8 +90,8 @@ def assess(
                 threshold=threshold,
                 fnir=found.fnir(threshold),
                 fpir=found.fpir(threshold),
-                door_fnir=found.fnir(threshold, min_lead),
-                door_fpir=found.fpir(threshold, min_lead),
+                door_fnir=found.fnir(threshold, min_margin),
+                door_fpir=found.fpir(threshold, min_margin),
             )
         )
     thresholds = [threshold for _, threshold in promises]
@@ -111,10 +111,10 @@ def _by_group(
         here, there = mates == group, strangers == group
         part = Outcomes(
             mated=run.outcomes.mated[here],
-            mated_lead=run.outcomes.mated_lead[here],
+            mated_margin=run.outcomes.mated_margin[here],
             mated_people=tuple(compress(run.outcomes.mated_people, here)),
             strange=run.outcomes.strange[there],
-            strange_lead=run.outcomes.strange_lead[there],
+            strange_margin=run.outcomes.strange_margin[there],
         )
         yield OfGroup(
             str(group),
@@ -200,7 +200,7 @@ def _interval(rate: Rate) -> list[float]:
     return [round(side, 6) for side in rate.interval]
 
 
-def as_lines(report: AccuracyReport, min_lead: float) -> Iterator[str]:
+def as_lines(report: AccuracyReport, min_margin: float) -> Iterator[str]:
     """The same for a person to read."""
     run = report.run
     yield f"enrolled   {len(run.templates.ids)} people; {_words(run.fte, 'could not be (FTE)')}"
@@ -232,7 +232,7 @@ def as_lines(report: AccuracyReport, min_lead: float) -> Iterator[str]:
         yield f"  {percent(at.promised)}: {at.verdict}"
     for at in report.calibrated:
         yield (
-            f"  {percent(at.promised)}, and a lead of {min_lead:g}, as the door asks: "
+            f"  {percent(at.promised)}, and a margin of {min_margin:g}, as the door asks: "
             f"FPIR {percent(at.door_fpir.value)}, FNIR {percent(at.door_fnir.value)}"
         )
     residents = len(set(run.outcomes.mated_people))

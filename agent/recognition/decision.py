@@ -9,7 +9,7 @@ would be m chances for a stranger. A match needs all of:
   made of (NIST IR 8271 finds error falling with every further image of a person);
 - a score above the threshold that the promise asks for at this gallery size (open-set
   identification, ISO/IEC 19795-1): there is no nearest guess;
-- a clear lead over the next person: between relatives, or two records of one person, the nearer
+- a clear margin over the next person: between relatives, or two records of one person, the nearer
   of two near ones is a coin toss, and the wrong name is worse than none;
 - most single views agreeing, of those that name anybody: the mean of two people's views may
   resemble a third, whom no single view names.

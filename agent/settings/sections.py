@@ -113,7 +113,7 @@ class DecisionSettings(Section):
     )
     min_frames: int = Field(3, ge=1, le=30, description="good views needed before a match")
     max_frames: int = Field(12, ge=1, le=100, description="views a track's evidence is made of")
-    min_margin: Fraction = Field(0.08, description="lead over the runner-up, in cosine")
+    min_margin: Fraction = Field(0.08, description="ahead of the runner-up by this, in cosine")
     timeout_seconds: float = Field(3.0, gt=0, le=60, description="then 'board as usual' is offered")
 
     @model_validator(mode="after")

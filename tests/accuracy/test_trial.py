@@ -114,7 +114,7 @@ def test_fusing_three_probes_misses_fewer() -> None:
 
 def test_the_json_has_the_promised_names_and_agrees_with_the_counts() -> None:
     run = played()
-    said = as_json(assess(run, [(0.05, 0.33), (0.01, 0.4)], min_lead=0.08))
+    said = as_json(assess(run, [(0.05, 0.33), (0.01, 0.4)], min_margin=0.08))
     assert [item["fpir"] for item in said["results"]] == [0.05, 0.01]
     for item in said["results"]:
         assert {"fnir", "threshold", "fnir_interval", "probes", "strangers"} <= set(item)

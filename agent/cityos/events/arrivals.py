@@ -79,8 +79,8 @@ def commit(
     """
     held = streams.hold(db, insert, arrivals)
     there = {key: _compare(db, key, came, held[key]) for key, came in arrivals.items()}
-    liars = {key[0] for key, (other, _) in there.items() if other}
-    refused = liars.union(closed)
+    conflicting = {key[0] for key, (other, _) in there.items() if other}
+    refused = conflicting.union(closed)
     taken = {key: came for key, came in arrivals.items() if key[0] not in refused}
     _insert_events(db, insert, taken, held, {key: there[key][1] for key in taken}, now_ms)
     acks = {key: _refuse_all(key, there[key][0], now_ms) for key in arrivals.keys() - taken.keys()}
@@ -89,7 +89,7 @@ def commit(
         acks[key], last = _arrive(db, insert, key, came, held[key], now_ms)
         ends[key] = acks[key].upto, last
     streams.move(db, held, ends, now_ms)
-    return acks, liars
+    return acks, conflicting
 
 
 def _compare(

@@ -50,8 +50,8 @@ class Store:
                 db, {device for device, _ in arrivals}, now_ms, DEVICE.c.name, DEVICE.c.aside
             )
             closed = [device for device, row in held.items() if row.aside]
-            acks, liars = arriving.commit(db, self._insert, arrivals, closed, now_ms)
-            for device in liars.difference(closed):
+            acks, conflicting = arriving.commit(db, self._insert, arrivals, closed, now_ms)
+            for device in conflicting.difference(closed):
                 self._set_device(db, device, aside=_ASIDE_CONFLICT)
             seen = update(DEVICE).where(DEVICE.c.name.in_(held))
             db.execute(seen.values(last_seen_ms=now_ms))

@@ -152,11 +152,11 @@ class GalleryHandler:
                 self.turn()
                 self._trouble = ""
             except (KaopassError, SQLAlchemyError) as error:
-                self._lament(str(error))
+                self._warn_once(str(error))
             # A defect must not leave every device without its gallery: it is logged whole.
             except Exception as error:
                 log.exception("serving galleries failed unexpectedly and goes on")
-                self._lament(type(error).__name__)
+                self._warn_once(type(error).__name__)
 
     def turn(self) -> None:
         """Everything there is to do now. Raises CityError."""
@@ -296,7 +296,7 @@ class GalleryHandler:
             enrolment=self._keys.enrolment_public(),
         )
 
-    def _lament(self, trouble: str) -> None:
+    def _warn_once(self, trouble: str) -> None:
         if trouble != self._trouble:
             log.error("galleries: %s", trouble)
         self._trouble = trouble
