@@ -10,6 +10,8 @@ from tests.scripts.shell import Copy, program
 
 TOOLS = ("mypy", "ruff format", "ruff check", "lint-imports")
 
+PYTEST = "python -m pytest --numprocesses 2 --dist worksteal"
+
 
 @pytest.fixture
 def checked(tmp_path: Path) -> Copy:
@@ -61,7 +63,7 @@ def pytest_call(copy: Copy) -> list[str]:
 def test_everything_is_tested_on_all_cores_after_the_check(tested: Copy) -> None:
     done = tested.run("scripts/test")
     assert (done.returncode, done.stdout) == (0, ".venv\n")
-    assert tested.calls()[-2:] == ["check ", "python -m pytest --numprocesses 2"]
+    assert tested.calls()[-2:] == ["check ", PYTEST]
 
 
 def test_what_does_not_pass_the_check_is_not_tested(tested: Copy) -> None:
@@ -75,19 +77,19 @@ def test_a_failed_test_fails_the_script(tested: Copy) -> None:
 
 def test_fast_leaves_out_what_is_slow(tested: Copy) -> None:
     tested.run("scripts/test", "--fast")
-    assert pytest_call(tested) == ["python -m pytest --numprocesses 2 -m not slow"]
+    assert pytest_call(tested) == [f"{PYTEST} -m not slow"]
 
 
 def test_the_newest_versions_are_tested_in_their_own_environment(tested: Copy) -> None:
     done = tested.run("scripts/test", "--newest", "--fast", "-x")
     assert done.stdout == ".venv-newest\n"
     assert "check --newest" in tested.calls()
-    assert pytest_call(tested) == ["python -m pytest --numprocesses 2 -m not slow -x"]
+    assert pytest_call(tested) == [f"{PYTEST} -m not slow -x"]
 
 
 def test_other_arguments_are_for_pytest(tested: Copy) -> None:
     tested.run("scripts/test", "-k", "journal", "tests/journal")
-    assert pytest_call(tested) == ["python -m pytest --numprocesses 2 -k journal tests/journal"]
+    assert pytest_call(tested) == [f"{PYTEST} -k journal tests/journal"]
 
 
 def test_the_package_that_makes_environments_is_installed_where_missing(tested: Copy) -> None:

@@ -19,6 +19,7 @@ from tests.recognition.people import enroll as enroll_people
 from tests.usecases.enrolling_process import SAME_FACE, enrolment
 
 
+@pytest.mark.slow
 def test_a_face_enrolled_by_two_processes_at_once_gets_one_id(tmp_path: Path) -> None:
     """One at a terminal, one at the kiosk: the second comes between the first's check and deed."""
     path = tmp_path / "gallery.db"

@@ -72,6 +72,7 @@ def ask(name: str, folder: Path, log: AuditLog, cut: Callable[[], object] = go_o
         world.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_the_entry_comes_after_the_checks_and_before_the_change(name: str, folder: Path) -> None:
     asked, path = ASKED[name], folder / "audit.jsonl"

@@ -120,6 +120,7 @@ def test_events_are_listed_for_people_and_for_programs(filled: str) -> None:
     assert len(kaopass("events", "--database", filled, "--limit", "2").stdout.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_events_that_name_nobody_say_what_they_count(filled: str) -> None:
     events = one_of_each()
     store = Store(filled)
