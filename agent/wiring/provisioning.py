@@ -9,7 +9,7 @@ from agent.base.audit import AuditLog
 from agent.base.errors import LinkError, ProvisioningError
 from agent.base.values import LinkDown, LinkUp
 from agent.hw.net.est import EstClient, pinned_authority
-from agent.hw.net.mqtt import CLOSED_UNSAID, MqttLink
+from agent.hw.net.mqtt import MqttLink
 from agent.hw.net.tls import Tls
 from agent.keys.certificates import Identity
 from agent.link.provisioning.credentials import TRUST, Generation, IdentityFolder
@@ -21,7 +21,6 @@ from agent.settings.model import Settings
 from agent.usecases import membership
 
 PROVE_SECONDS = 20.0
-PROVE_TRIES = 4
 _TURN_SECONDS = 0.2
 
 
@@ -117,21 +116,8 @@ def renew(settings: Settings, audit: AuditLog) -> Identity:
 def prove(settings: Settings, generation: Generation) -> None:
     """Connect to the broker as *generation* and say goodbye. Raises LinkError if it does not work.
 
-    A running agent of this name is disconnected for a moment by it, and comes back by itself. With
-    TLS 1.3 why a certificate is refused comes after this side has begun to speak, and may be lost
-    with the connection: then it is asked again.
+    A running agent of this name is disconnected for a moment by it, and comes back by itself.
     """
-    for tries_left in reversed(range(PROVE_TRIES)):
-        try:
-            _connect_once(settings, generation)
-        except LinkError as error:
-            if not tries_left or CLOSED_UNSAID not in str(error):
-                raise
-        else:
-            return
-
-
-def _connect_once(settings: Settings, generation: Generation) -> None:
     sync = settings.sync
     link = MqttLink(
         sync.host,

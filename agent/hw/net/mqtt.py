@@ -28,7 +28,6 @@ from agent.protocol.topics import QOS
 
 log = logging.getLogger(__name__)
 
-CLOSED_UNSAID = "connection closed before it was accepted"
 _MAX_INFLIGHT = 20  # QoS 1 messages the broker has not answered; less where it asks for less
 _EVENTS_A_TURN = 64
 _MAX_PACKET_BYTES = 2**28  # what MQTT itself allows
@@ -301,7 +300,8 @@ class MqttLink:
             self._reason = f"connection lost: {self._heard.text or code}"
         else:
             self._reason = (
-                f"{CLOSED_UNSAID}: {self._heard.text or code}; {_advice('', self._protocol)}"
+                f"connection closed before it was accepted: {self._heard.text or code}; "
+                f"{_advice('', self._protocol)}"
             )
 
 

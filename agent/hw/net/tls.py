@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -13,6 +14,7 @@ from agent.base.values import BUILT_MS
 
 # X509_V_FLAG_NO_CHECK_TIME, <openssl/x509_vfy.h>; the ssl module has no name for it.
 _NO_CHECK_TIME = 0x200000
+_REFUSAL_MS = 1_000
 REVOKED = "this device was revoked by the city; ask for a new claim, then: kaopass provision"
 
 
@@ -31,9 +33,30 @@ class _ClosingSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
+            self._hear_refusal()
         except BaseException:
             self.close()
             raise
+
+    def _hear_refusal(self) -> None:
+        """With TLS 1.3, whether this side's certificate is taken is said after the handshake.
+
+        It is heard before anything is sent: who writes into a connection that was closed loses
+        what was said last. A broker that takes it says something at once, too (session tickets).
+        """
+        if self.version() != "TLSv1.3":
+            return
+        poll, timeout = select.poll(), self.gettimeout()
+        poll.register(self, select.POLLIN)
+        if not poll.poll(_REFUSAL_MS):
+            return
+        self.settimeout(0)
+        try:
+            self.recv(1)  # no broker sends data of its own before it was spoken to
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            self.settimeout(timeout)
 
 
 def clock_is_unset() -> bool:
