@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,17 @@ class Broker(Mosquitto):
         super().start(*more)
         until(lambda: self._said(" running") > before, "Mosquitto has started")
 
-    @contextmanager
-    def rereads(self) -> Iterator[None]:
-        """What is done here has it read its files anew; when this ends, they are in force."""
+    def reread(self) -> None:
+        """Returns once it has read its files as they are now.
+
+        It is told once more: a reading that is heard of after this call may have been asked for,
+        and begun, before the files were changed.
+        """
+        if not self.pid:
+            return
         before = self._said("Reloading config")
-        yield
-        if self.pid:
-            until(lambda: self._said("Reloading config") > before, "Mosquitto reads its files")
+        os.kill(self.pid, signal.SIGHUP)
+        until(lambda: self._said("Reloading config") > before, "Mosquitto reads its files")
 
     def _said(self, words: str) -> int:
         if not self.log_file.exists():
@@ -143,8 +147,9 @@ class Town:
         self.registry.close()
 
     def publish(self) -> list[str]:
-        with self.broker.rereads():
-            return publish(self.authority, self.registry, now_ms())
+        left = publish(self.authority, self.registry, now_ms())
+        self.broker.reread()
+        return left
 
     def claim(self, device: str = "bus-1", serial: str = "S1", hours: float = 1.0) -> str:
         return self.registry.claim(device, serial, hours, now_ms(), noting)
