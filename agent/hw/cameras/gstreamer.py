@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import cv2
 
-from agent.base.drivers import CameraDriver, CameraRequest
 from agent.base.errors import CameraError
 from agent.hw.cameras.shared.capture import Capture, Connect, LiveCapture, connect
+from agent.hw.cameras.shared.live import live_camera
 
 # Only the newest frame is of use, and at once.
 SINK = "appsink drop=true max-buffers=1 sync=false"
@@ -82,14 +82,4 @@ def pipeline(source: str, width_pixels: int, height_pixels: int, frames_per_seco
     )
 
 
-def _make(asked: CameraRequest) -> GstreamerCamera:
-    return GstreamerCamera(
-        asked.source,
-        width_pixels=asked.width_pixels,
-        height_pixels=asked.height_pixels,
-        frames_per_second=asked.frames_per_second,
-        rotate_degrees=asked.rotate_degrees,
-    )
-
-
-DRIVER = CameraDriver(_make)
+DRIVER = live_camera(GstreamerCamera)

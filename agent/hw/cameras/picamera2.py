@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from agent.base.drivers import CameraDriver, CameraRequest
 from agent.base.errors import CameraError, CameraStuckError
 from agent.base.values import Frame
+from agent.hw.cameras.shared.live import live_camera
 from agent.hw.cameras.shared.pictures import LiveNumbers
 
 log = logging.getLogger(__name__)
@@ -176,14 +176,4 @@ def _root(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _make(asked: CameraRequest) -> PiCamera:
-    return PiCamera(
-        asked.source,
-        width_pixels=asked.width_pixels,
-        height_pixels=asked.height_pixels,
-        frames_per_second=asked.frames_per_second,
-        rotate_degrees=asked.rotate_degrees,
-    )
-
-
-DRIVER = CameraDriver(_make)
+DRIVER = live_camera(PiCamera)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import cv2
 
-from agent.base.drivers import CameraDriver, CameraRequest
 from agent.base.errors import CameraError
 from agent.hw.cameras.shared.capture import Capture, Connect, LiveCapture, connect
+from agent.hw.cameras.shared.live import live_camera
 
 log = logging.getLogger(__name__)
 
@@ -147,14 +147,4 @@ def _held_by(device: Path) -> str:
     return f"it is in use by {', '.join(holders)}" if holders else ""
 
 
-def _make(asked: CameraRequest) -> V4l2Camera:
-    return V4l2Camera(
-        asked.source,
-        width_pixels=asked.width_pixels,
-        height_pixels=asked.height_pixels,
-        frames_per_second=asked.frames_per_second,
-        rotate_degrees=asked.rotate_degrees,
-    )
-
-
-DRIVER = CameraDriver(_make)
+DRIVER = live_camera(V4l2Camera)
